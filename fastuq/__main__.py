@@ -1,0 +1,3 @@
+from fastuq.cli import main
+
+raise SystemExit(main())

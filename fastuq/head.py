@@ -1,0 +1,167 @@
+"""The head: what follows the backbone, as frozen arrays, and its plain NumPy forward pass."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastuq.errors import ModelError
+
+ACTIVATIONS = ("relu", "linear", "sigmoid", "softmax")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of the head: dropout, then dense, then activation.
+
+    Attributes
+    ----------
+    rate : float
+        Probability p in [0, 0.9] that an input unit is dropped; kept inputs are scaled by 1 / (1 - p).
+    weights : ndarray, (inputs, outputs), float32
+    bias : ndarray, (outputs,), float32
+    activation : {'relu', 'linear', 'sigmoid', 'softmax'}
+    """
+
+    rate: float
+    weights: np.ndarray
+    bias: np.ndarray
+    activation: str
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rate <= 0.9:
+            raise ModelError(f"dropout rate: expected 0 to 0.9, found {self.rate}")
+        if self.activation not in ACTIVATIONS:
+            raise ModelError(f"activation: expected one of {', '.join(ACTIVATIONS)}, found {self.activation!r}")
+        if self.weights.ndim != 2 or self.bias.shape != self.weights.shape[1:]:
+            raise ModelError(
+                f"dense block: expected weights (inputs, outputs) and bias (outputs,), "
+                f"found {self.weights.shape} and {self.bias.shape}"
+            )
+
+
+@dataclass(frozen=True)
+class Head:
+    """An optional affine (a folded BatchNorm), then blocks of dropout + dense + activation.
+
+    Attributes
+    ----------
+    blocks : tuple of Block
+    scale, shift : ndarray, (D,), float32
+        The affine y = scale * x + shift on the features; ones and zeros where there is none.
+    """
+
+    blocks: tuple[Block, ...]
+    scale: np.ndarray
+    shift: np.ndarray
+
+    def __post_init__(self) -> None:
+        if not self.blocks:
+            raise ModelError("head: expected at least one block of dropout + dense + activation, found none")
+        width = self.scale.shape[0]
+        if self.shift.shape != (width,):
+            raise ModelError(f"head affine: expected shift of shape ({width},), found {self.shift.shape}")
+        for number, block in enumerate(self.blocks):
+            if block.weights.shape[0] != width:
+                raise ModelError(f"head block {number}: expected {width} inputs, found {block.weights.shape[0]}")
+            width = block.weights.shape[1]
+            last = number == len(self.blocks) - 1
+            if block.activation == "softmax" and not last:
+                raise ModelError(f"head block {number}: softmax is allowed in the last block alone")
+        for array in (self.scale, self.shift, *(a for b in self.blocks for a in (b.weights, b.bias))):
+            if not np.isfinite(array).all():
+                raise ModelError("head: expected finite weights, found NaN or infinity; the model is damaged")
+
+    @property
+    def num_features(self) -> int:
+        """Width D of the features."""
+        return self.scale.shape[0]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes C."""
+        return self.blocks[-1].weights.shape[1]
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Number of inputs of each block, which is the number of mask units of its dropout layer."""
+        return tuple(block.weights.shape[0] for block in self.blocks)
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Dropout rate of each block."""
+        return tuple(block.rate for block in self.blocks)
+
+    def forward(self, features: np.ndarray, masks: Sequence[np.ndarray] | None = None) -> np.ndarray:
+        """Run one iteration of the head in float32.
+
+        Parameters
+        ----------
+        features : ndarray, (N, D), float32
+            Dequantized features.
+        masks : sequence of ndarray of bool, one per block, (inputs,) or (N, inputs), optional
+            Keep bits; None runs the plain pass without dropout.
+
+        Returns
+        -------
+        ndarray, (N, C), float32
+            Output of the last activation.
+        """
+        x = np.asarray(features, np.float32) * self.scale + self.shift
+        for number, block in enumerate(self.blocks):
+            if masks is not None:
+                x = np.where(masks[number], x / np.float32(1 - block.rate), np.float32(0))
+            x = activate(x @ block.weights + block.bias, block.activation)
+        return x
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Return the head as named arrays (`layout` is its JSON description), ready for ``np.savez``."""
+        layout = [{"rate": b.rate, "activation": b.activation} for b in self.blocks]
+        arrays = {"layout": np.array(json.dumps(layout)), "scale": self.scale, "shift": self.shift}
+        for number, block in enumerate(self.blocks):
+            arrays[f"weights_{number}"] = block.weights
+            arrays[f"bias_{number}"] = block.bias
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Any) -> "Head":
+        """Build a head from what `to_arrays` returned.
+
+        Raises
+        ------
+        ModelError
+            An array is missing or does not fit.
+        """
+        try:
+            layout = json.loads(str(arrays["layout"]))
+            blocks = tuple(
+                Block(
+                    float(entry["rate"]),
+                    np.ascontiguousarray(arrays[f"weights_{number}"], np.float32),
+                    np.ascontiguousarray(arrays[f"bias_{number}"], np.float32),
+                    str(entry["activation"]),
+                )
+                for number, entry in enumerate(layout)
+            )
+            scale, shift = (np.ascontiguousarray(arrays[key], np.float32) for key in ("scale", "shift"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"head arrays: not a fastuq head ({error}); build the model again") from error
+        return cls(blocks, scale, shift)
+
+
+def activate(x: np.ndarray, activation: str) -> np.ndarray:
+    """Apply an activation to pre-activations (N, outputs) in float32.
+
+    sigmoid(x) = 1 / (1 + exp(-x)); softmax(x)_c = exp(x_c - max x) / sum_k exp(x_k - max x).
+    """
+    if activation == "relu":
+        return np.maximum(x, np.float32(0))
+    if activation == "sigmoid":
+        z = np.exp(-np.abs(x))
+        return np.where(x >= 0, 1 / (1 + z), z / (1 + z)).astype(np.float32)
+    if activation == "softmax":
+        z = np.exp(x - x.max(axis=-1, keepdims=True))
+        return z / z.sum(axis=-1, keepdims=True)
+    return x
