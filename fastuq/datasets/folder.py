@@ -1,0 +1,116 @@
+"""A folder of PNG and JPEG images, decoded when they are asked for."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastuq.datasets.imageset import ImageSet
+from fastuq.errors import InputError, MissingExtraError
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+MAX_PIXELS = 50_000_000
+"""Largest picture that is decoded; what declares more is refused before its pixels are unpacked."""
+
+
+class FolderImages:
+    """Image files as one lazy (N, H, W, 3) uint8 array: each slice decodes its own files, in RGB.
+
+    Parameters
+    ----------
+    files : list of Path
+        PNG or JPEG files.
+    image_size : (int, int)
+        Height and width that each picture is resized to (bilinear, antialiased), unless it has them.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, files: list[Path], image_size: tuple[int, int]) -> None:
+        self.files = files
+        self.shape = (len(files), *image_size, 3)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, key: slice) -> np.ndarray:
+        files = self.files[key]
+        out = np.empty((len(files), *self.shape[1:]), np.uint8)
+        for place, path in enumerate(files):
+            out[place] = read_image(path, (self.shape[1], self.shape[2]))
+        return out
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self[:], dtype=dtype)
+
+
+def read_image(path: Path, image_size: tuple[int, int]) -> np.ndarray:
+    """Return one PNG or JPEG file as uint8 (height, width, 3).
+
+    Raises
+    ------
+    InputError
+        The file is truncated, foreign, or declares more than 50 million pixels.
+    """
+    from PIL import Image
+
+    height, width = image_size
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Pillow warns of (a large picture, odd metadata) is settled below
+            with Image.open(path, formats=("PNG", "JPEG")) as picture:
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise InputError(
+                        f"{path}: refused: it declares {picture.width} x {picture.height} pixels, "
+                        f"more than {MAX_PIXELS}; scale it down"
+                    )
+                rgb = picture.convert("RGB")
+                if rgb.size != (width, height):
+                    rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
+                return np.asarray(rgb)
+    except InputError:
+        raise
+    except Exception as error:  # a damaged picture can raise nearly anything
+        if isinstance(error, OSError) and error.strerror:
+            raise InputError(f"cannot read {path}: {error.strerror}") from None
+        raise InputError(
+            f"{path}: expected a PNG or JPEG picture, found a truncated or foreign file ({type(error).__name__}); "
+            "replace it or take it out of the folder"
+        ) from None
+
+
+def open_folder(folder: Path, image_size: tuple[int, int]) -> ImageSet:
+    """Return the PNG and JPEG files of `folder`, sorted by name; sub-folders that hold such files are the classes.
+
+    Raises
+    ------
+    InputError
+        No image is there, or images lie both beside and inside of sub-folders.
+    MissingExtraError
+        Pillow is not installed.
+    """
+    try:
+        import PIL  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("folders of images need Pillow: pip install 'fastuq[images]'") from None
+    loose = _image_files(folder)
+    classes = {path.name: _image_files(path) for path in sorted(folder.iterdir()) if path.is_dir()}
+    classes = {name: files for name, files in classes.items() if files}
+    if loose and classes:
+        raise InputError(
+            f"{folder}: found images beside sub-folders with images; keep them all in sub-folders "
+            "(one per class) or all in the folder itself (no labels)"
+        )
+    name = f"folder:{folder.resolve().name}"
+    if loose:
+        return ImageSet(FolderImages(loose, image_size), None, None, name)
+    if not classes:
+        raise InputError(f"{folder}: expected PNG or JPEG images there or in sub-folders named by class, found none")
+    files = [path for paths in classes.values() for path in paths]
+    labels = np.repeat(np.arange(len(classes)), [len(paths) for paths in classes.values()])
+    return ImageSet(FolderImages(files, image_size), labels, tuple(classes), name)
+
+
+def _image_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())

@@ -1,0 +1,137 @@
+"""ImageSet: images, labels and class names as the rest of fastuq sees them."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fastuq.errors import InputError
+
+CHUNK_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images with optional labels; pixels are read when they are sliced.
+
+    Attributes
+    ----------
+    images : array-like, (N, H, W, 3) uint8
+        An ndarray, a memmap or a lazy object with ``shape``, ``dtype``, ``len`` and ``[slice] -> ndarray``; RGB.
+    labels : (N,) int64 or None
+        Index into `class_names`.
+    class_names : tuple of str or None
+        Names of the classes that `labels` count.
+    name : str
+        Where the images come from: ``cifar100/test``, ``bundled``, ``folder:NAME``, ``cifar100c/fog/3``.
+    """
+
+    images: Any
+    labels: np.ndarray | None
+    class_names: tuple[str, ...] | None
+    name: str
+
+    def __post_init__(self) -> None:
+        shape, dtype = tuple(self.images.shape), np.dtype(self.images.dtype)
+        if len(shape) != 4 or shape[3] != 3 or dtype != np.uint8 or 0 in shape:
+            raise InputError(
+                f"{self.name}: expected images as uint8 (N, H, W, 3) with N >= 1, found {dtype} {shape}; "
+                "RGB pixels from 0 to 255, one image after the other, are needed"
+            )
+        if self.labels is not None:
+            object.__setattr__(self, "labels", _checked_labels(self.labels, shape[0], self.class_names, self.name))
+
+    def __len__(self) -> int:
+        return int(self.images.shape[0])
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256(f"images uint8 {tuple(int(n) for n in self.images.shape)}\n".encode())
+        step = max(1, CHUNK_BYTES // int(np.prod(self.images.shape[1:])))
+        for start in range(0, len(self), step):
+            digest.update(np.ascontiguousarray(self.images[start : start + step]).data)
+        if self.labels is not None:
+            digest.update(b"labels int64\n")
+            digest.update(self.labels.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of shape, pixels and labels, as 64 hexadecimal digits; computed once, in chunks."""
+        return self._fingerprint
+
+    def subset(self, start: int, stop: int) -> "ImageSet":
+        """Return images `start` to `stop` (exclusive) as a set of their own.
+
+        Raises
+        ------
+        InputError
+            The range is empty or reaches past the end.
+        """
+        if not 0 <= start < stop <= len(self):
+            raise InputError(f"{self.name}: images {start} to {stop} asked for, but it holds 0 to {len(self)}")
+        if (start, stop) == (0, len(self)):
+            return self
+        labels = None if self.labels is None else self.labels[start:stop]
+        images = _Slice(self.images, start, stop)
+        return replace(self, images=images, labels=labels, name=f"{self.name}[{start}:{stop}]")
+
+    def matched_to(self, class_names: tuple[str, ...]) -> "ImageSet":
+        """Return the set with labels that count `class_names` (those of a model) in place of its own.
+
+        Sub-folders of a folder of images are numbered by name, and need not be all of a model's classes.
+
+        Raises
+        ------
+        InputError
+            A labelled class is not among `class_names`.
+        """
+        if self.labels is None or self.class_names is None or self.class_names == tuple(class_names):
+            return self
+        place = {name: number for number, name in enumerate(class_names)}
+        used = [self.class_names[number] for number in np.unique(self.labels)]
+        unknown = [name for name in used if name not in place]
+        if unknown:
+            raise InputError(
+                f"{self.name}: class {unknown[0]!r} is unknown to the model, whose {len(place)} classes are "
+                f"{', '.join(list(place)[:3])}, ...; rename the class, or give the images without labels"
+            )
+        table = np.array([place.get(name, -1) for name in self.class_names], np.int64)
+        return replace(self, labels=table[self.labels], class_names=tuple(class_names))
+
+
+class _Slice:
+    """A range of a lazy image array; nothing is read before it is sliced itself."""
+
+    def __init__(self, images: Any, start: int, stop: int) -> None:
+        self._images, self._start = images, start
+        self.shape = (stop - start, *images.shape[1:])
+        self.dtype = images.dtype
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, key: slice) -> np.ndarray:
+        start, stop, step = key.indices(len(self))
+        return np.asarray(self._images[self._start + start : self._start + max(start, stop) : step])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self[:], dtype=dtype)
+
+
+def _checked_labels(labels: Any, count: int, class_names: tuple[str, ...] | None, name: str) -> np.ndarray:
+    found = np.asarray(labels)
+    if found.shape != (count,) or found.dtype.kind not in "iu":
+        raise InputError(
+            f"{name}: labels do not match: expected {count} whole numbers, one per image, "
+            f"found {found.dtype} {found.shape}"
+        )
+    found = found.astype(np.int64)
+    limit = len(class_names) if class_names is not None else None
+    if found.min() < 0 or (limit is not None and found.max() >= limit):
+        upper = "" if limit is None else f" to {limit - 1}"
+        raise InputError(
+            f"{name}: labels do not match: expected class numbers 0{upper}, found {found.min()} to {found.max()}"
+        )
+    return found

@@ -1,0 +1,101 @@
+"""From what a user names to an ImageSet."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastuq.bundled import bundled_path
+from fastuq.datasets.arrays import open_npy, open_npz
+from fastuq.datasets.cifar import CIFAR100_FOLDER, load_cifar100, load_cifar100c
+from fastuq.datasets.folder import open_folder
+from fastuq.datasets.imageset import ImageSet
+from fastuq.errors import InputError
+
+HELP = "cifar100, cifar100/train, cifar100c/NAME/SEVERITY, bundled, a folder of images, a .npy or a .npz file"
+
+
+def data_root() -> Path:
+    """Return the folder of the data sets: ``$FASTUQ_DATA``, else ``data/`` here, else ``data/`` of the repository."""
+    given = os.environ.get("FASTUQ_DATA")
+    if given:
+        return Path(given)
+    here, repository = Path("data"), Path(__file__).parents[2] / "data"
+    return repository if repository.is_dir() and not here.is_dir() else here
+
+
+def open_images(
+    spec: str | Path | np.ndarray | None = None, *, labels: Any = None, image_size: tuple[int, int] = (32, 32)
+) -> ImageSet:
+    """Open images by name, path or array; pixels of files are read when they are used.
+
+    Parameters
+    ----------
+    spec : str, Path, ndarray or None
+        ``cifar100``, ``cifar100/train``, ``cifar100c/fog/3``, ``bundled``, a folder of PNG/JPEG images (sub-folders
+        are classes), a ``.npy`` file, a ``.npz`` file (``images``, and ``labels``, ``class_names`` if wanted), or an
+        array (N, H, W, 3) uint8. None: the CIFAR-100 test set where it is there, else the bundled 20 images.
+    labels : array-like (N,) of int, optional
+        Class numbers, in place of those that the source brings.
+    image_size : (int, int)
+        Height and width that the images of a folder are resized to.
+
+    Raises
+    ------
+    InputError
+        Nothing of that name, or what is there is damaged, foreign or does not match its labels.
+    """
+    found = _open(spec, image_size)
+    if labels is None:
+        return found
+    return ImageSet(found.images, np.asarray(labels), found.class_names, found.name)
+
+
+def _open(spec: str | Path | np.ndarray | None, image_size: tuple[int, int]) -> ImageSet:
+    if spec is None:
+        there = (data_root() / CIFAR100_FOLDER / "test").is_file()
+        return load_cifar100(data_root()) if there else load_bundled()
+    if isinstance(spec, str):
+        named = _open_named(spec)
+        if named is not None:
+            return named
+        spec = Path(spec)
+    if not isinstance(spec, Path):
+        return ImageSet(np.asarray(spec), None, None, "array")
+    if spec.is_dir():
+        return open_folder(spec, image_size)
+    if spec.suffix == ".npy":
+        return ImageSet(open_npy(spec), None, None, f"file:{spec.name}")
+    if spec.suffix == ".npz":
+        return _from_npz(spec, f"file:{spec.name}")
+    problem = "is neither a folder nor a .npy or .npz file" if spec.exists() else "is not there"
+    raise InputError(f"images {str(spec)!r}: {problem}; give {HELP}")
+
+
+def _open_named(spec: str) -> ImageSet | None:
+    if spec == "bundled":
+        return load_bundled()
+    if spec in ("cifar100", "cifar100/test", "cifar100/train"):
+        return load_cifar100(data_root(), spec.partition("/")[2] or "test")
+    match = re.fullmatch(r"cifar100c/(\w+)(?:/(\d+))?", spec)
+    if match:
+        return load_cifar100c(data_root(), match[1], int(match[2]) if match[2] else None)
+    if re.match(r"cifar100c?(/|$)", spec):
+        raise InputError(f"images {spec!r}: give cifar100, cifar100/test, cifar100/train or cifar100c/NAME/SEVERITY")
+    return None
+
+
+def load_bundled() -> ImageSet:
+    """Return the first 20 CIFAR-100 test images, which come with fastuq."""
+    return _from_npz(bundled_path("images") / "cifar100_first20.npz", "bundled")
+
+
+def _from_npz(path: Path, name: str) -> ImageSet:
+    arrays = open_npz(path)
+    names = arrays.get("class_names")
+    if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
+        raise InputError(f"{path}: expected class_names as an array of strings, found {names.dtype} {names.shape}")
+    class_names = None if names is None else tuple(str(text) for text in names)
+    return ImageSet(arrays["images"], arrays.get("labels"), class_names, name)
