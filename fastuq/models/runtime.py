@@ -1,0 +1,53 @@
+"""TensorFlow without its chatter."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from fastuq.errors import MissingExtraError
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Send file descriptors 1 and 2 to the null device: TensorFlow's C++ prints past ``sys.stderr``."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = [os.dup(1), os.dup(2)]
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        yield
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        for number, handle in enumerate(saved, start=1):
+            os.dup2(handle, number)
+            os.close(handle)
+        os.close(null)
+
+
+def tensorflow() -> Any:
+    """Import TensorFlow quietly and return it.
+
+    Raises
+    ------
+    MissingExtraError
+        TensorFlow is not installed.
+    """
+    if "tensorflow" in sys.modules:
+        return sys.modules["tensorflow"]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    try:
+        with silence():
+            import tensorflow as tf
+    except ImportError as error:
+        raise MissingExtraError(
+            f"this command trains or converts networks and needs TensorFlow ({error}); "
+            "install it with: pip install 'fastuq[train]'"
+        ) from error
+    tf.get_logger().setLevel("ERROR")
+    return tf
