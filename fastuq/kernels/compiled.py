@@ -1,0 +1,25 @@
+"""How every kernel is compiled, and what the processor offers."""
+
+import numba
+import numpy as np
+from llvmlite import binding
+
+kernel = numba.njit(nogil=True, cache=True, error_model="numpy", boundscheck=False)
+"""Compile without bounds checks, releasing the GIL: threads are Python's own, so their number is an argument.
+
+No fastmath: a multiply and an add stay two IEEE operations, so every processor gives the same bits.
+"""
+
+
+def has_vnni() -> bool:
+    """Tell whether this processor has the AVX512-VNNI instruction that `simd.dot_tile` emits."""
+    features = binding.get_host_cpu_features()
+    return all(features.get(name, False) for name in ("avx512f", "avx512bw", "avx512vl", "avx512vnni"))
+
+
+@kernel
+def aligned_bytes(count):
+    """Return `count` uninitialised bytes that start on a cache line."""
+    raw = np.empty(count + 64, np.uint8)
+    skip = -raw.ctypes.data % 64
+    return raw[skip : skip + count]

@@ -1,0 +1,119 @@
+"""Keep bits by a vectorised Threefry-4x32-13: the same bits as `fastuq.masks`, 256 units at a time."""
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from fastuq.kernels.compiled import kernel
+from fastuq.kernels.simd import BYTES, I8, I32, I64, WORDS, _splat, _store
+
+_ROUNDS = 13
+_PARITY = 0x1BD11BDA
+_ROTATIONS = ((10, 26), (11, 21), (13, 27), (23, 5), (6, 20), (17, 11), (25, 10), (18, 20))
+
+
+def _rotate(builder, x, turn):
+    name = "llvm.fshl.v16i32"
+    function = builder.module.globals.get(name)
+    if function is None:
+        function = ir.Function(builder.module, ir.FunctionType(WORDS, [WORDS] * 3), name)
+    return builder.call(function, [x, x, ir.Constant(WORDS, [turn] * 16)])
+
+
+def _threefry(builder, counter, key):
+    words = [*key, ir.Constant(WORDS, [_PARITY] * 16)]
+    for k in key:
+        words[4] = builder.xor(words[4], k)
+    x = [builder.add(c, k) for c, k in zip(counter, words, strict=False)]
+    for r in range(_ROUNDS):
+        pairs = ((0, 1), (2, 3)) if r % 2 == 0 else ((0, 3), (2, 1))
+        for (a, b), turn in zip(pairs, _ROTATIONS[r % 8], strict=True):
+            x[a] = builder.add(x[a], x[b])
+            x[b] = builder.xor(_rotate(builder, x[b], turn), x[a])
+        if r % 4 == 3:
+            s = r // 4 + 1
+            x = [builder.add(word, words[(s + i) % 5]) for i, word in enumerate(x)]
+            x[3] = builder.add(x[3], ir.Constant(WORDS, [s] * 16))
+    return x
+
+
+def _emit_keep_group(builder, seed, layer, group, iteration, sample, threshold, out):
+    def low_and_high(value):
+        low = builder.trunc(value, I32)
+        return _splat(builder, low), _splat(builder, builder.trunc(builder.lshr(value, ir.Constant(I64, 32)), I32))
+
+    first = _splat(builder, builder.trunc(builder.mul(group, ir.Constant(I64, 16)), I32))
+    blocks = builder.add(first, ir.Constant(WORDS, list(range(16))))
+    counter = [blocks, _splat(builder, builder.trunc(iteration, I32)), *low_and_high(sample)]
+    key = [*low_and_high(seed), _splat(builder, builder.trunc(layer, I32))]
+    # Rate 0 has threshold 65536: its high byte would be 256, so the comparisons are done on 0..255 and it is masked in.
+    high = _splat(builder, builder.trunc(builder.lshr(threshold, ir.Constant(I64, 8)), I8), 64)
+    low = _splat(builder, builder.trunc(threshold, I8), 64)
+    everything = builder.icmp_unsigned(">=", threshold, ir.Constant(I64, 65536))
+    drawn = _threefry(builder, counter, [*key, ir.Constant(WORDS, [0] * 16)])
+    kept, ties = [], []
+    for word in drawn:
+        draw = builder.bitcast(word, BYTES)
+        below = builder.bitcast(builder.icmp_unsigned("<", draw, high), I64)
+        kept.append(builder.select(everything, ir.Constant(I64, -1), below))
+        ties.append(builder.bitcast(builder.icmp_unsigned("==", draw, high), I64))
+    any_tie = builder.or_(builder.or_(ties[0], ties[1]), builder.or_(ties[2], ties[3]))
+    undecided = builder.and_(
+        builder.icmp_unsigned("!=", any_tie, ir.Constant(I64, 0)),
+        builder.icmp_unsigned("!=", builder.trunc(threshold, I8), ir.Constant(I8, 0)),
+    )
+    slots = [cgutils.alloca_once_value(builder, word) for word in kept]
+    with builder.if_then(undecided):
+        redrawn = _threefry(builder, counter, [*key, ir.Constant(WORDS, [1] * 16)])
+        for slot, word, tie in zip(slots, redrawn, ties, strict=True):
+            below = builder.bitcast(builder.icmp_unsigned("<", builder.bitcast(word, BYTES), low), I64)
+            builder.store(builder.or_(builder.load(slot), builder.and_(tie, below)), slot)
+    for number, slot in enumerate(slots):
+        _store(builder, builder.load(slot), out, 8 * number)
+
+
+@intrinsic
+def _keep_group(typingctx, seed, layer, group, iteration, sample, threshold, out):
+    """Write the keep bits of units 256 group to 256 group + 255 as four uint64 words at address `out`."""
+
+    def codegen(context, builder, signature, args):
+        _emit_keep_group(builder, *args)
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, *[types.int64] * 6), codegen
+
+
+@kernel
+def keep_words(seed, layer, iteration, sample, threshold, width, words):
+    """Write the keep bits of one mask into `words` (uint64, at least 4 ceil(width / 256)); unit u is bit u % 64 of u // 64."""
+    for group in range((width + 255) // 256):
+        _keep_group(seed, layer, group, iteration, sample, threshold, words.ctypes.data + 32 * group)
+
+
+@intrinsic
+def _trailing_zeros(typingctx, word):
+    """Return the position of the lowest set bit of a uint64 that is not 0."""
+
+    def codegen(context, builder, signature, args):
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), codegen
+
+
+@kernel
+def list_units(words, width, invert, units):
+    """List the units whose bit is set (or clear, with `invert`) into `units` (int32); return how many."""
+    one = np.uint64(1)
+    flip = ~np.uint64(0) if invert else np.uint64(0)
+    count = 0
+    for number in range((width + 63) // 64):
+        word = words[number] ^ flip
+        left = width - 64 * number
+        if left < 64:
+            word &= (one << np.uint64(left)) - one
+        while word != 0:
+            units[count] = 64 * number + _trailing_zeros(word)
+            count += 1
+            word &= word - one
+    return count
