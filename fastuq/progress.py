@@ -6,7 +6,7 @@ from typing import Any
 from tqdm import tqdm
 
 
-def progress_bar(total: int, description: str, unit: str = "image", initial: int = 0) -> tqdm[Any]:
+def progress_bar(total: int, description: str, unit: str = "image", initial: int = 0) -> "tqdm[Any]":
     """Return a tqdm bar that stays silent when stderr is no terminal or the work ends within 2 s.
 
     Parameters
