@@ -1,0 +1,87 @@
+"""``fastuq corrupt``: make CIFAR-100-C from the CIFAR-100 test images."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Make CIFAR-100-C (19 corruptions, 5 severities) from the CIFAR-100 test images, in the published layout. "
+        "A run that was stopped goes on where it was; every file appears whole or not at all."
+    )
+    parser.add_argument("--output", type=Path, help="folder to write to (default: CIFAR-100-C in the data folder)")
+    parser.add_argument("--corruptions", help="names, separated by commas (default: all 19)")
+    parser.add_argument("--severities", default="1,2,3,4,5", help="fewer than five: a file per severity, NAME-s.npy")
+    parser.add_argument("--images", default="cifar100", help="images to corrupt (default: cifar100)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes (default: 2)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
+    parser.add_argument("--verify", action="store_true", help="make nothing: compare with the published checksums")
+    parser.add_argument("--contact-sheet", type=Path, metavar="PNG", help="make nothing but one picture of all")
+    parser.add_argument("--json", type=Path, help="write what was done to this file")
+
+
+def run(args: argparse.Namespace) -> int:
+    from fastuq.datasets.opening import data_root
+    from fastuq.files import write_json
+
+    output = args.output or data_root() / "CIFAR-100-C"
+    if args.verify:
+        report, status = _verify(output)
+    else:
+        report, status = (_sheet(args) if args.contact_sheet else _make(args, output)), 0
+    if args.json:
+        write_json(args.json, report)
+    return status
+
+
+def _make(args: argparse.Namespace, output: Path) -> dict:
+    import time
+
+    from fastuq.datasets import open_images
+    from fastuq.datasets.corruptions import CORRUPTIONS, SEVERITIES
+    from fastuq.datasets.corruptions.generate import generate
+    from fastuq.errors import InputError
+
+    names = tuple(args.corruptions.split(",")) if args.corruptions else CORRUPTIONS
+    unknown = [name for name in names if name not in CORRUPTIONS]
+    if unknown:
+        raise InputError(f"no corruption {unknown[0]!r}; there are {', '.join(CORRUPTIONS)}")
+    severities = tuple(args.severities.split(","))
+    if not set(severities) <= {str(level) for level in SEVERITIES}:
+        raise InputError(f"--severities {args.severities}: expected numbers 1 to 5, separated by commas")
+    if args.jobs < 1 or args.seed < 0:
+        raise InputError(f"--jobs {args.jobs}, --seed {args.seed}: expected at least 1 process and a seed of 0 or more")
+    start = time.monotonic()
+    images = open_images(args.images)
+    levels = tuple(int(level) for level in severities)
+    done = generate(images, output, corruptions=names, severities=levels, seed=args.seed, jobs=args.jobs)
+    seconds = time.monotonic() - start
+    print(f"{output}: {len(done['made'])} files made, {len(done['kept'])} were there already, {seconds:.0f} s")
+    return {**done, "output": str(output), "seed": args.seed, "images": images.name, "seconds": round(seconds, 3)}
+
+
+def _sheet(args: argparse.Namespace) -> dict:
+    import numpy as np
+
+    from fastuq.datasets.corruptions.sheet import contact_sheet
+    from fastuq.datasets.opening import load_bundled
+
+    contact_sheet(np.asarray(load_bundled().images)[[0, 12]], args.contact_sheet, seed=args.seed)
+    print(f"wrote {args.contact_sheet}")
+    return {"contact_sheet": str(args.contact_sheet), "seed": args.seed}
+
+
+def _verify(output: Path) -> tuple[dict, int]:
+    from fastuq.datasets.corruptions import DETERMINISTIC
+    from fastuq.datasets.corruptions.published import verify
+    from fastuq.datasets.opening import data_root
+
+    report = verify(output, data_root() / "cifar-100-python" / "test")
+    for name, state in report["files"].items():
+        note = (
+            "" if name in DETERMINISTIC or name == "labels" else "  (random: only the published file itself equals it)"
+        )
+        print(f"{name:18} {state}{note if state == 'differs' else ''}")
+    if not report["source_published"]:
+        print("The CIFAR-100 test file here is not the published one: files made from it cannot equal published files.")
+    return report, 0 if report["ok"] else 1
