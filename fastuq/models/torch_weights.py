@@ -10,7 +10,7 @@ import numpy as np
 from fastuq.errors import InputError
 
 _MAGIC = 0x1950A86A20F9469CFC6C
-_DTYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
+_DTYPES: dict[str, Any] = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 
 
 def _tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> tuple[Any, ...]:

@@ -1,0 +1,209 @@
+"""Full-integer int8 post-training quantization of a Keras network."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastuq.backbone import Backbone
+from fastuq.datasets import ImageSet
+from fastuq.errors import InputError, ModelError
+from fastuq.head import Head
+from fastuq.model import Model, save_model
+from fastuq.models.heads import head_network
+from fastuq.models.runtime import silence, tensorflow
+from fastuq.progress import progress_bar
+from fastuq.quantized_head import quantize_head
+
+CALIBRATION_IMAGES = 500
+MIN_CORRELATION = 0.9
+_CHECK_IMAGES = 256
+
+
+def calibration_images(images: Any, count: int = CALIBRATION_IMAGES, seed: int = 0) -> np.ndarray:
+    """Draw images for calibration.
+
+    The first two pixels of the first image are made black and white, so that the input's range is 0 to 255 exactly and
+    raw uint8 pixels are the input codes.
+
+    Parameters
+    ----------
+    images : array-like, (N, H, W, 3), uint8
+        Training images.
+
+    Returns
+    -------
+    ndarray, (min(N, count), H, W, 3), uint8
+    """
+    rows = np.sort(np.random.default_rng(seed).permutation(len(images))[:count])
+    drawn = np.concatenate([images[int(row) : int(row) + 1] for row in rows])
+    drawn[0, 0, 0], drawn[0, 0, 1] = 0, 255
+    return drawn
+
+
+def to_int8(network: Any, calibration: np.ndarray) -> bytes:
+    """Convert a Keras network to an int8 TFLite file.
+
+    Every weight, activation and operation is an integer (Jacob et al., CVPR 2018, arXiv:1712.05877); the input is
+    uint8 images, the output int8 with one scale and zero point.
+
+    Parameters
+    ----------
+    network : keras.Model
+        (N, H, W, 3) float32, values 0 to 255 -> (N, D) float32.
+    calibration : ndarray, (M, H, W, 3), uint8
+
+    Raises
+    ------
+    ModelError
+        The network has an operation without an integer form.
+    """
+    tf = tensorflow()
+
+    def samples() -> Any:
+        for image in calibration:
+            yield [image[None].astype(np.float32)]
+
+    with silence():
+        converter = _converter(network)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = samples
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = tf.uint8
+        converter.inference_output_type = tf.int8
+        try:
+            return bytes(converter.convert())
+        except Exception as error:  # The converter raises whatever its C++ side reports.
+            reason = " ".join(str(error).split())[:300]
+    raise ModelError(f"quantization: TensorFlow's converter refused the network ({reason})")
+
+
+def float_size(network: Any) -> int:
+    """Return the size of a Keras network as a float32 TFLite file, in bytes."""
+    with silence():
+        return len(_converter(network).convert())
+
+
+def _converter(network: Any) -> Any:
+    tf = tensorflow()
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    _, *shape = network.input_shape
+    # A Keras model called without training=False may normalise by the batch.
+    function = tf.function(
+        lambda x: network(x, training=False), input_signature=[tf.TensorSpec([None, *shape], tf.float32)]
+    )
+    frozen = convert_variables_to_constants_v2(function.get_concrete_function())
+    return tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+
+
+def predictor(network: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that runs a Keras network on uint8 images (N, H, W, 3) in inference mode: float32 (N, D)."""
+    tf = tensorflow()
+    function = tf.function(lambda x: network(x, training=False), reduce_retracing=True)
+
+    def run(images: np.ndarray) -> np.ndarray:
+        starts = range(0, len(images), 64)
+        return np.concatenate([function(images[s : s + 64].astype(np.float32)).numpy() for s in starts])
+
+    return run
+
+
+def check_backbone(network: Any, backbone: Backbone, images: np.ndarray) -> float:
+    """Compare the quantized features of some images with the float ones; return their correlation.
+
+    Raises
+    ------
+    ModelError
+        They correlate less than `MIN_CORRELATION`: such a model must not be written.
+    """
+    images = images[:_CHECK_IMAGES]
+    exact = predictor(network)(images)
+    real = (backbone(images).astype(np.float32) - backbone.zero_point) * np.float32(backbone.scale)
+    varied = exact.std() > 0 and real.std() > 0
+    correlation = float(np.corrcoef(exact.ravel(), real.ravel())[0, 1]) if varied else 0.0
+    if not correlation >= MIN_CORRELATION:
+        raise ModelError(
+            f"quantization: features of the int8 backbone correlate {correlation:.3f} with the float ones, expected at "
+            f"least {MIN_CORRELATION}; the weights do not survive int8 or the calibration images are foreign to them"
+        )
+    return correlation
+
+
+def finish_model(
+    output: str | Path,
+    network: str,
+    backbone: Any,
+    data: bytes,
+    head: Head,
+    images: ImageSet,
+    test: ImageSet | None,
+    *,
+    features: np.ndarray,
+    made: dict[str, Any],
+    threads: int | None = None,
+) -> Model:
+    """Quantize the head, convert the whole network, measure sizes and accuracies, and write the model folder.
+
+    Parameters
+    ----------
+    backbone : keras.Model
+        The float backbone.
+    data : bytes
+        The int8 backbone.
+    images, test : ImageSet
+        Training images (calibration), and images to report the accuracy on.
+    features : ndarray, (N, D), int8
+        Features of training images, for the activation ranges of the int8 head.
+    made : dict
+        How the model was made; the report is added.
+    """
+    import keras
+
+    calibration = calibration_images(images.images)
+    runner = Backbone(data, threads=threads)
+    correlation = check_backbone(backbone, runner, calibration)
+    head_int8 = quantize_head(head, np.asarray(features), runner.scale, runner.zero_point)
+    top = head_network(head)
+    whole = keras.Model(backbone.input, top(backbone.output))
+    full = to_int8(whole, calibration)
+    report = {
+        "feature_correlation": correlation,
+        "bytes_float32": float_size(whole),
+        "bytes_int8": len(full),
+    }
+    if test is not None and test.labels is not None:
+        report["test_images"] = test.name
+        report.update(_accuracies(whole, runner, Backbone(full, threads=threads), head, test))
+    if images.class_names is None:
+        raise InputError(f"{images.name}: class names are missing; give a data set that has them")
+    return save_model(
+        output,
+        network=network,
+        backbone=data,
+        full=full,
+        head=head,
+        head_int8=head_int8,
+        class_names=images.class_names,
+        input_shape=tuple(backbone.input_shape[1:]),
+        feature_scale=runner.scale,
+        feature_zero_point=runner.zero_point,
+        info={**made, "report": report},
+    )
+
+
+def _accuracies(whole: Any, backbone: Backbone, full: Backbone, head: Head, test: ImageSet) -> dict[str, float]:
+    """Return top-1 accuracy in float, with the int8 backbone and the float head, and all in int8."""
+    right = {"accuracy_float32": 0, "accuracy_int8_backbone": 0, "accuracy_int8": 0}
+    labels = np.asarray(test.labels)
+    forward = predictor(whole)
+    with progress_bar(len(test), "accuracy") as bar:
+        for start in range(0, len(test), 256):
+            chunk, truth = np.ascontiguousarray(test.images[start : start + 256]), labels[start : start + 256]
+            features = (backbone(chunk).astype(np.float32) - backbone.zero_point) * np.float32(backbone.scale)
+            outputs = forward(chunk), head.forward(features), full(chunk)
+            for key, output in zip(right, outputs, strict=True):
+                right[key] += int((output.argmax(axis=1) == truth).sum())
+            bar.update(len(chunk))
+    return {key: count / len(test) for key, count in right.items()}

@@ -1,0 +1,238 @@
+"""From training images to a model folder: fine-tune, quantize, fit the head on the quantized features, save."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastuq.backbone import Backbone
+from fastuq.datasets import ImageSet
+from fastuq.errors import InputError
+from fastuq.files import write_json
+from fastuq.model import Model
+from fastuq.models.fitting import Recipe, Samples, fit
+from fastuq.models.heads import PAPER_HEAD, build_head, head_from_layers, parse_layout
+from fastuq.models.networks import build_backbone, split_backbone
+from fastuq.models.quantize import calibration_images, check_backbone, finish_model, to_int8
+from fastuq.models.runtime import tensorflow
+from fastuq.progress import progress_bar
+
+# The paper's own recipe (arXiv 2403.01076): 10 epochs, Adam, learning rate 0.01, binary cross-entropy.
+PAPER = Recipe(epochs=10, learning_rate=0.01, cosine=False, weight_decay=0.0, batch_size=128)
+DEFAULT = Recipe(epochs=30, learning_rate=2e-3, cosine=True, weight_decay=0.05, batch_size=256)
+TUNE = Recipe(epochs=5, learning_rate=5e-4, cosine=True, weight_decay=0.02, batch_size=128, mixup=0.2)
+PRESETS = {"default": (DEFAULT, TUNE), "paper": (PAPER, PAPER)}
+
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to train.
+
+    Attributes
+    ----------
+    network, weights : str
+        As `build_backbone` takes them.
+    head : str
+        Layout of the head, as `parse_layout` takes it.
+    unfreeze : int
+        Blocks at the end of the backbone that are fine-tuned in float before quantization; 0 freezes all of it.
+    recipe, tune : Recipe
+        For the head, and for the fine-tuning.
+    mirror : bool
+        Also train on every image mirrored left to right.
+    seed : int
+    """
+
+    network: str = "efficientnet_lite0"
+    weights: str = "imagenet"
+    head: str = PAPER_HEAD
+    unfreeze: int = 0
+    recipe: Recipe = DEFAULT
+    tune: Recipe = TUNE
+    mirror: bool = True
+    seed: int = 0
+
+
+def train(
+    plan: Plan,
+    images: ImageSet,
+    test: ImageSet | None,
+    output: str | Path,
+    *,
+    work: str | Path,
+    threads: int | None = None,
+) -> Model:
+    """Train and quantize a classifier and write its model folder.
+
+    Parameters
+    ----------
+    plan : Plan
+    images : ImageSet
+        Training images with labels; the calibration images come from them too.
+    test : ImageSet or None
+        Images to report the accuracy on; nothing is chosen by them.
+    output : str or Path
+        The model folder.
+    work : str or Path
+        Folder of activations, features and checkpoints; a run that was cut off goes on from there.
+    threads : int, optional
+
+    Raises
+    ------
+    InputError
+        Images without labels or of a wrong shape, a plan that does not fit, `work` of another run.
+    ModelError
+        The quantized backbone does not follow the float one.
+    """
+    labels, names = _labelled(images)
+    layout = parse_layout(plan.head, len(names))
+    if layout.blocks[-1][2] not in ("sigmoid", "softmax"):
+        raise InputError(f"head {plan.head}: expected sigmoid or softmax in the last block, which training needs")
+    folder = _open_work(Path(work), plan, images)
+    backbone = build_backbone(
+        plan.network, weights=plan.weights, input_shape=tuple(images.images.shape[1:]), seed=plan.seed
+    )
+    width = backbone.output_shape[-1]
+    if plan.unfreeze:
+        _tune(plan, backbone, build_head(layout, width, seed=plan.seed), images, folder)
+    data = _kept(
+        folder / "backbone.tflite", lambda: to_int8(backbone, calibration_images(images.images, seed=plan.seed))
+    )
+    runner = Backbone(data, threads=threads)
+    check_backbone(backbone, runner, images.images[:256])
+    features = [_features(runner, data, images, folder, view, "train") for view in range(1 + plan.mirror)]
+    samples = Samples(features, labels, len(names), runner.scale, runner.zero_point)
+    fitted = fit(
+        build_head(layout, width, seed=plan.seed),
+        samples,
+        plan.recipe,
+        seed=plan.seed,
+        title="head",
+        checkpoint=folder / "head.keras",
+    )
+    head = head_from_layers(fitted.layers, width)
+    made = {**asdict(plan), "training_images": images.name, "training_fingerprint": images.fingerprint()}
+    return finish_model(
+        output, plan.network, backbone, data, head, images, test, features=features[0], made=made, threads=threads
+    )
+
+
+def _labelled(images: ImageSet) -> tuple[np.ndarray, tuple[str, ...]]:
+    if images.labels is None or images.class_names is None:
+        raise InputError(f"{images.name}: training needs labels and class names; give a data set that has them")
+    return images.labels, images.class_names
+
+
+def _open_work(folder: Path, plan: Plan, images: ImageSet) -> Path:
+    """Make the work folder, or take up the one of the same run."""
+    run = {"plan": asdict(plan), "images": images.fingerprint()}
+    description = folder / "run.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        found = json.loads(description.read_text(encoding="utf-8")) if description.exists() else None
+    except (OSError, ValueError) as error:
+        raise InputError(f"work folder {folder}: cannot be used ({error}); give another with --work") from error
+    if found is None:
+        write_json(description, run)
+    elif found != json.loads(json.dumps(run)):
+        raise InputError(
+            f"work folder {folder}: holds a run with other options or images; delete it or give another --work"
+        )
+    return folder
+
+
+def _kept(file: Path, make: Callable[[], bytes]) -> bytes:
+    """Return the bytes of `file`, made first where it is not there: a resumed run must go on with the same backbone."""
+    if not file.exists():
+        partial = file.with_name(f".partial.{file.name}")
+        partial.write_bytes(make())
+        os.replace(partial, file)
+    return file.read_bytes()
+
+
+def _view(images: np.ndarray, view: int) -> np.ndarray:
+    """Return images (N, H, W, 3) as they are (view 0) or mirrored left to right (view 1)."""
+    return images[:, :, ::-1] if view else images
+
+
+def _array(
+    file: Path, shape: tuple[int, ...], dtype: Any, rows: Callable[[int, int], np.ndarray], title: str
+) -> np.ndarray:
+    """Return the array kept in `file`, filled chunk by chunk first where it is not there; it may exceed memory."""
+    if not file.exists():
+        partial = file.with_name(f".partial.{file.name}")
+        out = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=shape)
+        with progress_bar(shape[0], title) as bar:
+            for start in range(0, shape[0], _CHUNK):
+                stop = min(start + _CHUNK, shape[0])
+                out[start:stop] = rows(start, stop)
+                bar.update(stop - start)
+        out.flush()
+        os.replace(partial, file)
+    found = np.load(file, mmap_mode="r")
+    if found.shape != shape or found.dtype != dtype:
+        raise InputError(f"{file}: expected {np.dtype(dtype)} {shape}, found {found.dtype} {found.shape}; delete it")
+    return found
+
+
+def _features(runner: Backbone, data: bytes, images: ImageSet, folder: Path, view: int, split: str) -> np.ndarray:
+    digest = hashlib.sha256(data).hexdigest()[:12]
+    return _array(
+        folder / f"features-{split}-{view}-{digest}.npy",
+        (len(images), runner.output_shape[-1]),
+        np.int8,
+        lambda start, stop: runner(np.ascontiguousarray(_view(images.images[start:stop], view))),
+        "features",
+    )
+
+
+def _tune(plan: Plan, backbone: Any, head: Any, images: ImageSet, folder: Path) -> None:
+    """Fine-tune the last blocks of `backbone` in place, with a head, on activations computed once.
+
+    BatchNorm stays in inference mode: its statistics are ImageNet's, over many more images than a batch.
+    """
+    tf = tensorflow()
+    import keras
+
+    labels, names = _labelled(images)
+    body, tail = split_backbone(backbone, plan.network, plan.unfreeze)
+    forward = tf.function(lambda x: tf.cast(body(x, training=False), tf.float16), reduce_retracing=True)
+    shape = (len(images), *body.output_shape[1:])
+    views = [
+        _array(
+            folder / f"activations-{view}.npy",
+            shape,
+            np.float16,
+            lambda start, stop, view=view: forward(_view(images.images[start:stop], view).astype(np.float32)).numpy(),
+            "activations",
+        )
+        for view in range(1 + plan.mirror)
+    ]
+    for layer in tail.layers:
+        layer.trainable = type(layer).__name__ != "BatchNormalization"
+    x = tail.output
+    for layer in head.layers[1:]:
+        x = layer(x)
+    fitted = fit(
+        keras.Model(tail.input, x),
+        Samples(views, labels, len(names)),
+        plan.tune,
+        seed=plan.seed,
+        title="fine-tuning",
+        checkpoint=folder / "tuned.keras",
+    )
+    for layer in tail.layers:
+        if layer.weights:
+            layer.set_weights(fitted.get_layer(layer.name).get_weights())
+
+
+def overridden(recipe: Recipe, **changes: Any) -> Recipe:
+    """Return a recipe with every change that is not None."""
+    return replace(recipe, **{key: value for key, value in changes.items() if value is not None})
