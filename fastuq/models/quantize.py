@@ -168,7 +168,7 @@ def finish_model(
     top = head_network(head)
     whole = keras.Model(backbone.input, top(backbone.output))
     full = to_int8(whole, calibration)
-    report = {
+    report: dict[str, Any] = {
         "feature_correlation": correlation,
         "bytes_float32": float_size(whole),
         "bytes_int8": len(full),

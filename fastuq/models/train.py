@@ -205,16 +205,14 @@ def _tune(plan: Plan, backbone: Any, head: Any, images: ImageSet, folder: Path) 
     body, tail = split_backbone(backbone, plan.network, plan.unfreeze)
     forward = tf.function(lambda x: tf.cast(body(x, training=False), tf.float16), reduce_retracing=True)
     shape = (len(images), *body.output_shape[1:])
-    views = [
-        _array(
-            folder / f"activations-{view}.npy",
-            shape,
-            np.float16,
-            lambda start, stop, view=view: forward(_view(images.images[start:stop], view).astype(np.float32)).numpy(),
-            "activations",
-        )
-        for view in range(1 + plan.mirror)
-    ]
+
+    def activations(view: int) -> np.ndarray:
+        def rows(start: int, stop: int) -> np.ndarray:
+            return forward(_view(images.images[start:stop], view).astype(np.float32)).numpy()
+
+        return _array(folder / f"activations-{view}.npy", shape, np.float16, rows, "activations")
+
+    views = [activations(view) for view in range(1 + plan.mirror)]
     for layer in tail.layers:
         layer.trainable = type(layer).__name__ != "BatchNormalization"
     x = tail.output
