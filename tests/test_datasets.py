@@ -265,3 +265,16 @@ def test_image_set_is_what_the_rest_sees():
     images = ImageSet(np.zeros((2, 4, 4, 3), np.uint8), np.array([1, 0], np.uint8), ("a", "b"), "mine")
     assert images.labels.dtype == np.int64
     assert len(images) == 2
+
+
+def test_cifar100c_of_fewer_images_or_one_severity(root):
+    folder = root / "CIFAR-100-C"
+    folder.mkdir()
+    np.save(folder / "labels.npy", np.tile(np.arange(4, dtype=np.uint8), 5))
+    np.save(folder / "fog.npy", np.repeat(np.arange(20, dtype=np.uint8), 3072).reshape(20, 32, 32, 3))
+    np.save(folder / "fog-2.npy", np.zeros((4, 32, 32, 3), np.uint8))
+    assert open_images("cifar100c/fog/2").images[:, 0, 0, 0].tolist() == [4, 5, 6, 7]
+    assert open_images("cifar100c/fog-2").labels.tolist() == [0, 1, 2, 3]
+    np.save(folder / "labels.npy", np.zeros(19, np.uint8))
+    with pytest.raises(InputError, match="class numbers five times"):
+        open_images("cifar100c/fog/2")

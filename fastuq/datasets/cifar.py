@@ -14,7 +14,6 @@ from fastuq.errors import InputError
 CIFAR100_FOLDER = "cifar-100-python"
 CIFAR100C_FOLDER = "CIFAR-100-C"
 SEVERITIES = 5
-IMAGES_PER_SEVERITY = 10_000
 
 
 def load_cifar100(root: Path, split: str = "test") -> ImageSet:
@@ -69,7 +68,7 @@ def load_cifar100c(root: Path, corruption: str, severity: int | None = None) -> 
     corruption : str
         Name of one of its files, without ``.npy``.
     severity : int, optional
-        1 to 5: rows (s-1)*10000 to s*10000; None: all rows of the file.
+        1 to 5: rows (s-1) N to s N, where the published files have N = 10,000; None: all rows of the file.
 
     Raises
     ------
@@ -88,19 +87,18 @@ def load_cifar100c(root: Path, corruption: str, severity: int | None = None) -> 
     if severity is not None and not 1 <= severity <= SEVERITIES:
         raise InputError(f"severity {severity} is not 1 to {SEVERITIES}")
     images, labels = open_npy(folder / f"{corruption}.npy"), open_npy(folder / "labels.npy")
-    rows = SEVERITIES * IMAGES_PER_SEVERITY
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) % SEVERITIES:
+        raise InputError(f"{folder / 'labels.npy'}: expected the class numbers five times, found {_what(labels)}")
+    count = len(labels) // SEVERITIES
+    rows = count if severity is None and images.shape[:1] == (count,) else len(labels)  # one severity, or all five
     if images.shape != (rows, 32, 32, 3) or images.dtype != np.uint8:
         raise InputError(
             f"{folder / corruption}.npy: expected uint8 ({rows}, 32, 32, 3), found {_what(images)}; "
             "this is not the published layout"
         )
-    if labels.shape != (rows,) or labels.dtype.kind not in "iu":
-        raise InputError(f"{folder / 'labels.npy'}: expected {rows} class numbers, found {_what(labels)}")
-    name = f"cifar100c/{corruption}"
-    if severity is not None:
-        part = slice((severity - 1) * IMAGES_PER_SEVERITY, severity * IMAGES_PER_SEVERITY)
-        images, labels, name = images[part], labels[part], f"{name}/{severity}"
-    return ImageSet(images, np.asarray(labels), CIFAR100_CLASSES, name)
+    part = slice(rows) if severity is None else slice((severity - 1) * count, severity * count)
+    name = f"cifar100c/{corruption}" if severity is None else f"cifar100c/{corruption}/{severity}"
+    return ImageSet(images[part], np.asarray(labels[part]), CIFAR100_CLASSES, name)
 
 
 def _what(value: Any) -> str:

@@ -79,7 +79,7 @@ def _open_named(spec: str) -> ImageSet | None:
         return load_bundled()
     if spec in ("cifar100", "cifar100/test", "cifar100/train"):
         return load_cifar100(data_root(), spec.partition("/")[2] or "test")
-    match = re.fullmatch(r"cifar100c/(\w+)(?:/(\d+))?", spec)
+    match = re.fullmatch(r"cifar100c/([\w-]+)(?:/(\d+))?", spec)
     if match:
         return load_cifar100c(data_root(), match[1], int(match[2]) if match[2] else None)
     if re.match(r"cifar100c?(/|$)", spec):

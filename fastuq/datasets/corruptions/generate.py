@@ -178,22 +178,36 @@ def _write_labels(output: Path, images: ImageSet, record: dict) -> None:
         raise InputError(f"cannot write {output / 'labels.npy'}: {error.strerror or error}") from error
 
 
-def _load_record(output: Path, images: ImageSet, seed: int) -> dict[str, Any]:
-    wanted = {"seed": seed, "images": images.name, "images_fingerprint": images.fingerprint()}
+def _read_record(output: Path) -> dict[str, Any] | None:
+    """Return what ``fastuq-corrupt.json`` says, or None where there is none."""
     path = output / RECORD
     if not path.exists():
-        return {**wanted, "files": {}}
+        return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         files = {name: {**entry, "md5": str(entry["md5"])} for name, entry in record["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise InputError(f"{path}: expected a record of `fastuq corrupt`, found a damaged file; remove it") from error
+    return {**record, "files": files}
+
+
+def recorded_md5(output: Path) -> dict[str, str]:
+    """Return the MD5 that each file of `output` had when it was made; empty where nothing was made here."""
+    record = _read_record(output)
+    return {} if record is None else {name: entry["md5"] for name, entry in record["files"].items()}
+
+
+def _load_record(output: Path, images: ImageSet, seed: int) -> dict[str, Any]:
+    wanted = {"seed": seed, "images_fingerprint": images.fingerprint()}
+    record = _read_record(output)
+    if record is None:
+        return {**wanted, "images": images.name, "files": {}}
     for key, value in wanted.items():
-        if key != "images" and record.get(key) != value:
+        if record.get(key) != value:
             raise InputError(
                 f"{output} was made with {key} {record.get(key)}, now {value} is asked for; choose another --output"
             )
-    return {**wanted, "files": files}
+    return record
 
 
 def _is_whole(path: Path, record: dict[str, Any]) -> bool:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from fastuq.datasets.corruptions import CORRUPTIONS, DETERMINISTIC
-from fastuq.datasets.corruptions.generate import md5_file
+from fastuq.datasets.corruptions.generate import md5_file, recorded_md5
 from fastuq.errors import InputError
 
 MD5 = {
@@ -48,8 +48,9 @@ def verify(folder: Path, cifar100_test: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``files``: per name ``published``, ``differs`` or ``missing``; ``source_published``: whether the test images
-        are the published file; ``ok``: no file that should equal the published one differs, and none is missing.
+        ``files``: per name ``published``, ``made here`` (as `fastuq corrupt` recorded it), ``differs`` or
+        ``missing``; ``source_published``: whether the test images are the published file; ``ok``: no file differs or
+        is missing, and with the published test images every file without randomness equals the published one.
 
     Raises
     ------
@@ -58,11 +59,18 @@ def verify(folder: Path, cifar100_test: Path) -> dict[str, Any]:
     """
     if not folder.is_dir():
         raise InputError(f"nothing to verify: {folder} is not there; run `fastuq corrupt` or give --output")
+    recorded = recorded_md5(folder)
     states = {}
     for name in (*CORRUPTIONS, "labels"):
-        path = folder / f"{name}.npy"
-        states[name] = "missing" if not path.is_file() else "published" if md5_file(path) == MD5[name] else "differs"
+        states[name] = _state(folder / f"{name}.npy", MD5[name], recorded.get(f"{name}.npy"))
     source_published = cifar100_test.is_file() and md5_file(cifar100_test) == CIFAR100_TEST_MD5
     must = (*DETERMINISTIC, "labels") if source_published else ()
-    ok = "missing" not in states.values() and all(states[name] == "published" for name in must)
+    ok = not {"missing", "differs"} & set(states.values()) and all(states[name] == "published" for name in must)
     return {"files": states, "source_published": source_published, "ok": ok}
+
+
+def _state(path: Path, published: str, recorded: str | None) -> str:
+    if not path.is_file():
+        return "missing"
+    found = md5_file(path)
+    return "published" if found == published else "made here" if found == recorded else "differs"
