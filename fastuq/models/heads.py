@@ -76,6 +76,13 @@ def build_head(layout: Layout, num_features: int, *, seed: int = 0) -> Any:
     return keras.Model(inputs, x, name="head")
 
 
+def attach(head: Any, features: Any) -> Any:
+    """Return the outputs of a head (a Keras model) put on a features tensor, layer by layer."""
+    for layer in head.layers[1:]:
+        features = layer(features)
+    return features
+
+
 def head_from_layers(layers: Sequence[Any], num_features: int) -> Head:
     """Read a trained head out of its Keras layers: an optional BatchNorm, then dropout and dense layers.
 

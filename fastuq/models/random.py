@@ -8,9 +8,10 @@ import numpy as np
 from fastuq.backbone import Backbone
 from fastuq.datasets import ImageSet
 from fastuq.model import Model
+from fastuq.models.finish import finish_model
 from fastuq.models.heads import PAPER_HEAD, build_head, head_from_layers, parse_layout
 from fastuq.models.networks import build_backbone
-from fastuq.models.quantize import calibration_images, finish_model, to_int8
+from fastuq.models.quantize import calibration_images, to_int8
 from fastuq.models.runtime import tensorflow
 
 _IMAGES = 32

@@ -15,18 +15,20 @@ from fastuq.datasets import ImageSet
 from fastuq.errors import InputError
 from fastuq.files import write_json
 from fastuq.model import Model
+from fastuq.models.finish import finish_model
 from fastuq.models.fitting import Recipe, Samples, fit
-from fastuq.models.heads import PAPER_HEAD, build_head, head_from_layers, parse_layout
+from fastuq.models.heads import PAPER_HEAD, attach, build_head, head_from_layers, parse_layout
 from fastuq.models.networks import build_backbone, split_backbone
-from fastuq.models.quantize import calibration_images, check_backbone, finish_model, to_int8
-from fastuq.models.runtime import tensorflow
+from fastuq.models.quantize import calibration_images, check_backbone, to_int8
+from fastuq.models.runtime import silence, tensorflow
 from fastuq.progress import progress_bar
 
 # The paper's own recipe (arXiv 2403.01076): 10 epochs, Adam, learning rate 0.01, binary cross-entropy.
 PAPER = Recipe(epochs=10, learning_rate=0.01, cosine=False, weight_decay=0.0, batch_size=128)
 DEFAULT = Recipe(epochs=30, learning_rate=2e-3, cosine=True, weight_decay=0.05, batch_size=256)
-TUNE = Recipe(epochs=5, learning_rate=5e-4, cosine=True, weight_decay=0.02, batch_size=128, mixup=0.2)
+TUNE = Recipe(epochs=4, learning_rate=5e-4, cosine=True, weight_decay=0.02, batch_size=128, mixup=0.2)
 PRESETS = {"default": (DEFAULT, TUNE), "paper": (PAPER, PAPER)}
+PROBE_EPOCHS = 5
 
 _CHUNK = 64
 
@@ -56,7 +58,7 @@ class Plan:
     unfreeze: int = 0
     recipe: Recipe = DEFAULT
     tune: Recipe = TUNE
-    mirror: bool = True
+    mirror: bool = False
     seed: int = 0
 
 
@@ -118,6 +120,7 @@ def train(
         checkpoint=folder / "head.keras",
     )
     head = head_from_layers(fitted.layers, width)
+    _save_network(backbone, fitted, plan.network, folder / "network.keras")
     made = {**asdict(plan), "training_images": images.name, "training_fingerprint": images.fingerprint()}
     return finish_model(
         output, plan.network, backbone, data, head, images, test, features=features[0], made=made, threads=threads
@@ -204,22 +207,20 @@ def _tune(plan: Plan, backbone: Any, head: Any, images: ImageSet, folder: Path) 
     labels, names = _labelled(images)
     body, tail = split_backbone(backbone, plan.network, plan.unfreeze)
     forward = tf.function(lambda x: tf.cast(body(x, training=False), tf.float16), reduce_retracing=True)
-    shape = (len(images), *body.output_shape[1:])
+    shape, cut = (len(images), *body.output_shape[1:]), body.layers[-1].name
 
     def activations(view: int) -> np.ndarray:
         def rows(start: int, stop: int) -> np.ndarray:
             return forward(_view(images.images[start:stop], view).astype(np.float32)).numpy()
 
-        return _array(folder / f"activations-{view}.npy", shape, np.float16, rows, "activations")
+        return _array(folder / f"activations-{cut}-{view}.npy", shape, np.float16, rows, "activations")
 
     views = [activations(view) for view in range(1 + plan.mirror)]
+    head = _probe(plan, tail, head, Samples(views[:1], labels, len(names)), folder)
     for layer in tail.layers:
         layer.trainable = type(layer).__name__ != "BatchNormalization"
-    x = tail.output
-    for layer in head.layers[1:]:
-        x = layer(x)
     fitted = fit(
-        keras.Model(tail.input, x),
+        keras.Model(tail.input, attach(head, tail.output)),
         Samples(views, labels, len(names)),
         plan.tune,
         seed=plan.seed,
@@ -229,6 +230,33 @@ def _tune(plan: Plan, backbone: Any, head: Any, images: ImageSet, folder: Path) 
     for layer in tail.layers:
         if layer.weights:
             layer.set_weights(fitted.get_layer(layer.name).get_weights())
+
+
+def _save_network(backbone: Any, head: Any, name: str, file: Path) -> None:
+    """Keep the float network, which `fastuq quantize` can take up."""
+    import keras
+
+    with silence():
+        keras.Model(backbone.input, attach(head, backbone.output), name=name).save(file)
+
+
+def _probe(plan: Plan, tail: Any, head: Any, samples: Samples, folder: Path) -> Any:
+    """Fit the head on the features of the pretrained tail, before both are tuned together.
+
+    A random head would send the tail large gradients that wreck its features (Kumar et al., "Fine-tuning can distort
+    pretrained features", ICLR 2022, arXiv:2202.10054).
+    """
+    tf = tensorflow()
+    forward = tf.function(lambda x: tail(x, training=False), reduce_retracing=True)
+    view = samples.views[0]
+
+    def rows(start: int, stop: int) -> np.ndarray:
+        return forward(view[start:stop].astype(np.float32)).numpy()
+
+    features = _array(folder / "float-features.npy", (len(view), tail.output_shape[-1]), np.float32, rows, "features")
+    recipe = replace(DEFAULT, epochs=min(PROBE_EPOCHS, plan.recipe.epochs))
+    pooled = replace(samples, views=[np.asarray(features)])
+    return fit(head, pooled, recipe, seed=plan.seed, title="head", checkpoint=folder / "probe.keras")
 
 
 def overridden(recipe: Recipe, **changes: Any) -> Recipe:

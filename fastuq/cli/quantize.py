@@ -1,0 +1,39 @@
+"""``fastuq quantize``: a trained Keras network becomes a quantized model folder."""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("network", metavar="FILE", help="a .keras file: backbone, average pooling, then dropout and dense layers")
+    add(
+        "--data",
+        default="cifar100/train",
+        metavar="IMAGES",
+        help="training images to calibrate on (default: %(default)s)",
+    )
+    add(
+        "--test",
+        metavar="IMAGES",
+        help="images to report the accuracy on (default: the CIFAR-100 test set; none: skip)",
+    )
+    add("--output", required=True, metavar="DIR", help="model folder to write")
+    add("--threads", type=int, help="threads of the backbone (default: all)")
+    add("--json", metavar="FILE", help="write sizes and accuracies as JSON (- for the screen)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from fastuq.datasets import open_images
+    from fastuq.models.finish import quantize_file, report_lines
+
+    images = open_images(args.data)
+    test = None if args.test == "none" else open_images(args.test or "cifar100/test")
+    model = quantize_file(args.network, images, test, args.output, threads=args.threads)
+    if args.json != "-":
+        print(f"model {model.path}, SHA-256 {model.sha256}")
+        print("\n".join(report_lines(model.info["made"]["report"])))
+    if args.json:
+        from fastuq.files import write_json
+
+        write_json(args.json, {"model_sha256": model.sha256, **model.info["made"]})
+    return 0

@@ -1,0 +1,71 @@
+"""``fastuq train``: from training images to a quantized model folder."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--data", default="cifar100/train", metavar="IMAGES", help="training images with labels (default: %(default)s)")
+    add(
+        "--test",
+        metavar="IMAGES",
+        help="images to report the accuracy on (default: the CIFAR-100 test set; none: skip)",
+    )
+    add("--network", default="efficientnet_lite0", help="resnet50, efficientnet_b0 or efficientnet_lite0 (the default)")
+    add("--weights", default="imagenet", help="imagenet (default), none, or a file with weights of that network")
+    add("--head", metavar="LAYOUT", help="layout of the head (default: the paper's, bn,0.2:300:relu,0.4:sigmoid)")
+    add("--preset", choices=("default", "paper"), default="default", help="recipe of training (default: %(default)s)")
+    add("--unfreeze", type=int, default=0, metavar="N", help="fine-tune the last N blocks of the backbone (default: 0)")
+    add("--epochs", type=int, help="epochs of the head (default: by preset)")
+    add("--learning-rate", type=float, help="learning rate of the head (default: by preset)")
+    add("--tune-epochs", type=int, help="epochs of the fine-tuning (default: by preset)")
+    add("--tune-learning-rate", type=float, help="learning rate of the fine-tuning (default: by preset)")
+    add("--mirror", action="store_true", help="train on every image mirrored left to right too (twice the work)")
+    add(
+        "--holdout", type=int, metavar="N", help="keep the last N training images apart and report the accuracy on them"
+    )
+    add("--seed", type=int, default=0, help="seed of everything random (default: %(default)s)")
+    add("--output", required=True, metavar="DIR", help="model folder to write")
+    add("--work", metavar="DIR", help="folder of checkpoints and features, to resume from (default: OUTPUT.work)")
+    add("--threads", type=int, help="threads of the backbone (default: all)")
+    add("--json", metavar="FILE", help="write what was done and measured as JSON (- for the screen)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from fastuq.datasets import ImageSet, open_images
+    from fastuq.errors import InputError
+    from fastuq.models.finish import report_lines
+    from fastuq.models.heads import PAPER_HEAD
+    from fastuq.models.train import PRESETS, Plan, overridden, train
+
+    recipe, tune = PRESETS[args.preset]
+    plan = Plan(
+        network=args.network,
+        weights=args.weights,
+        head=args.head or PAPER_HEAD,
+        unfreeze=args.unfreeze,
+        recipe=overridden(recipe, epochs=args.epochs, learning_rate=args.learning_rate),
+        tune=overridden(tune, epochs=args.tune_epochs, learning_rate=args.tune_learning_rate),
+        mirror=args.mirror,
+        seed=args.seed,
+    )
+    images = open_images(args.data)
+    test: ImageSet | None
+    if args.holdout:
+        if not 0 < args.holdout < len(images):
+            raise InputError(f"--holdout: expected 1 to {len(images) - 1} images, found {args.holdout}")
+        whole, kept = images, len(images) - args.holdout
+        images, test = whole.subset(0, kept), whole.subset(kept, len(whole))
+    else:
+        test = None if args.test == "none" else open_images(args.test or "cifar100/test")
+    work = args.work or Path(args.output).with_name(Path(args.output).name + ".work")
+    model = train(plan, images, test, args.output, work=work, threads=args.threads)
+    if args.json != "-":
+        print(f"model {model.path}, SHA-256 {model.sha256}")
+        print("\n".join(report_lines(model.info["made"]["report"])))
+    if args.json:
+        from fastuq.files import write_json
+
+        write_json(args.json, {"model_sha256": model.sha256, **model.info["made"]})
+    return 0
