@@ -109,9 +109,7 @@ def load_model(path: str | Path | None = None) -> Model:
     if info.get("sha256") != _identity(info):
         raise ModelError(f"model {folder}: {DESCRIPTION} was altered after it was saved; {_AGAIN}")
     model = _from_description(folder, info)
-    widths = {"head.npz": model.head.widths, "head_int8.npz": model.head_int8.widths}
-    if len(set(widths.values())) != 1 or model.head.num_classes != len(model.class_names):
-        raise ModelError(f"model {folder}: its parts are of different models ({widths}); {_AGAIN}")
+    _check_fit(folder, model.head, model.head_int8, model.class_names)
     return model
 
 
@@ -147,9 +145,12 @@ def save_model(
     ------
     InputError
         `path` holds something else than a model, or cannot be written.
+    ModelError
+        The parts do not fit each other.
     """
     target = Path(path)
     _check_replaceable(target)
+    _check_fit(target, head, head_int8, class_names)
     parts = {
         "backbone.tflite": backbone,
         "full.tflite": full,
@@ -214,6 +215,14 @@ def _from_description(folder: Path, info: dict[str, Any]) -> Model:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"model {folder}: {DESCRIPTION} does not describe a model ({error}); {_AGAIN}") from error
+
+
+def _check_fit(folder: Path, head: Head, head_int8: QuantizedHead, class_names: tuple[str, ...]) -> None:
+    if head.widths != head_int8.widths or head.num_classes != len(class_names):
+        raise ModelError(
+            f"model {folder}: its parts are of different models: float head {head.widths} -> {head.num_classes}, int8 head "
+            f"{head_int8.widths}, {len(class_names)} class names; {_AGAIN}"
+        )
 
 
 def _part_sha256(file: Path) -> str:
