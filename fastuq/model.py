@@ -220,8 +220,8 @@ def _from_description(folder: Path, info: dict[str, Any]) -> Model:
 def _check_fit(folder: Path, head: Head, head_int8: QuantizedHead, class_names: tuple[str, ...]) -> None:
     if head.widths != head_int8.widths or head.num_classes != len(class_names):
         raise ModelError(
-            f"model {folder}: its parts are of different models: float head {head.widths} -> {head.num_classes}, int8 head "
-            f"{head_int8.widths}, {len(class_names)} class names; {_AGAIN}"
+            f"model {folder}: its parts are of different models: float head {head.widths} "
+            f"to {head.num_classes}, int8 head {head_int8.widths}, {len(class_names)} class names; {_AGAIN}"
         )
 
 
