@@ -22,7 +22,7 @@ _PUBLIC = {
     "open_images": "fastuq.datasets",
     "score": "fastuq.scoring",
 }
-__all__ = ["__version__", *sorted(_PUBLIC)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_PUBLIC)]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,9 +22,7 @@ _PARITY = np.uint32(0x1BD11BDA)
 _ROTATIONS = ((10, 26), (11, 21), (13, 27), (23, 5), (6, 20), (17, 11), (25, 10), (18, 20))
 
 
-def threefry(
-    counter: Sequence[np.ndarray], key: Sequence[np.ndarray], rounds: int = ROUNDS
-) -> list[np.ndarray]:
+def threefry(counter: Sequence[np.ndarray], key: Sequence[np.ndarray], rounds: int = ROUNDS) -> list[np.ndarray]:
     """Return the four 32-bit output words of Threefry-4x32.
 
     Parameters
@@ -37,9 +35,7 @@ def threefry(
     words.append(words[0] ^ words[1] ^ words[2] ^ words[3] ^ _PARITY)
     x = [np.asarray(c, np.uint32) + k for c, k in zip(counter, words, strict=False)]
     for r in range(rounds):
-        for (a, b), turn in zip(
-            ((0, 1), (2, 3)) if r % 2 == 0 else ((0, 3), (2, 1)), _ROTATIONS[r % 8], strict=True
-        ):
+        for (a, b), turn in zip(((0, 1), (2, 3)) if r % 2 == 0 else ((0, 3), (2, 1)), _ROTATIONS[r % 8], strict=True):
             x[a] = x[a] + x[b]
             x[b] = (x[b] << np.uint32(turn) | x[b] >> np.uint32(32 - turn)) ^ x[a]
         if r % 4 == 3:
@@ -50,7 +46,7 @@ def threefry(
 
 
 def keep_threshold(rate: float) -> int:
-    """Return the threshold t of a dropout rate p: a unit is kept where its 16-bit draw is below t = round((1-p) 2^16)."""
+    """Return t = round((1 - p) 2^16) of a dropout rate p: a unit is kept where its 16-bit draw is below t."""
     if not 0 <= rate < 1:
         raise InputError(f"dropout rate: expected 0 <= rate < 1, found {rate}")
     return round((1 - rate) * 65536)
@@ -63,9 +59,7 @@ def check_seed(seed: int) -> int:
     return int(seed)
 
 
-def keep_bits(
-    seed: int, layer: int, iterations: np.ndarray, sample: int, width: int, rate: float
-) -> np.ndarray:
+def keep_bits(seed: int, layer: int, iterations: np.ndarray, sample: int, width: int, rate: float) -> np.ndarray:
     """Return the keep bits of one dropout layer.
 
     Parameters

@@ -68,21 +68,12 @@ class QuantizedHead:
         for number, block in enumerate(self.blocks):
             outputs = block.scale.shape[0]
             if block.weights.shape != (width, outputs) or block.bias.shape != (outputs,):
-                raise ModelError(
-                    f"int8 head block {number}: arrays do not fit together; build the model again"
-                )
+                raise ModelError(f"int8 head block {number}: arrays do not fit together; build the model again")
             if width > MAX_INPUTS:
                 raise ModelError(f"int8 head block {number}: at most {MAX_INPUTS} inputs, found {width}")
-            if (
-                not 0 <= block.rate <= 0.9
-                or block.activation not in ACTIVATIONS
-                or block.weights.dtype != np.int8
-            ):
+            if not 0 <= block.rate <= 0.9 or block.activation not in ACTIVATIONS or block.weights.dtype != np.int8:
                 raise ModelError(f"int8 head block {number}: not a fastuq int8 block; build the model again")
-            if (
-                not all(np.isfinite(a).all() for a in (block.scale, block.bias))
-                or (block.weights == -128).any()
-            ):
+            if not all(np.isfinite(a).all() for a in (block.scale, block.bias)) or (block.weights == -128).any():
                 raise ModelError(f"int8 head block {number}: values out of range; the model is damaged")
             width = outputs
         if not all(np.isfinite(a).all() for a in (self.input_scale, self.input_shift)):
@@ -150,13 +141,9 @@ class QuantizedHead:
                 )
                 for number, entry in enumerate(layout)
             )
-            scale, shift = (
-                np.ascontiguousarray(arrays[key], np.float32) for key in ("input_scale", "input_shift")
-            )
+            scale, shift = (np.ascontiguousarray(arrays[key], np.float32) for key in ("input_scale", "input_shift"))
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(
-                f"int8 head arrays: not a fastuq int8 head ({error}); build the model again"
-            ) from error
+            raise ModelError(f"int8 head arrays: not a fastuq int8 head ({error}); build the model again") from error
         return cls(blocks, scale, shift)
 
 
@@ -167,7 +154,7 @@ def input_codes(features: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> n
 
 
 def hidden_codes(z: np.ndarray, activation: str) -> np.ndarray:
-    """Return the integer codes (float32 whole numbers) that a block hands to the next one; see the module's equations."""
+    """Return the codes (float32 whole numbers) that a block hands to the next one; see the module's equations."""
     if activation == "relu":
         return np.rint(np.clip(z, np.float32(0), np.float32(255)))
     if activation == "linear":
@@ -199,12 +186,7 @@ def quantize_head(
     InputError
         The features are not int8 (N, D) of this head's width.
     """
-    if (
-        features.ndim != 2
-        or features.dtype != np.int8
-        or features.shape[1] != head.num_features
-        or not len(features)
-    ):
+    if features.ndim != 2 or features.dtype != np.int8 or features.shape[1] != head.num_features or not len(features):
         raise InputError(
             f"calibration features: expected int8 (N, {head.num_features}), "
             f"found {features.dtype} {features.shape}; use the features of this model's own backbone"
@@ -269,10 +251,8 @@ def _second_moment(codes: np.ndarray, keep: float) -> np.ndarray:
     return keep * keep * gram + np.diag(keep * (1 - keep) * diagonal)
 
 
-def _round_weights(
-    weights: np.ndarray, second: np.ndarray, block: int = 128
-) -> tuple[np.ndarray, np.ndarray]:
-    """Round real weights (inputs, outputs) to int8 with a step per output; return the integers and the steps (outputs,)."""
+def _round_weights(weights: np.ndarray, second: np.ndarray, block: int = 128) -> tuple[np.ndarray, np.ndarray]:
+    """Round weights (inputs, outputs) to int8; return the integers and the step of each output (outputs,)."""
     w = weights.astype(np.float64)
     importance = np.diag(second)
     steps = _weight_steps(w, importance)

@@ -65,7 +65,7 @@ def naive_moments(
 def one_iteration(
     model: Model, features: np.ndarray, seed: int, iteration: int, sample: int, precision: str
 ) -> np.ndarray:
-    """Return the head's output (C,) float32 for the features (1, D) int8 of one sample under the masks of one iteration."""
+    """Return the head's output (C,) float32 for features (1, D) int8 under the masks of one iteration."""
     head: Head | QuantizedHead = model.head_int8 if precision == "int8" else model.head
     bits = [
         keep_bits(seed, layer, np.array([iteration]), sample, width, rate)

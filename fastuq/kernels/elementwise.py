@@ -47,23 +47,37 @@ def sigmoid32(x):
 
 
 @kernel
+def encode(z, activation, count, codes):
+    """Turn z[count] of a block that is not the last into unsigned 8-bit codes; see `fastuq.quantized_head`."""
+    if activation == RELU:
+        for i in range(count):
+            codes[i] = round_to_int(min(max(z[i], np.float32(0)), np.float32(255)))
+    elif activation == LINEAR:
+        for i in range(count):
+            codes[i] = round_to_int(min(max(z[i], np.float32(-128)), np.float32(127))) + 128
+    else:
+        for i in range(count):
+            codes[i] = round_to_int(sigmoid32(z[i]) * np.float32(255))
+
+
+@kernel
 def softmax_in_place(z, classes, lanes):
     """Replace z[classes][lanes] by its softmax over the classes, lane by lane."""
-    top = np.empty(lanes, np.float32)
+    top = z[:lanes].copy()
     total = np.zeros(lanes, np.float32)
-    for s in range(lanes):
-        top[s] = z[s]
     for c in range(1, classes):
+        row = z[c * lanes : (c + 1) * lanes]
         for s in range(lanes):
-            top[s] = max(top[s], z[c * lanes + s])
+            top[s] = max(top[s], row[s])
     for c in range(classes):
+        row = z[c * lanes : (c + 1) * lanes]
         for s in range(lanes):
-            e = exp32(z[c * lanes + s] - top[s])
-            z[c * lanes + s] = e
-            total[s] += e
+            row[s] = exp32(row[s] - top[s])
+            total[s] += row[s]
     for c in range(classes):
+        row = z[c * lanes : (c + 1) * lanes]
         for s in range(lanes):
-            z[c * lanes + s] /= total[s]
+            row[s] /= total[s]
 
 
 @kernel

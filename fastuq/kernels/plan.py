@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastuq.kernels.compiled import kernel
+from fastuq.kernels.compiled import aligned_bytes, kernel
+from fastuq.kernels.simd import TILE
 from fastuq.kernels.threefry import keep_words, list_units
 
 
@@ -45,6 +46,36 @@ class Plan(NamedTuple):
     input_scale: np.ndarray
     input_shift: np.ndarray
     column_sums: np.ndarray
+
+
+def aligned(count: int, dtype: type) -> np.ndarray:
+    """Return `count` uninitialised numbers that start on a cache line, with 64 spare bytes behind."""
+    return aligned_bytes(int(count) * np.dtype(dtype).itemsize + 64).view(dtype)[: int(count)]
+
+
+def packed_layout(plan: Plan, counts: np.ndarray, multiple: int) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """Lay out packed heads: where each (iteration, block) begins in the weights and in the vectors, and both sizes.
+
+    `counts` is (T, L); inputs are filled up to a `multiple`, outputs to whole tiles.
+    """
+    outputs = np.concatenate([counts[:, 1:], np.full((len(counts), 1), plan.widths[-1])], axis=1).astype(np.int64)
+    outputs = -(-outputs // TILE) * TILE
+    sizes = outputs * (-(-counts.astype(np.int64) // multiple) * multiple)
+    weights_at, vectors_at = (np.cumsum(s.ravel()).reshape(s.shape) - s for s in (sizes, outputs))
+    return weights_at, vectors_at, int(sizes.sum()), int(outputs.sum())
+
+
+def whole_selection(plan: Plan) -> tuple[Plan, np.ndarray, np.ndarray]:
+    """Return the plan of the first block alone, not complemented, and a selection that drops nothing."""
+    whole = plan._replace(widths=plan.widths[:2], activations=plan.activations[:1], complement=0)
+    units = np.zeros((1, plan.unit_at[-1] + selection_width(plan.widths[-2])), np.int32)
+    units[0, : plan.widths[0]] = np.arange(plan.widths[0])
+    return whole, units, plan.widths[None, :1].astype(np.int32)
+
+
+def selection_width(units: int) -> int:
+    """Return the room for a list of selected units: whole vectors are written past its end."""
+    return (int(units) + 31) // 16 * 16
 
 
 @kernel

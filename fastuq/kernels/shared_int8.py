@@ -10,14 +10,13 @@ import numpy as np
 from fastuq.kernels import simd
 from fastuq.kernels.compiled import aligned_bytes, kernel
 from fastuq.kernels.elementwise import (
-    LINEAR,
     RELU,
     accumulate,
     accumulate_entropy,
     activate_in_place,
+    encode,
     finish,
     round_to_int,
-    sigmoid32,
 )
 from fastuq.kernels.plan import output_count, output_unit
 from fastuq.kernels.simd import LANES, TILE
@@ -74,7 +73,7 @@ def _pack_column(plan, inputs, count, block, unit, packed, at):
 
 @kernel
 def _load_codes(plan, features, first, places, codes):
-    """Turn features of up to 64 samples into unsigned input codes, feature-major: codes[D][64], sample s at places[s]."""
+    """Turn features of up to 64 samples into unsigned input codes: codes[D][64], sample s at places[s]."""
     width = plan.widths[0]
     samples = min(LANES, len(features) - first)
     row = np.empty(width, np.uint8)
@@ -109,16 +108,6 @@ def _tile(vnni, mode, data, weights, quads, starts, correction, scale, bias, out
 
 
 @kernel
-def _encode(z, activation, rows, codes):
-    """Turn z[rows][64] into unsigned 8-bit codes of a linear or sigmoid block."""
-    for i in range(rows * LANES):
-        if activation == LINEAR:
-            codes[i] = round_to_int(min(max(z[i], np.float32(-128)), np.float32(127))) + 128
-        else:
-            codes[i] = round_to_int(sigmoid32(z[i]) * np.float32(255))
-
-
-@kernel
 def _run_block(vnni, plan, units, counts, block, data, weights, correction, scale, bias, base, z, codes):
     """Run one block for 64 samples: data[quads][64][4] to `z` in the last block, else to codes[outputs][64].
 
@@ -141,7 +130,7 @@ def _run_block(vnni, plan, units, counts, block, data, weights, correction, scal
             correction.ctypes.data + 4 * first, scale.ctypes.data + 4 * first, bias.ctypes.data + 4 * first, out,
         )  # fmt: skip
         if not last and not relu:
-            _encode(z, activation, TILE, codes[first * LANES :])
+            encode(z, activation, TILE * LANES, codes[first * LANES :])
 
 
 @kernel
@@ -201,8 +190,8 @@ def run_shared_int8(
                 simd.gather_quads(data, listed, np.int64(counts[t, block] + 3) // 4, quads.ctypes.data)
                 at = vectors_at[t, block]
                 _run_block(
-                    vnni, plan, units[t], counts[t], block, quads.ctypes.data, weights.ctypes.data + weights_at[t, block],
-                    correction[at:], scale[at:], bias[at:], base, z, hidden,
+                    vnni, plan, units[t], counts[t], block, quads.ctypes.data,
+                    weights.ctypes.data + weights_at[t, block], correction[at:], scale[at:], bias[at:], base, z, hidden,
                 )  # fmt: skip
                 data, listed = hidden.ctypes.data, every.ctypes.data
             activate_in_place(z, last, classes, LANES)

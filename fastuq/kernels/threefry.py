@@ -6,7 +6,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from fastuq.kernels.compiled import kernel
-from fastuq.kernels.simd import BYTES, I8, I32, I64, WORDS, _splat, _store
+from fastuq.kernels.simd import BYTES, I8, I32, I64, WORDS, _load, _splat, _store
 
 _ROUNDS = 13
 _PARITY = 0x1BD11BDA
@@ -86,34 +86,65 @@ def _keep_group(typingctx, seed, layer, group, iteration, sample, threshold, out
 
 @kernel
 def keep_words(seed, layer, iteration, sample, threshold, width, words):
-    """Write the keep bits of one mask into `words` (uint64, at least 4 ceil(width / 256)); unit u is bit u % 64 of u // 64."""
+    """Write the keep bits of one mask into `words` (uint64, 4 ceil(width / 256)); unit u is bit u % 64 of u // 64."""
     for group in range((width + 255) // 256):
         _keep_group(seed, layer, group, iteration, sample, threshold, words.ctypes.data + 32 * group)
 
 
+def _compress(builder, values, mask):
+    """Move the chosen lanes of 16 words to the front."""
+    name = "llvm.experimental.vector.compress.v16i32"
+    bits = ir.VectorType(ir.IntType(1), 16)
+    function = builder.module.globals.get(name)
+    if function is None:
+        function = ir.Function(builder.module, ir.FunctionType(WORDS, [WORDS, bits, WORDS]), name)
+    return builder.call(function, [values, builder.bitcast(mask, bits), ir.Constant(WORDS, ir.Undefined)])
+
+
 @intrinsic
-def _trailing_zeros(typingctx, word):
-    """Return the position of the lowest set bit of a uint64 that is not 0."""
+def _list_word(typingctx, word, first, codes, count, units, values):
+    """List the set bits of a uint64 from entry `count` on: their positions plus `first` as int32 at address `units`.
+
+    Where `values` is not 0, it gets the bytes that address `codes` has at those positions. Returns the new count;
+    whole vectors are written.
+    """
 
     def codegen(context, builder, signature, args):
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+        word, first, codes, count, units, values = args
+        few = ir.VectorType(I8, 16)
+        with_values = builder.icmp_unsigned("!=", values, ir.Constant(I64, 0))
+        for part in range(4):
+            mask = builder.trunc(builder.lshr(word, ir.Constant(I64, 16 * part)), ir.IntType(16))
+            numbers = ir.Constant(WORDS, [16 * part + i for i in range(16)])
+            numbers = builder.add(numbers, _splat(builder, builder.trunc(first, I32)))
+            _store(
+                builder, _compress(builder, numbers, mask), builder.add(units, builder.mul(count, ir.Constant(I64, 4)))
+            )
+            with builder.if_then(with_values):
+                picked = builder.zext(_load(builder, builder.add(codes, first), few, 16 * part), WORDS)
+                chosen = builder.trunc(_compress(builder, picked, mask), few)
+                _store(builder, chosen, builder.add(values, count))
+            count = builder.add(count, builder.zext(builder.ctpop(mask), I64))
+        return count
 
-    return types.int64(types.uint64), codegen
+    return types.int64(types.uint64, *[types.int64] * 5), codegen
 
 
 @kernel
-def list_units(words, width, invert, units):
-    """List the units whose bit is set (or clear, with `invert`) into `units` (int32); return how many."""
+def list_units(words, width, invert, units, codes=None, values=None):
+    """List the units whose bit is set (or clear, with `invert`) into `units` (int32); return how many.
+
+    `values` (int8), where given, gets the codes (int8, a multiple of 64) of the same units. Both lists must hold 16
+    more than is listed: whole vectors are written.
+    """
     one = np.uint64(1)
     flip = ~np.uint64(0) if invert else np.uint64(0)
+    code_at, value_at = (np.int64(0), np.int64(0)) if codes is None else (codes.ctypes.data, values.ctypes.data)
     count = 0
     for number in range((width + 63) // 64):
         word = words[number] ^ flip
         left = width - 64 * number
         if left < 64:
             word &= (one << np.uint64(left)) - one
-        while word != 0:
-            units[count] = 64 * number + _trailing_zeros(word)
-            count += 1
-            word &= word - one
+        count = _list_word(word, 64 * number, code_at, count, units.ctypes.data, value_at)
     return count

@@ -1,0 +1,147 @@
+"""int8 head one sample at a time: for masks that differ by sample, and for few samples under shared masks.
+
+Outputs lie across the vector lanes. The first block adds up the rows of the dropped (or kept) inputs alone, four rows
+interleaved at a time; the later ones run dense on codes whose dropped units hold the code of zero.
+"""
+
+import numpy as np
+
+from fastuq.kernels import simd
+from fastuq.kernels.compiled import aligned_bytes, kernel
+from fastuq.kernels.elementwise import (
+    accumulate,
+    accumulate_entropy,
+    activate_in_place,
+    encode,
+    finish,
+    round_to_int,
+)
+from fastuq.kernels.threefry import keep_words, list_units
+
+_TURNED = np.array([simd.quad_of_byte(s) for s in range(64)])
+
+
+@kernel
+def pack_rows_int8(plan, first_rows, dense, dense_at, dense_sums):
+    """Lay out the whole int8 head for `run_per_sample_int8`.
+
+    `first_rows` (uint8) gets the first block as [group of 64 outputs][input][64], 128 added. `dense` (int8) gets block
+    l > 0 at ``dense_at[l]`` as [group of 64 outputs][quad of inputs][64][4]; `dense_sums` (int32, (L, 64 groups)) what
+    its inputs' zero points add to the sums.
+    """
+    for block in range(len(plan.activations)):
+        inputs, outputs = plan.widths[block], plan.widths[block + 1]
+        quads = (inputs + 3) // 4
+        weights = plan.weights[plan.weight_at[block] :]
+        for column in range((outputs + 63) // 64 * 64):
+            group, lane = column // 64, column % 64
+            total = 0
+            for d in range(inputs):
+                w = np.int64(weights[d * outputs + column]) if column < outputs else 0
+                total += w
+                if block == 0:
+                    first_rows[(group * inputs + d) * 64 + _TURNED[lane]] = w + 128
+                else:
+                    dense[dense_at[block] + ((group * quads + d // 4) * 64 + lane) * 4 + d % 4] = w
+            dense_sums[block, column] = total * plan.zero_points[block]
+
+
+@kernel
+def _row_sums(vnni, rows, units, values, quads, out):
+    if vnni is None:
+        simd.portable_row_sums(rows, units, values, quads, out)
+    else:
+        simd.vnni_row_sums(rows, units, values, quads, out)
+
+
+@kernel
+def _dense_sums(vnni, codes, weights, quads, out):
+    if vnni is None:
+        simd.portable_dense_sums(codes, weights, quads, out)
+    else:
+        simd.vnni_dense_sums(codes, weights, quads, out)
+
+
+@kernel
+def _add_rows(vnni, plan, rows, units, values, count, totals):
+    """Set totals[outputs] to the sum over the listed inputs of value times weights; fills the lists up to fours."""
+    for i in range(count, (count + 3) // 4 * 4):
+        units[i], values[i] = 0, 0
+    excess = np.int32(0)
+    for i in range(count):
+        excess += np.int32(values[i])
+    excess *= np.int32(128)
+    width, outputs = plan.widths[0], plan.widths[1]
+    for group in range((outputs + 63) // 64):
+        _row_sums(
+            vnni, rows.ctypes.data + group * width * 64, units.ctypes.data, values.ctypes.data,
+            np.int64(count + 3) // 4, totals.ctypes.data + group * 256,
+        )  # fmt: skip
+    for h in range(outputs):
+        totals[h] -= excess
+
+
+@kernel
+def _later_blocks(vnni, plan, dense, dense_at, dense_sums, seed, iteration, sample, words, totals, z, codes):
+    """Take totals (int32) of the first block to `z` (float32) of the last, each block's dropout in between."""
+    blocks = len(plan.activations)
+    for block in range(blocks):
+        outputs, at = plan.widths[block + 1], plan.output_at[block]
+        scale, bias = plan.scale[at : at + outputs], plan.bias[at : at + outputs]
+        for h in range(outputs):
+            z[h] = np.float32(totals[h]) * scale[h] + bias[h]
+        if block == blocks - 1:
+            return
+        encode(z, plan.activations[block], outputs, codes)
+        keep_words(seed, block + 1, iteration, sample, plan.thresholds[block + 1], outputs, words)
+        simd.mask_codes(codes.ctypes.data, words.ctypes.data, (outputs + 63) // 64, plan.zero_points[block + 1])
+        quads = (outputs + 3) // 4
+        for group in range((plan.widths[block + 2] + 63) // 64):
+            weights = dense.ctypes.data + dense_at[block + 1] + group * quads * 256
+            _dense_sums(vnni, codes.ctypes.data, weights, quads, totals.ctypes.data + group * 256)
+        offsets = dense_sums[block + 1]
+        for c in range(plan.widths[block + 2]):
+            totals[c] -= offsets[c]
+
+
+@kernel
+def run_per_sample_int8(vnni, plan, features, sample_ids, packed, seed, num_iter, start, stop, entropy, mean, std):
+    """Run all iterations for samples `start` to `stop`; write mean and std (N, C), and `entropy` (N,) unless empty.
+
+    `packed` is what `pack_rows_int8` filled; `sample_ids` (int64, (N,)) goes into the masks: zeros for shared ones.
+    """
+    rows, dense, dense_at, dense_sums = packed
+    blocks, classes, width = len(plan.activations), plan.widths[-1], plan.widths[0]
+    widest = (np.max(plan.widths) + 63) // 64 * 64
+    last, complement = plan.activations[blocks - 1], plan.complement == 1
+    codes, values = np.zeros(widest, np.int8), np.empty(widest + 64, np.int8)
+    hidden, everything = aligned_bytes(widest), np.full(widest // 64, ~np.uint64(0))
+    units = aligned_bytes((widest + 64) * 4).view(np.int32)
+    base, totals = aligned_bytes(widest * 4).view(np.int32), aligned_bytes(widest * 4).view(np.int32)
+    words = np.empty(widest // 64 + 4, np.uint64)
+    z, pivot = aligned_bytes(widest * 4).view(np.float32), np.empty(classes, np.float32)
+    sum1, sum2, spread = np.empty(classes), np.empty(classes), np.zeros(1)
+    for n in range(start, stop):
+        sample, row = sample_ids[n], features[n]
+        for d in range(width):
+            y = np.float32(row[d]) * plan.input_scale[d] + plan.input_shift[d]
+            codes[d] = round_to_int(min(max(y, np.float32(-127)), np.float32(127)))
+        if complement:
+            count = list_units(everything, width, False, units, codes, values)
+            _add_rows(vnni, plan, rows, units, values, count, base)
+        spread[0] = 0
+        for t in range(num_iter):
+            keep_words(seed, 0, t, sample, plan.thresholds[0], width, words)
+            count = list_units(words, width, complement, units, codes, values)
+            _add_rows(vnni, plan, rows, units, values, count, totals)
+            if complement:
+                for h in range(plan.widths[1]):
+                    totals[h] = base[h] - totals[h]
+            _later_blocks(vnni, plan, dense, dense_at, dense_sums, seed, t, sample, words, totals, z, hidden)
+            activate_in_place(z, last, classes, 1)
+            accumulate(z, pivot, sum1, sum2, t == 0, classes)
+            if len(entropy) > 0:
+                accumulate_entropy(z, last, classes, 1, spread)
+        if len(entropy) > 0:
+            entropy[n] = spread[0] / num_iter
+        finish(pivot, sum1, sum2, num_iter, classes, 1, 1, mean[n : n + 1], std[n : n + 1])

@@ -1,0 +1,308 @@
+"""Monte-Carlo dropout on features: checks shapes, bounds memory, calls the kernels. Features + head -> moments."""
+
+import functools
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastuq.errors import InputError
+from fastuq.head import ACTIVATIONS, Head
+from fastuq.kernels.compiled import has_vnni
+from fastuq.kernels.float32 import Float32Kernels
+from fastuq.kernels.int8 import Int8Kernels
+from fastuq.kernels.plan import Plan, select_iterations, selection_width
+from fastuq.masks import check_seed, keep_threshold
+from fastuq.model import Model
+from fastuq.quantized_head import QuantizedHead
+
+MASKS = ("shared", "per_sample")
+PRECISIONS = ("int8", "float32")
+MAX_ITERATIONS = 10_000_000
+SAMPLES_AT_ONCE = 8192
+PACKED_BYTES = 32 * 2**20
+"""Packed heads that are held at once; more iterations go in several rounds."""
+FEW_SAMPLES = 48
+"""Below this many samples, packing heads for shared masks costs more than it saves."""
+LANES = 64
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What the iterations come to.
+
+    Attributes
+    ----------
+    mean, std : ndarray, (N, C), float32
+        Per-class mean and standard deviation (ddof 0) over the iterations.
+    mean_entropy : ndarray, (N,), float32, or None
+        Mean over the iterations of the predictive entropy, in nats.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+    mean_entropy: np.ndarray | None
+
+
+def moments(
+    model: Model,
+    features: np.ndarray,
+    *,
+    num_iter: int = 50,
+    seed: int = 0,
+    masks: str = "shared",
+    precision: str = "int8",
+    sample_ids: np.ndarray | None = None,
+    entropy: bool = False,
+    threads: int | None = None,
+) -> Moments:
+    """Run all Monte-Carlo iterations of the head; `MonteCarlo` does the same for features that come in pieces.
+
+    Parameters
+    ----------
+    model : Model
+    features : ndarray, (N, D), int8
+    num_iter : int
+        Iterations T, from 2.
+    seed : int
+        0 to 2^64 - 1.
+    masks : {'shared', 'per_sample'}
+        One set of T thinned heads for all samples, or masks of its own for each sample.
+    precision : {'int8', 'float32'}
+    sample_ids : ndarray of int, (N,), optional
+        Number of each sample in its data set (0 to N - 1 by default); decides per-sample masks.
+    entropy : bool
+        Also return the mean entropy of the iterations.
+    threads : int, optional
+        Default: the processors this process may use. The result does not depend on it.
+
+    Returns
+    -------
+    Moments
+
+    Raises
+    ------
+    InputError
+        An argument is out of range or the features do not fit the model.
+    """
+    run = MonteCarlo(
+        model, num_iter=num_iter, seed=seed, masks=masks, precision=precision, entropy=entropy, threads=threads
+    )
+    return run(features, sample_ids)
+
+
+class MonteCarlo:
+    """A head made ready to run on features piece by piece; arguments as in `moments`.
+
+    `vnni` forces the VNNI instruction or the portable path; by default the processor decides. Both give the same bits.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        num_iter: int = 50,
+        seed: int = 0,
+        masks: str = "shared",
+        precision: str = "int8",
+        entropy: bool = False,
+        threads: int | None = None,
+        vnni: bool | None = None,
+    ) -> None:
+        _check_options(num_iter, masks, precision, threads)
+        self._num_iter, self._seed, self._masks = int(num_iter), np.uint64(check_seed(seed)), masks
+        self._entropy = entropy
+        self._threads = threads or len(os.sched_getaffinity(0))
+        self._num_features, self._num_classes = model.head.num_features, model.head.num_classes
+        self._kernels: Int8Kernels | Float32Kernels
+        if precision == "int8":
+            self._kernels = Int8Kernels(int8_plan(model.head_int8), has_vnni() if vnni is None else vnni)
+        else:
+            self._kernels = Float32Kernels(float32_plan(model.head, model.feature_scale, model.feature_zero_point))
+        self._packed: tuple | None = None
+
+    def __call__(self, features: np.ndarray, sample_ids: np.ndarray | None = None) -> Moments:
+        """Return the moments of features (N, D) int8 of the samples numbered `sample_ids` (default 0 to N - 1)."""
+        ids = self._check_features(features, sample_ids)
+        n = len(features)
+        mean, std = np.empty((n, self._num_classes), np.float32), np.empty((n, self._num_classes), np.float32)
+        entropy = np.zeros(n if self._entropy else 0)
+        one_by_one = self._masks == "per_sample" or n < FEW_SAMPLES
+        with ThreadPoolExecutor(self._threads) as pool:
+            for start in range(0, n, SAMPLES_AT_ONCE):
+                part = slice(start, start + SAMPLES_AT_ONCE)
+                rows = np.ascontiguousarray(features[part])
+                out = (entropy[part], mean[part], std[part])
+                if one_by_one:
+                    self._run_one_by_one(pool, rows, ids[part], out)
+                else:
+                    self._run_shared(pool, rows, out)
+        return Moments(mean, std, entropy.astype(np.float32) if self._entropy else None)
+
+    def _run_one_by_one(self, pool: ThreadPoolExecutor, features: np.ndarray, ids: np.ndarray, out: tuple) -> None:
+        ids = ids if self._masks == "per_sample" else np.zeros_like(ids)
+        kernels = self._kernels
+
+        def work(start: int, stop: int) -> None:
+            kernels.run_per_sample(features, ids, self._seed, self._num_iter, start, stop, *out)
+
+        with announced_compile():
+            kernels.prepare_per_sample()
+            work(0, 0)
+        _in_threads(pool, self._threads, work, len(features))
+
+    def _run_shared(self, pool: ThreadPoolExecutor, features: np.ndarray, out: tuple) -> None:
+        blocks = -(-len(features) // LANES)
+        shape = (blocks, self._num_classes * LANES)
+        state = (np.empty(shape, np.float32), np.empty(shape), np.empty(shape))
+        at_once = max(1, min(self._num_iter, PACKED_BYTES // packed_bytes(self._kernels)))
+        for first in range(0, self._num_iter, at_once):
+            count = min(at_once, self._num_iter - first)
+            units, counts, packed = self._pack(pool, first, count)
+            begins, ends = first == 0, first + count == self._num_iter
+
+            def work(start: int, stop: int) -> None:
+                self._kernels.run_shared(
+                    features, units, counts, packed, start, stop, begins, ends, self._num_iter, state, *out  # noqa: B023
+                )  # fmt: skip
+
+            with announced_compile():
+                work(0, 0)
+            _in_threads(pool, self._threads, work, blocks)
+
+    def _pack(self, pool: ThreadPoolExecutor, first: int, count: int) -> tuple:
+        """Return the packed heads of iterations first to first + count; kept where they are all there are."""
+        if self._packed is not None:
+            return self._packed
+        plan = self._kernels.plan
+        units = np.empty((count, plan.unit_at[-1] + selection_width(plan.widths[-2])), np.int32)
+        counts = np.empty((count, len(plan.activations)), np.int32)
+
+        def run(work: Callable[[int, int], None], total: int) -> None:
+            with announced_compile():
+                work(0, 0)
+            _in_threads(pool, self._threads, work, total)
+
+        run(lambda start, stop: select_iterations(plan, self._seed, first, start, stop, units, counts), count)
+        made = (units, counts, self._kernels.pack(units, counts, run))
+        if count == self._num_iter:
+            self._packed = made
+        return made
+
+    def _check_features(self, features: np.ndarray, sample_ids: np.ndarray | None) -> np.ndarray:
+        """Return the sample numbers, or raise InputError where the features are not int8 (N, D)."""
+        if getattr(features, "dtype", None) != np.int8 or features.ndim != 2 or features.shape[1] != self._num_features:
+            found = f"{getattr(features, 'dtype', type(features).__name__)} {getattr(features, 'shape', '')}".strip()
+            raise InputError(
+                f"features: expected int8 (N, {self._num_features}), found {found}; "
+                "use the features of this model's backbone"
+            )
+        if sample_ids is None:
+            return np.arange(len(features), dtype=np.int64)
+        ids = np.ascontiguousarray(sample_ids, np.int64)
+        if ids.shape != (len(features),) or (ids < 0).any():
+            raise InputError(f"sample_ids: expected {len(features)} whole numbers from 0, found shape {ids.shape}")
+        return ids
+
+
+def int8_plan(head: QuantizedHead) -> Plan:
+    """Flatten an int8 head for the kernels."""
+    blocks = head.blocks
+    offsets = [128, *(128 if block.activation == "linear" else 0 for block in blocks[:-1])]
+    return _plan(
+        blocks,
+        len(blocks[-1].bias),
+        offsets,
+        np.concatenate([b.weights.ravel() for b in blocks]),
+        np.concatenate([b.scale for b in blocks]),
+        head.input_scale,
+        head.input_shift,
+        blocks[0].weights.sum(axis=0, dtype=np.int32),
+    )
+
+
+def float32_plan(head: Head, feature_scale: float, feature_zero_point: int) -> Plan:
+    """Flatten a float32 head for the kernels, with dequantization and dropout's 1 / (1 - p) folded in."""
+    step = head.scale.astype(np.float64) * feature_scale
+    return _plan(
+        head.blocks,
+        head.num_classes,
+        [0] * len(head.blocks),
+        np.concatenate([(b.weights / np.float32(1 - b.rate)).ravel() for b in head.blocks]),
+        np.ones(sum(len(b.bias) for b in head.blocks), np.float32),
+        step.astype(np.float32),
+        (head.shift - step * feature_zero_point).astype(np.float32),
+        np.zeros(head.blocks[0].weights.shape[1], np.int32),
+    )
+
+
+def _plan(blocks: Any, classes: int, offsets: list[int], weights, scale, input_scale, input_shift, column_sums) -> Plan:
+    widths = np.array([*(b.weights.shape[0] for b in blocks), classes], np.int64)
+    rooms = np.array([selection_width(width) for width in widths[:-1]])
+    sizes = np.array([b.weights.size for b in blocks])
+    return Plan(
+        widths,
+        np.array([ACTIVATIONS.index(b.activation) for b in blocks], np.int64),
+        np.array([keep_threshold(b.rate) for b in blocks], np.int64),
+        np.array(offsets, np.int64),
+        int(blocks[0].rate < 0.5),
+        weights,
+        np.cumsum(sizes) - sizes,
+        np.cumsum(widths[1:]) - widths[1:],
+        np.cumsum(rooms) - rooms,
+        scale,
+        np.concatenate([b.bias for b in blocks]),
+        input_scale,
+        input_shift,
+        column_sums,
+    )
+
+
+def packed_bytes(kernels: Int8Kernels | Float32Kernels) -> int:
+    """Return about how many bytes one packed iteration takes."""
+    plan = kernels.plan
+    kept = plan.thresholds / 65536
+    listed = kept.copy()
+    listed[0] = 1 - kept[0] if plan.complement else kept[0]
+    outputs = np.append(kept[1:], 1) * plan.widths[1:]
+    return int((listed * plan.widths[:-1] * outputs).sum() * kernels.bytes_per_weight) + 1
+
+
+def _check_options(num_iter: int, masks: str, precision: str, threads: int | None) -> None:
+    if not isinstance(num_iter, int | np.integer) or not 2 <= num_iter <= MAX_ITERATIONS:
+        raise InputError(f"num_iter: expected a whole number from 2 to {MAX_ITERATIONS}, found {num_iter!r}")
+    if masks not in MASKS:
+        raise InputError(f"masks: expected one of {', '.join(MASKS)}, found {masks!r}")
+    if precision not in PRECISIONS:
+        raise InputError(f"precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
+    if threads is not None and threads < 1:
+        raise InputError(f"threads: expected 1 or more, found {threads}")
+
+
+def _in_threads(pool: ThreadPoolExecutor, threads: int, work: Callable[[int, int], None], count: int) -> None:
+    """Call work(start, stop) over ranges that cover 0 to count, a few per thread so that none waits long."""
+    size = max(1, -(-count // (threads * 8)))
+    for _ in pool.map(lambda start: work(start, min(start + size, count)), range(0, count, size)):
+        pass
+
+
+@contextmanager
+def announced_compile() -> Iterator[None]:
+    """Say on stderr that kernels are being compiled when the block takes longer than a second."""
+    timer = threading.Timer(1.0, _announce)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@functools.cache
+def _announce() -> None:
+    print("fastuq: compiling the kernels for this processor (the first run only)", file=sys.stderr, flush=True)
