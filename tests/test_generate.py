@@ -14,7 +14,7 @@ import pytest
 
 from fastuq.cli import corrupt as command
 from fastuq.datasets import open_images
-from fastuq.datasets.corruptions import CORRUPTIONS, corrupt, generate, published
+from fastuq.datasets.corruptions import CORRUPTIONS, corrupt, generate, verify
 from fastuq.errors import InputError
 
 FEW = ("contrast", "fog")
@@ -216,13 +216,13 @@ def test_verify_knows_the_published_files(tmp_path, monkeypatch):
     for name in (*CORRUPTIONS, "labels"):
         (tmp_path / f"{name}.npy").write_bytes(name.encode())
     monkeypatch.setattr(
-        published, "MD5", {name: generate.md5_file(tmp_path / f"{name}.npy") for name in (*CORRUPTIONS, "labels")}
+        verify, "CIFAR100C_MD5", {name: generate.md5_file(tmp_path / f"{name}.npy") for name in (*CORRUPTIONS, "labels")}
     )
-    report = published.verify(tmp_path, tmp_path / "none")
+    report = verify.verify(tmp_path, tmp_path / "none")
     assert set(report["files"].values()) == {"published"}
     assert report["ok"]
     with pytest.raises(InputError, match="nothing to verify"):
-        published.verify(tmp_path / "nowhere", tmp_path / "none")
+        verify.verify(tmp_path / "nowhere", tmp_path / "none")
 
 
 @pytest.mark.parametrize(

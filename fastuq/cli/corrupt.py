@@ -72,7 +72,7 @@ def _sheet(args: argparse.Namespace) -> dict:
 
 
 def _verify(output: Path) -> tuple[dict, int]:
-    from fastuq.datasets.corruptions.published import verify
+    from fastuq.datasets.corruptions.verify import verify
     from fastuq.datasets.opening import data_root
 
     report = verify(output, data_root() / "cifar-100-python" / "test")

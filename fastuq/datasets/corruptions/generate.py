@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from fastuq.datasets.checksums import md5_file
 from fastuq.datasets.corruptions import SEVERITIES, corrupt, require_extra
 from fastuq.datasets.imageset import ImageSet
 from fastuq.errors import InputError
@@ -218,15 +219,6 @@ def _is_whole(path: Path, record: dict[str, Any]) -> bool:
     if entry is None:
         raise InputError(f"{path} is there and was not made by this command; choose another --output")
     return md5_file(path) == entry["md5"]
-
-
-def md5_file(path: Path) -> str:
-    """Return the MD5 of a file as 32 hexadecimal digits: the checksum that the data sets are published with."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 @contextmanager

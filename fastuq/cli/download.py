@@ -1,0 +1,31 @@
+"""``fastuq download``: fetch CIFAR-100 or CIFAR-100-C."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Fetch a data set, check it against the published checksums, and unpack it into the data folder. "
+        "A broken transfer goes on where it was when the command is run again."
+    )
+    parser.add_argument("dataset", choices=("cifar100", "cifar100c"), help="169 MB, or 2.9 GB")
+    parser.add_argument("--output", type=Path, help="data folder (default: $FASTUQ_DATA, else data)")
+    parser.add_argument("--url", help="another address of the same file")
+    parser.add_argument("--json", type=Path, help="write what was done to this file")
+
+
+def run(args: argparse.Namespace) -> int:
+    from fastuq.datasets.download import download
+    from fastuq.datasets.opening import data_root
+    from fastuq.datasets.published import ARCHIVES
+    from fastuq.files import write_json
+
+    archive = ARCHIVES[args.dataset]
+    root = args.output or data_root()
+    fetched = download(archive, root, url=args.url)
+    folder = root / archive.folder
+    print(f"{folder}: {'fetched and checked' if fetched else 'already there, checksums match'}")
+    if args.json:
+        write_json(args.json, {"dataset": archive.name, "folder": str(folder), "fetched": fetched})
+    return 0

@@ -1,0 +1,231 @@
+"""Published archives, fetched with resume, checked, and unpacked without trust."""
+
+import fcntl
+import hashlib
+import http.client
+import tarfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from fastuq.datasets.checksums import md5_file
+from fastuq.datasets.published import Archive
+from fastuq.errors import DownloadError, InputError
+from fastuq.files import atomic_path
+from fastuq.progress import progress_bar
+
+TIMEOUT = 30.0
+"""Seconds without a byte after which the connection is given up and made anew."""
+TRIES = 4
+"""Connections in a row that may bring nothing before the download is given up."""
+CHUNK = 2**20
+
+
+def download(archive: Archive, root: Path, *, url: str | None = None, wait: float = 1.0) -> bool:
+    """Put the files of `archive` into ``root/FOLDER``; False if they were there already.
+
+    What has arrived of a broken transfer is kept beside, as ``FILE.part``, and the next call goes on from there. An
+    archive fetched by hand is used where it lies at ``root/FILE``.
+
+    Parameters
+    ----------
+    archive : Archive
+        What to fetch.
+    root : Path
+        Data folder.
+    url : str, optional
+        Another address of the same file (http or https).
+    wait : float
+        Seconds before the second connection; doubled with each that brings nothing.
+
+    Raises
+    ------
+    DownloadError
+        No connection, another size or checksum, or an archive with members that have no business there.
+    InputError
+        The folder holds files made by ``fastuq corrupt``, or cannot be written.
+    """
+    url = url or archive.url
+    if not url.startswith(("http://", "https://")):
+        raise InputError(f"--url {url}: expected an address that starts with http:// or https://")
+    folder, path = root / archive.folder, root / archive.file
+    if (folder / "fastuq-corrupt.json").exists():
+        raise InputError(f"{folder} holds files made by `fastuq corrupt`; move it away, or give another --output")
+    missing = {name: md5 for name, md5 in archive.members.items() if not _matches(folder / name, md5)}
+    if not missing:
+        return False
+    by_hand = path.exists()
+    if by_hand:
+        _check_archive(path, archive, f"remove it, and `fastuq download {archive.name}` fetches it anew")
+    else:
+        try:
+            _fetch(archive, url, path, wait)
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror or error}; what has arrived is kept") from error
+    extract(path, archive.folder, missing, folder)
+    if not by_hand:
+        path.unlink()
+    return True
+
+
+def _matches(path: Path, md5: str) -> bool:
+    return path.is_file() and md5_file(path) == md5
+
+
+def _check_archive(path: Path, archive: Archive, way_out: str) -> None:
+    size = path.stat().st_size
+    if size != archive.size:
+        raise DownloadError(f"{path}: expected {archive.size} bytes, found {size}; {way_out}")
+    found = md5_file(path)
+    if found != archive.md5:
+        raise DownloadError(f"{path}: expected MD5 {archive.md5}, found {found}; {way_out}")
+
+
+def _fetch(archive: Archive, url: str, path: Path, wait: float) -> None:
+    """Bring `url` to `path`, over as many connections as it takes."""
+    part = path.with_name(path.name + ".part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(part) as file, progress_bar(archive.size // 10**6, archive.file, unit="MB") as bar:
+        failures = 0
+        while (have := file.seek(0, 2)) < archive.size:
+            try:
+                _receive(url, file, archive.size, bar)
+            except _Broken as problem:
+                failures = 0 if file.tell() > have else failures + 1
+                if problem.final or failures == TRIES:
+                    raise _gave_up(archive, url, path, file.tell(), problem) from None
+                time.sleep(wait * 2**failures)
+    try:
+        _check_archive(part, archive, "it was removed; run the command again, or name another server with --url")
+    except DownloadError:
+        part.unlink()
+        raise
+    part.replace(path)
+
+
+@contextmanager
+def _locked(part: Path) -> Iterator[BinaryIO]:
+    with part.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"another `fastuq download` is writing {part}; wait for it to end") from None
+        yield file
+
+
+class _Broken(Exception):
+    """A connection that ended before the file did; `final` when another would end the same way."""
+
+    def __init__(self, reason: object, *, final: bool = False) -> None:
+        super().__init__(" ".join(str(reason).split()))
+        self.final = final
+
+
+def _receive(url: str, file: BinaryIO, size: int, bar: Any) -> None:
+    """Append to `file` what one connection brings; raise _Broken if that is not all."""
+    have = file.tell()
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-", "User-Agent": "fastuq"})
+    with _connection(request) as response:
+        if response.status != 206:  # a server without ranges sends the whole file
+            file.truncate(0)
+            have = file.seek(0)
+        offered = _offered(response, have)
+        if offered not in (None, size):
+            raise _Broken(f"the server offers {offered} bytes, not the published {size}", final=True)
+        while file.tell() < size and (data := _read(response, min(CHUNK, size - file.tell()))):
+            file.write(data)
+            bar.update(file.tell() // 10**6 - bar.n)
+    if file.tell() < size:
+        raise _Broken("the server broke off the transfer")
+
+
+def _connection(request: urllib.request.Request) -> Any:
+    try:
+        return urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise _Broken(f"{error.code} {error.reason}", final=error.code < 500 and error.code not in (408, 429)) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise _Broken(getattr(error, "reason", error)) from None
+
+
+def _read(response: Any, count: int) -> bytes:
+    try:
+        return response.read(count)
+    except (OSError, http.client.HTTPException) as error:
+        raise _Broken(error) from None
+
+
+def _offered(response: Any, have: int) -> int | None:
+    """Return the size of the whole file that a response speaks of; None where it does not say."""
+    if response.status == 206:
+        unit_and_range, _, total = (response.headers.get("Content-Range") or "").partition("/")
+        if not unit_and_range.startswith(f"bytes {have}-"):
+            raise _Broken(f"a range from byte {have} was asked for, got {unit_and_range!r}")
+        return int(total) if total.isdecimal() else None
+    length = response.headers.get("Content-Length")
+    return int(length) if length is not None and length.isdecimal() else None
+
+
+def _gave_up(archive: Archive, url: str, path: Path, have: int, problem: Exception) -> DownloadError:
+    kept = (
+        f"{have / 1e6:.1f} of {archive.size / 1e6:.1f} MB are kept and the next run goes on from there; "
+        if have
+        else ""
+    )
+    return DownloadError(
+        f"cannot fetch {url}: {problem}; {kept}or fetch it by hand, "
+        f"put it at {path}, and run `fastuq download {archive.name}` again"
+    )
+
+
+def extract(path: Path, inside: str, members: dict[str, str], folder: Path) -> None:
+    """Unpack the named `members` of a tar into `folder`, each checked before it takes its name.
+
+    Nothing is unpacked by the name that the archive gives: only files called ``inside/NAME`` are read, each into
+    ``folder/NAME``. An archive with a link, a device, an absolute name or ``..`` in it is refused whole.
+
+    Raises
+    ------
+    DownloadError
+        A member is missing, altered or unsafe, or the archive is damaged.
+    """
+    missing = dict(members)
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                parts = Path(member.name).parts
+                if not (member.isfile() or member.isdir()) or ".." in parts or member.name.startswith("/"):
+                    raise DownloadError(f"{path}: refused: it holds {member.name!r}, which is no plain file or folder")
+                name = "/".join(parts[1:])
+                if member.isfile() and parts[0] == inside and name in missing:
+                    _extract_one(archive, member, missing.pop(name), folder / name)
+    except (DownloadError, InputError):
+        raise
+    except Exception as error:  # a damaged archive can raise nearly anything
+        if isinstance(error, OSError) and error.errno:
+            raise InputError(f"cannot unpack {path} into {folder}: {error.strerror}") from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DownloadError(f"{path}: cannot unpack: {reason}; remove it and download it again") from error
+    if missing:
+        raise DownloadError(
+            f"{path}: expected {inside}/{next(iter(missing))} in it, found none; remove it, download again"
+        )
+
+
+def _extract_one(archive: tarfile.TarFile, member: tarfile.TarInfo, md5: str, target: Path) -> None:
+    digest = hashlib.md5(usedforsecurity=False)
+    source = archive.extractfile(member)
+    with atomic_path(target) as partial:
+        with partial.open("wb") as file:
+            while source is not None and (data := source.read(CHUNK)):
+                digest.update(data)
+                file.write(data)
+        if digest.hexdigest() != md5:
+            raise DownloadError(
+                f"{member.name} in the archive: expected MD5 {md5}, found {digest.hexdigest()}; download it again"
+            )
