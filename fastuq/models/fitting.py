@@ -71,8 +71,8 @@ class Samples:
         return x, np.eye(self.num_classes, dtype=np.float32)[self.labels[rows]]
 
 
-def fit(model: Any, samples: Samples, recipe: Recipe, *, seed: int, title: str, checkpoint: Path | None = None) -> Any:
-    """Fit a Keras classifier; return it, or what the checkpoint holds of it, after the last epoch.
+def fit(model: Any, samples: Samples, recipe: Recipe, *, seed: int, title: str, checkpoint: Path) -> None:
+    """Fit a Keras classifier in place.
 
     Order, views, mixup and dropout masks of an epoch depend on the seed and the epoch's number alone, so a resumed run
     goes the way of an unbroken one.
@@ -81,16 +81,18 @@ def fit(model: Any, samples: Samples, recipe: Recipe, *, seed: int, title: str, 
     ----------
     model : keras.Model
         inputs -> class outputs after the activation.
-    checkpoint : Path, optional
-        A ``.keras`` file, written after each epoch and read when it is there.
+    checkpoint : Path
+        A ``.keras`` file, written after each epoch; when it is there, the run goes on from it.
 
     Raises
     ------
     InputError
-        The loss is no longer a number: the learning rate is too high for this network.
+        The loss is no longer a number, or the checkpoint is not of this model.
     """
     steps = -(-len(samples.labels) // recipe.batch_size)
-    model = _load(checkpoint) if checkpoint and checkpoint.exists() else _compiled(model, recipe, steps)
+    _compile(model, recipe, steps)
+    if checkpoint.exists():
+        _restore(model, checkpoint)
     done = int(model.optimizer.iterations.numpy()) // steps
     with progress_bar(recipe.epochs * steps, title, unit="step", initial=done * steps) as bar:
         for epoch in range(done, recipe.epochs):
@@ -101,12 +103,10 @@ def fit(model: Any, samples: Samples, recipe: Recipe, *, seed: int, title: str, 
                     f"lower the learning rate (now {recipe.learning_rate})"
                 )
             bar.set_postfix(epoch=epoch + 1, loss=f"{loss:.4f}")
-            if checkpoint:
-                _save(model, checkpoint)
-    return model
+            _save(model, checkpoint)
 
 
-def _compiled(model: Any, recipe: Recipe, steps: int) -> Any:
+def _compile(model: Any, recipe: Recipe, steps: int) -> None:
     tensorflow()
     import keras
 
@@ -127,7 +127,7 @@ def _compiled(model: Any, recipe: Recipe, steps: int) -> Any:
     activation = model.layers[-1].activation.__name__
     loss = "categorical_crossentropy" if activation == "softmax" else "binary_crossentropy"
     model.compile(optimizer=optimizer, loss=loss)
-    return model
+    optimizer.build(model.trainable_variables)
 
 
 def _run_epoch(model: Any, samples: Samples, recipe: Recipe, seed: int, epoch: int, bar: Any) -> float:
@@ -158,15 +158,18 @@ def _save(model: Any, checkpoint: Path) -> None:
     os.replace(partial, checkpoint)
 
 
-def _load(checkpoint: Path) -> Any:
-    tensorflow()
+def _restore(model: Any, checkpoint: Path) -> None:
+    """Put the weights and the optimizer's state of a checkpoint into a compiled model."""
     import keras
 
     try:
         with silence():
-            return keras.models.load_model(checkpoint)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+            saved = keras.models.load_model(checkpoint)
+        model.set_weights(saved.get_weights())
+        for variable, value in zip(model.optimizer.variables, saved.optimizer.variables, strict=True):
+            variable.assign(value)
+    except Exception as error:  # What a foreign archive makes Keras raise is not one kind.
         raise InputError(
-            f"checkpoint {checkpoint}: expected a Keras file written by `fastuq train`, found something else; "
-            f"delete it to start again ({' '.join(str(error).split())[:120]})"
+            f"checkpoint {checkpoint}: expected one written by this run of `fastuq train`, found something "
+            f"else; delete it to start again ({' '.join(str(error).split())[:120]})"
         ) from error

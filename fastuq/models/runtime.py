@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from fastuq.errors import MissingExtraError
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """Send file descriptors 1 and 2 to the null device: TensorFlow's C++ prints past ``sys.stderr``."""
+    """Drop what is printed and warned inside the block; TensorFlow's C++ prints past ``sys.stderr``."""
     sys.stdout.flush()
     sys.stderr.flush()
     saved = [os.dup(1), os.dup(2)]
@@ -19,7 +20,9 @@ def silence() -> Iterator[None]:
     try:
         os.dup2(null, 1)
         os.dup2(null, 2)
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
         sys.stdout.flush()
         sys.stderr.flush()
     finally:

@@ -111,16 +111,10 @@ def train(
     check_backbone(backbone, runner, images.images[:256])
     features = [_features(runner, data, images, folder, view, "train") for view in range(1 + plan.mirror)]
     samples = Samples(features, labels, len(names), runner.scale, runner.zero_point)
-    fitted = fit(
-        build_head(layout, width, seed=plan.seed),
-        samples,
-        plan.recipe,
-        seed=plan.seed,
-        title="head",
-        checkpoint=folder / "head.keras",
-    )
-    head = head_from_layers(fitted.layers, width)
-    _save_network(backbone, fitted, plan.network, folder / "network.keras")
+    top = build_head(layout, width, seed=plan.seed)
+    fit(top, samples, plan.recipe, seed=plan.seed, title="head", checkpoint=folder / "head.keras")
+    head = head_from_layers(top.layers, width)
+    _save_network(backbone, top, plan.network, folder / "network.keras")
     made = {**asdict(plan), "training_images": images.name, "training_fingerprint": images.fingerprint()}
     return finish_model(
         output, plan.network, backbone, data, head, images, test, features=features[0], made=made, threads=threads
@@ -216,20 +210,12 @@ def _tune(plan: Plan, backbone: Any, head: Any, images: ImageSet, folder: Path) 
         return _array(folder / f"activations-{cut}-{view}.npy", shape, np.float16, rows, "activations")
 
     views = [activations(view) for view in range(1 + plan.mirror)]
-    head = _probe(plan, tail, head, Samples(views[:1], labels, len(names)), folder)
+    _probe(plan, tail, head, Samples(views[:1], labels, len(names)), folder)
     for layer in tail.layers:
         layer.trainable = type(layer).__name__ != "BatchNormalization"
-    fitted = fit(
-        keras.Model(tail.input, attach(head, tail.output)),
-        Samples(views, labels, len(names)),
-        plan.tune,
-        seed=plan.seed,
-        title="fine-tuning",
-        checkpoint=folder / "tuned.keras",
-    )
-    for layer in tail.layers:
-        if layer.weights:
-            layer.set_weights(fitted.get_layer(layer.name).get_weights())
+    network = keras.Model(tail.input, attach(head, tail.output))
+    samples = Samples(views, labels, len(names))
+    fit(network, samples, plan.tune, seed=plan.seed, title="fine-tuning", checkpoint=folder / "tuned.keras")
 
 
 def _save_network(backbone: Any, head: Any, name: str, file: Path) -> None:
@@ -240,7 +226,7 @@ def _save_network(backbone: Any, head: Any, name: str, file: Path) -> None:
         keras.Model(backbone.input, attach(head, backbone.output), name=name).save(file)
 
 
-def _probe(plan: Plan, tail: Any, head: Any, samples: Samples, folder: Path) -> Any:
+def _probe(plan: Plan, tail: Any, head: Any, samples: Samples, folder: Path) -> None:
     """Fit the head on the features of the pretrained tail, before both are tuned together.
 
     A random head would send the tail large gradients that wreck its features (Kumar et al., "Fine-tuning can distort
@@ -256,7 +242,7 @@ def _probe(plan: Plan, tail: Any, head: Any, samples: Samples, folder: Path) -> 
     features = _array(folder / "float-features.npy", (len(view), tail.output_shape[-1]), np.float32, rows, "features")
     recipe = replace(DEFAULT, epochs=min(PROBE_EPOCHS, plan.recipe.epochs))
     pooled = replace(samples, views=[np.asarray(features)])
-    return fit(head, pooled, recipe, seed=plan.seed, title="head", checkpoint=folder / "probe.keras")
+    fit(head, pooled, recipe, seed=plan.seed, title="head", checkpoint=folder / "probe.keras")
 
 
 def overridden(recipe: Recipe, **changes: Any) -> Recipe:
