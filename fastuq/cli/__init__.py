@@ -1,0 +1,113 @@
+"""The command line: finds the one command asked for, imports it alone, and turns known errors into one line."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from fastuq import __version__
+from fastuq.errors import FastUQError
+
+SUMMARIES = {
+    "demo": "score the bundled 20 images and show what is kept and why",
+    "score": "which predictions to keep: Monte-Carlo dropout on cached features",
+    "cache-features": "run the backbone once over images and keep its features",
+    "cache": "inspect, verify or repair a feature cache",
+    "bench": "measure fastuq beside the naive loop and batched Keras and NumPy heads",
+    "score-cifar100c": "score all corruptions and severities of CIFAR-100-C",
+    "reproduce": "the tables and figures of the paper beside ours",
+    "train": "fine-tune a network and quantize it",
+    "quantize": "quantize a trained Keras network",
+    "download": "fetch CIFAR-100 or CIFAR-100-C",
+    "corrupt": "make CIFAR-100-C from the CIFAR-100 test images",
+}
+USER_ERROR = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments after the program's name; None takes those of the process.
+
+    Returns
+    -------
+    int
+        0; 2 for a mistake of the user; 130 after Ctrl-C; 141 when the output has no reader; 143 after SIGTERM.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    name = _top_parser().parse_args(given[:1]).command
+    command = import_module(f"fastuq.cli.{name.replace('-', '_')}")
+    parser = argparse.ArgumentParser(prog=f"fastuq {name}", description=SUMMARIES[name], allow_abbrev=False)
+    command.add_arguments(parser)
+    args = parser.parse_args(given[1:])
+    with _sigterm_unwinds():
+        return _run(command.run, args)
+
+
+def commands() -> dict[str, str]:
+    """Return the commands that this installation has, with their summaries."""
+    folder = Path(__file__).parent
+    return {name: text for name, text in SUMMARIES.items() if (folder / f"{name.replace('-', '_')}.py").is_file()}
+
+
+def _top_parser() -> argparse.ArgumentParser:
+    available = commands()
+    width = max(len(name) for name in available)
+    parser = argparse.ArgumentParser(
+        prog="fastuq",
+        description="Which predictions of a quantized vision model to trust, with the backbone run once.",
+        epilog="commands:\n" + "\n".join(f"  {name:{width}}  {text}" for name, text in available.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="fastuq COMMAND [options]    (fastuq COMMAND --help: its options)",
+    )
+    parser.add_argument("--version", action="version", version=f"fastuq {__version__}")
+    parser.add_argument("command", metavar="COMMAND", choices=available, help="one of the commands below")
+    return parser
+
+
+def _run(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    try:
+        status = run(args)
+        sys.stdout.flush()
+        return status
+    except FastUQError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except BrokenPipeError:
+        # Python flushes stdout once more at exit; what is left goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except MemoryError as error:
+        return _fail(f"out of memory ({error or 'no size given'}); close other programs or take fewer images at once")
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        return _fail(f"{error.strerror or error}{where}; nothing half-written was kept; mend it and run again")
+
+
+def _fail(message: str, status: int = USER_ERROR) -> int:
+    print("fastuq:", " ".join(message.split()), file=sys.stderr)
+    return status
+
+
+@contextmanager
+def _sigterm_unwinds() -> Iterator[None]:
+    """Let SIGTERM end the block as an exception, so that partial files are removed and locks released."""
+    previous = signal.signal(signal.SIGTERM, _terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)

@@ -1,0 +1,147 @@
+import errno
+import importlib
+import os
+import signal
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from fastuq import __version__, cli
+from fastuq.errors import CacheError
+
+
+def fastuq(*args, **options):
+    return subprocess.run([sys.executable, "-m", "fastuq", *args], capture_output=True, text=True, **options)
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Put a command of our own in the place of `download`."""
+
+    def put(run):
+        module = SimpleNamespace(add_arguments=lambda parser: None, run=run)
+        monkeypatch.setattr(cli, "import_module", lambda name: module)
+        return lambda: cli.main(["download"])
+
+    return put
+
+
+def raises(error):
+    def run(args):
+        raise error
+
+    return run
+
+
+def test_every_listed_command_has_help(capsys):
+    assert set(cli.commands()) >= {"train", "quantize", "download", "corrupt"}
+    for name in cli.commands():
+        with pytest.raises(SystemExit) as ended:
+            cli.main([name, "--help"])
+        assert ended.value.code == 0
+        out = capsys.readouterr().out
+        assert out.startswith(f"usage: fastuq {name}")
+        assert "--json" in out
+
+
+def test_every_file_of_a_command_is_listed():
+    files = {path.stem for path in importlib.resources.files(cli).iterdir() if path.suffix == ".py"}
+    assert {name.replace("-", "_") for name in cli.commands()} == files - {"__init__"}
+
+
+def test_help_loads_nothing_heavy():
+    heavy = ["numpy", "numba", "h5py", "scipy", "tensorflow", "ai_edge_litert", "pooch", "tqdm"]
+    code = (
+        "import sys; from fastuq import cli\n"
+        "for name in cli.commands():\n"
+        "    try: cli.main([name, '--help'])\n"
+        "    except SystemExit: pass\n"
+        f"print([m for m in {heavy!r} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.strip() == f"fastuq {__version__}"
+
+
+@pytest.mark.parametrize("argv", [[], ["no-such"], ["--no-such"], ["download", "no-such"], ["download", "--outp", "x"]])
+def test_wrong_arguments_exit_2(argv, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(argv)
+    assert ended.value.code == 2
+    assert "usage: fastuq" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (CacheError("cache x:\nexpected a,  found b"), 2, "fastuq: cache x: expected a, found b"),
+        (KeyboardInterrupt(), 130, "fastuq: interrupted"),
+        (MemoryError("Unable to allocate 9 TiB"), 2, "fastuq: out of memory (Unable to allocate 9 TiB)"),
+        (OSError(errno.ENOSPC, "No space left on device", "/x/y"), 2, "fastuq: No space left on device (/x/y)"),
+        (PermissionError(errno.EACCES, "Permission denied"), 2, "fastuq: Permission denied;"),
+    ],
+)
+def test_known_errors_are_one_line(command, capsys, error, status, words):
+    assert command(raises(error))() == status
+    err = capsys.readouterr().err
+    assert err.startswith(words)
+    assert err.count("\n") == 1
+
+
+def test_a_bug_is_not_hidden(command):
+    with pytest.raises(ZeroDivisionError):
+        command(raises(ZeroDivisionError()))()
+
+
+def test_status_and_arguments_pass_through(command):
+    assert command(lambda args: 7)() == 7
+
+
+def test_sigterm_unwinds_and_the_old_handler_returns(command):
+    left = []
+
+    def run(args):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        finally:
+            left.append("cleaned")
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        command(run)()
+    assert ended.value.code == 143
+    assert left == ["cleaned"]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_reader_that_leaves_is_no_error():
+    code = (
+        "import sys; from types import SimpleNamespace; from fastuq import cli\n"
+        "def run(args):\n"
+        "    for _ in range(100_000): print('x' * 80)\n"
+        "    return 0\n"
+        "cli.import_module = lambda name: SimpleNamespace(add_arguments=lambda p: None, run=run)\n"
+        "sys.exit(cli.main(['download']))"
+    )
+    shell = f'{sys.executable} -c "$CODE" | head -1; echo ${{PIPESTATUS[0]}}'
+    done = subprocess.run(
+        ["bash", "-c", shell], capture_output=True, text=True, env={**os.environ, "CODE": code}, check=True
+    )
+    assert done.stdout.split() == ["x" * 80, "141"]
+    assert done.stderr == ""
+
+
+def test_a_user_mistake_from_the_shell(tmp_path):
+    done = fastuq("corrupt", "--images", str(tmp_path / "none"), "--output", str(tmp_path / "out"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("fastuq: ")
+    assert done.stderr.count("\n") == 1
