@@ -1,0 +1,170 @@
+"""From moments to decisions: the interval, the ternary vector and the rules of the paper (arXiv 2403.01076)."""
+
+import math
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from fastuq.errors import InputError
+
+INTERVALS = ("std", "sem")
+MIXED = ("ignore", "keep")
+
+
+class Reason(IntEnum):
+    """Why a sample is kept or ignored; the code is what `Decision.reason` holds."""
+
+    CERTAIN = 0
+    NOTHING_PRESENT = 1
+    BENEFIT_OF_THE_DOUBT = 2
+    UNCERTAIN = 3
+    MIXED = 4
+
+    @property
+    def text(self) -> str:
+        """The reason in words."""
+        return self.name.lower().replace("_", " ")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Keep or ignore, for N samples and C classes.
+
+    Attributes
+    ----------
+    keep : ndarray, (N,), bool
+    reason : ndarray, (N,), int8
+        A code of `Reason`.
+    prediction : ndarray, (N,), int64
+        The class of the largest mean: among the positive classes where the sample is kept, among all where it is not.
+    positive : ndarray, (N, C), bool
+        The classes predicted: more than one is possible for a kept sample; none for an ignored one.
+    """
+
+    keep: np.ndarray
+    reason: np.ndarray
+    prediction: np.ndarray
+    positive: np.ndarray
+
+
+def z_value(conf_factor: float) -> float:
+    """Return z = norm.ppf((1 + conf_factor) / 2), the half width of the interval in standard deviations.
+
+    Raises
+    ------
+    InputError
+        `conf_factor` is not between 0 and 1, both excluded.
+    """
+    if not _is_number(conf_factor) or not 0 < conf_factor < 1:
+        raise InputError(f"conf_factor: expected a number between 0 and 1, both excluded, found {conf_factor!r}")
+    from scipy.special import ndtri
+
+    # (1 + c) / 2 rounds to 1 for c just below 1; the lower tail, with (1 - c) / 2, does not.
+    return float(-ndtri((1 - conf_factor) / 2))
+
+
+def interval(
+    mean: np.ndarray, std: np.ndarray, conf_factor: float, *, kind: str = "std", num_iter: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the interval mean ± z·std, or mean ± z·std/sqrt(T).
+
+    Parameters
+    ----------
+    mean, std : ndarray, (N, C), float32
+        Moments over the iterations.
+    conf_factor : float
+        Confidence, between 0 and 1.
+    kind : {'std', 'sem'}
+        Spread of the iterations (the paper's), or of their mean.
+    num_iter : int, optional
+        Iterations T, which 'sem' needs.
+
+    Returns
+    -------
+    lower, upper : ndarray, (N, C), float32
+
+    Raises
+    ------
+    InputError
+        An argument is out of range, or the moments are not finite.
+    """
+    z = z_value(conf_factor)
+    if kind not in INTERVALS:
+        raise InputError(f"interval: expected one of {', '.join(INTERVALS)}, found {kind!r}")
+    if kind == "sem":
+        if num_iter is None or num_iter < 2:
+            raise InputError(f"num_iter: expected 2 or more iterations for the interval 'sem', found {num_iter!r}")
+        z /= math.sqrt(num_iter)
+    mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+    if mean.ndim != 2 or mean.shape != std.shape:
+        raise InputError(f"moments: expected mean and std of one shape (N, C), found {mean.shape} and {std.shape}")
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std >= 0).all()):
+        raise InputError("moments: expected finite means and standard deviations from 0, found others; check the model")
+    half = np.float32(z) * std
+    return mean - half, mean + half
+
+
+def ternary_vector(lower: np.ndarray, upper: np.ndarray, threshold: float) -> np.ndarray:
+    """Return 1 where lower > threshold, 0 where upper < threshold and -1 otherwise, as int8 (N, C).
+
+    Raises
+    ------
+    InputError
+        `threshold` is not finite.
+    """
+    if not _is_number(threshold):
+        raise InputError(f"threshold: expected a finite number, found {threshold!r}")
+    # The paper's comparisons are strict: an interval that touches the threshold is uncertain.
+    level = np.float32(threshold)
+    ternary = np.full(np.shape(lower), -1, np.int8)
+    ternary[np.asarray(upper) < level] = 0
+    ternary[np.asarray(lower) > level] = 1
+    return ternary
+
+
+def decide(ternary: np.ndarray, mean: np.ndarray, *, mixed: str = "ignore") -> Decision:
+    """Apply the rules of the paper to the ternary vectors of N samples.
+
+    ==============================  ============================================================
+    at least one 1, no -1           keep; the 1s are the prediction (certain)
+    all 0                           ignore (nothing present)
+    exactly one -1, all else 0      keep; the -1 becomes 1 (benefit of the doubt)
+    two or more -1, no 1            ignore (uncertain)
+    a 1 and a -1 together           the paper is silent: ignore, or keep the 1s with mixed='keep'
+    ==============================  ============================================================
+
+    Parameters
+    ----------
+    ternary : ndarray, (N, C), int8
+        Values 1, 0 and -1, see `ternary_vector`.
+    mean : ndarray, (N, C), float32
+    mixed : {'ignore', 'keep'}
+
+    Raises
+    ------
+    InputError
+        `mixed` is not known, or the shapes differ.
+    """
+    if mixed not in MIXED:
+        raise InputError(f"mixed: expected one of {', '.join(MIXED)}, found {mixed!r}")
+    ternary, mean = np.asarray(ternary), np.asarray(mean)
+    if ternary.ndim != 2 or ternary.shape != mean.shape or ternary.shape[1] == 0:
+        raise InputError(f"decide: expected ternary and mean of one shape (N, C), found {ternary.shape}, {mean.shape}")
+    yes, open_ = ternary == 1, ternary == -1
+    some_yes, doubts = yes.any(axis=1), open_.sum(axis=1)
+    reason = np.select(
+        [some_yes & (doubts == 0), some_yes, doubts == 0, doubts == 1],
+        [Reason.CERTAIN, Reason.MIXED, Reason.NOTHING_PRESENT, Reason.BENEFIT_OF_THE_DOUBT],
+        Reason.UNCERTAIN,
+    ).astype(np.int8)
+    keep = (reason == Reason.CERTAIN) | (reason == Reason.BENEFIT_OF_THE_DOUBT)
+    if mixed == "keep":
+        keep |= reason == Reason.MIXED
+    positive = np.where((reason == Reason.BENEFIT_OF_THE_DOUBT)[:, None], open_, yes) & keep[:, None]
+    prediction = np.where(positive | ~keep[:, None], mean, -np.inf).argmax(axis=1).astype(np.int64)
+    return Decision(keep, reason, prediction, positive)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and math.isfinite(value)
