@@ -24,17 +24,14 @@ def open_npy(path: str | Path) -> np.ndarray:
     """
     path = Path(path)
     try:
-        with warnings.catch_warnings():
+        with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # headers written by Python 2 are read, with a warning nobody can act on
-            found = np.load(path, mmap_mode="r", allow_pickle=False)
+            shape, fortran, dtype = _read_header(file)
+            return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran else "C")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except Exception as error:  # a hostile header can raise nearly anything
         raise _unreadable(path, error) from None
-    if not isinstance(found, np.ndarray):
-        found.close()
-        raise InputError(f"{path}: expected a .npy array, found a .npz archive; rename it to .npz")
-    return found
 
 
 def open_npz(path: str | Path) -> dict[str, Any]:
@@ -73,22 +70,23 @@ def open_npz(path: str | Path) -> dict[str, Any]:
         raise _unreadable(path, error) from None
 
 
+def _read_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Read the header of version 1.0, which NumPy writes for arrays of numbers; later ones may declare 4 GB of it."""
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError("a later version of the .npy format than 1.0")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype.hasobject or any(length < 0 for length in shape):
+        raise ValueError("Python objects" if dtype.hasobject else "a negative length")
+    return shape, fortran, dtype
+
+
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
     """Read one array, its data no longer than the archive declares (zipfile itself stops there)."""
     with archive.open(info) as stream, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        version = np.lib.format.read_magic(stream)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }.get(version)
-        if read_header is None:
-            raise ValueError(f"version {version} of the .npy format")
-        shape, fortran, dtype = read_header(stream)
-        if dtype.hasobject:
-            raise ValueError("Python objects")
+        shape, fortran, dtype = _read_header(stream)
         size = math.prod(shape) * dtype.itemsize
-        if size < 0 or size > info.file_size:
+        if size > info.file_size:
             raise ValueError(f"a header that declares {size} bytes where {info.file_size} are stored")
         data = stream.read(size)
         if len(data) != size or stream.read(1):  # reading to the end also makes zipfile check the CRC

@@ -1,5 +1,6 @@
 """A folder of PNG and JPEG images, decoded when they are asked for."""
 
+import io
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from fastuq.errors import InputError, MissingExtraError
 SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_PIXELS = 50_000_000
 """Largest picture that is decoded; what declares more is refused before its pixels are unpacked."""
+MAX_BYTES = 200_000_000
+"""Largest file that is read."""
 
 
 class FolderImages:
@@ -59,7 +62,10 @@ def read_image(path: Path, image_size: tuple[int, int]) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Pillow warns of (a large picture, odd metadata) is settled below
-            with Image.open(path, formats=("PNG", "JPEG")) as picture:
+            if path.stat().st_size > MAX_BYTES:
+                raise InputError(f"{path}: refused: {path.stat().st_size} bytes, more than {MAX_BYTES}; scale it down")
+            # From memory: Pillow asks for as many bytes as a chunk declares, and a file would set that much aside.
+            with Image.open(io.BytesIO(path.read_bytes()), formats=("PNG", "JPEG")) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
                     raise InputError(
                         f"{path}: refused: it declares {picture.width} x {picture.height} pixels, "

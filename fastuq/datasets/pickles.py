@@ -1,136 +1,163 @@
 """A reader for CIFAR's pickles that executes nothing: arrays, bytes, strings, numbers and containers only.
 
-A pickle is a program. Two fences stand before it: only opcodes that build plain values may occur (and no memo index may
-exceed the opcode count, for the interpreter allocates that much), and the only names that may be called are the four
-that NumPy arrays are made of. Even those never reach NumPy: stand-ins collect what the pickle says about an array, and
-the array is then made from checked parts.
+A pickle is a program for a stack machine that can call anything. The machine here knows only the opcodes that build
+plain values, and the only names it resolves are the four that NumPy arrays are made of. Even those never reach NumPy:
+stand-ins collect what the pickle says about an array, and the array is then made from checked parts. Keys of
+dictionaries are text or numbers, for Python hashes nested tuples without bound in time and stack.
 """
 
-import codecs
 import io
-import pickle
 import pickletools
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import numpy as np
-
+from fastuq.datasets.pickled_arrays import NAMES, Array, Dtype, Refused
 from fastuq.errors import InputError
 
 MAX_BYTES = 2**30
 """Largest pickle that is read: CIFAR-100's largest has 155 MB."""
 
-_PLAIN_OPCODES = """
-PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT
-BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 BINUNICODE SHORT_BINUNICODE BINUNICODE8
-EMPTY_LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT SETITEM SETITEMS
-BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET GLOBAL STACK_GLOBAL REDUCE BUILD
-"""
-_DTYPES = frozenset(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)) | {"f4", "f8", "b1"}
+
+class _Machine:
+    """Runs a pickle; each method is the opcode of its name and gets the opcode's argument."""
+
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, Any] = {}
+
+    def run(self, stream: BinaryIO) -> Any:
+        for opcode, argument, _ in pickletools.genops(stream):
+            name = opcode.name.lower()
+            if name == "stop":
+                return self.stack.pop()
+            if name in _PLAIN:
+                self.stack.append(argument)
+            elif name in _CALLS:
+                getattr(self, name)(argument)
+            else:
+                raise Refused(f"the pickle opcode {opcode.name}")
+        raise ValueError("no end")
+
+    def _since_mark(self) -> list[Any]:
+        start = self.marks.pop()
+        items = self.stack[start:]
+        del self.stack[start:]
+        return items
+
+    def proto(self, _: Any) -> None:
+        """Every protocol is read alike."""
+
+    frame = proto
+
+    def mark(self, _: Any) -> None:
+        self.marks.append(len(self.stack))
+
+    def none(self, _: Any) -> None:
+        self.stack.append(None)
+
+    def newtrue(self, _: Any) -> None:
+        self.stack.append(True)
+
+    def newfalse(self, _: Any) -> None:
+        self.stack.append(False)
+
+    def binstring(self, text: str) -> None:
+        """A string of Python 2 is bytes; pickletools hands it over as Latin-1."""
+        self.stack.append(text.encode("latin-1"))
+
+    short_binstring = binstring
+
+    def empty_list(self, _: Any) -> None:
+        self.stack.append([])
+
+    def empty_dict(self, _: Any) -> None:
+        self.stack.append({})
+
+    def empty_tuple(self, _: Any) -> None:
+        self.stack.append(())
+
+    def tuple(self, _: Any) -> None:
+        self.stack.append((*self._since_mark(),))
+
+    def _last(self, count: int) -> None:
+        self.stack[-count:] = [(*self.stack[-count:],)]
+
+    def tuple1(self, _: Any) -> None:
+        self._last(1)
+
+    def tuple2(self, _: Any) -> None:
+        self._last(2)
+
+    def tuple3(self, _: Any) -> None:
+        self._last(3)
+
+    def _extend(self, items: list[Any]) -> None:
+        if type(self.stack[-1]) is not list:
+            raise Refused("an append to what is no list")
+        self.stack[-1].extend(items)
+
+    def append(self, _: Any) -> None:
+        self._extend([self.stack.pop()])
+
+    def appends(self, _: Any) -> None:
+        self._extend(self._since_mark())
+
+    def _update(self, items: list[Any]) -> None:
+        if type(self.stack[-1]) is not dict or not all(isinstance(key, bytes | str | int) for key in items[::2]):
+            raise Refused("a dictionary with keys other than text and numbers")
+        self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
+
+    def setitem(self, _: Any) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._update([key, value])
+
+    def setitems(self, _: Any) -> None:
+        self._update(self._since_mark())
+
+    def binput(self, index: int) -> None:
+        self.memo[index] = self.stack[-1]
+
+    long_binput = binput
+
+    def memoize(self, _: Any) -> None:
+        self.memo[len(self.memo)] = self.stack[-1]
+
+    def binget(self, index: int) -> None:
+        self.stack.append(self.memo[index])
+
+    long_binget = binget
+
+    def _global(self, module: Any, name: Any) -> None:
+        if not isinstance(module, str) or not isinstance(name, str) or (module, name) not in NAMES:
+            raise Refused(f"the name {module}.{name}"[:80])
+        self.stack.append(NAMES[module, name])
+
+    def stack_global(self, _: Any) -> None:
+        name, module = self.stack.pop(), self.stack.pop()
+        self._global(module, name)
+
+    def reduce(self, _: Any) -> None:
+        arguments, called = self.stack.pop(), self.stack.pop()
+        if called not in NAMES.values() or type(arguments) is not tuple:
+            raise Refused("a call of what is no array")
+        self.stack.append(called(*arguments))
+
+    def build(self, _: Any) -> None:
+        state = self.stack.pop()
+        if not isinstance(self.stack[-1], Array | Dtype):
+            raise Refused("a state for what is no array")
+        self.stack[-1].set_state(state)
 
 
-class _Refused(Exception):
-    """What the pickle asks for is none of a data file's business."""
-
-
-class _ArrayType:
-    """Stands for numpy.ndarray, which a pickle names but never calls."""
-
-    def __new__(cls, *_: Any) -> "_ArrayType":
-        raise _Refused("a call of numpy.ndarray")
-
-
-class _Dtype:
-    """Stands for numpy.dtype: remembers the type's name and byte order."""
-
-    def __init__(self, name: Any, *_: Any) -> None:
-        self.name, self.order = _text(name), "="
-
-    def __setstate__(self, state: Any) -> None:
-        if not isinstance(state, tuple) or len(state) < 2 or any(part is not None for part in state[2:5]):
-            raise _Refused("a structured dtype")
-        self.order = _text(state[1])
-
-    def numpy(self) -> np.dtype:
-        if self.name not in _DTYPES or self.order not in ("<", ">", "=", "|"):
-            raise _Refused(f"an array of dtype {self.order}{self.name}"[:80])
-        return np.dtype(f"{self.order}{self.name}")
-
-
-class _Array:
-    """Stands for an array under construction."""
-
-    def __init__(self, *_: Any) -> None:
-        self.value: np.ndarray | None = None
-
-    def __setstate__(self, state: Any) -> None:
-        if not isinstance(state, tuple) or len(state) != 5:
-            raise _Refused("an array in an unknown form")
-        _, shape, dtype, fortran, data = state
-        self.value = _make_array(data, dtype, shape, "F" if fortran else "C")
-
-
-def _frombuffer(data: Any, dtype: Any, shape: Any, order: Any = "C") -> _Array:
-    array = _Array()
-    array.value = _make_array(data, dtype, shape, _text(order))
-    return array
-
-
-def _make_array(data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
-    if not isinstance(data, bytes | bytearray) or not isinstance(dtype, _Dtype) or order not in ("C", "F"):
-        raise _Refused("an array without plain bytes behind it")
-    if not isinstance(shape, tuple) or len(shape) > 8 or not all(type(n) is int and n >= 0 for n in shape):
-        raise _Refused("an array of impossible shape")
-    flat = np.frombuffer(data, dtype.numpy())
-    size = 1
-    for length in shape:
-        size *= length
-    if size != flat.size:
-        raise _Refused(f"an array whose shape {shape} does not fit its {flat.size} values")
-    return np.ndarray(shape, flat.dtype, flat, order="C" if order == "C" else "F")
-
-
-def _encode(text: Any, encoding: Any = "latin1") -> bytes:
-    """Stand for _codecs.encode, by which Python 3 writes bytes into old pickles."""
-    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise _Refused("a call of _codecs.encode")
-    return codecs.latin_1_encode(text)[0]
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bytes):
-        return value.decode("ascii", "replace")
-    if not isinstance(value, str):
-        raise _Refused("a dtype without a name")
-    return value
-
-
-_NAMES: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): _ArrayType,
-    ("numpy", "dtype"): _Dtype,
-    ("_codecs", "encode"): _encode,
-}
-for _core in ("numpy.core", "numpy._core"):
-    _NAMES[f"{_core}.multiarray", "_reconstruct"] = _Array
-    _NAMES[f"{_core}.numeric", "_frombuffer"] = _frombuffer
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _NAMES[module, name]
-        except KeyError:
-            raise _Refused(f"the name {module}.{name}") from None
-
-
-def _check_opcodes(stream: io.BytesIO) -> None:
-    plain = frozenset(_PLAIN_OPCODES.split())
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-        if opcode.name not in plain:
-            raise _Refused(f"the pickle opcode {opcode.name}")
-        if opcode.name == "LONG_BINPUT" and int(argument or 0) > count:
-            raise _Refused("a memo index out of range")
-    stream.seek(0)
+setattr(_Machine, "global", lambda self, names: self._global(*names.split(" ", 1)))  # a reserved word
+_PLAIN = frozenset(
+    (
+        *("binint", "binint1", "binint2", "long1", "binfloat", "binunicode", "short_binunicode", "binunicode8"),
+        *("binbytes", "short_binbytes", "binbytes8", "bytearray8"),
+    )
+)
+_CALLS = frozenset(name for name in vars(_Machine) if not name.startswith("_")) - {"run"}
 
 
 def read_pickle(path: str | Path) -> dict[str, Any]:
@@ -159,9 +186,8 @@ def read_pickle(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     try:
-        _check_opcodes(stream)
-        value = _Unpickler(stream, encoding="bytes").load()
-    except _Refused as error:
+        value = _Machine().run(stream)
+    except Refused as error:
         raise InputError(
             f"{path}: refused: it holds {error}, but a CIFAR file holds plain data only; "
             "it is no CIFAR file or was tampered with, fetch it anew with `fastuq download cifar100`"
@@ -173,7 +199,7 @@ def read_pickle(path: str | Path) -> dict[str, Any]:
         ) from None
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected a dictionary as in CIFAR's python layout, found {type(value).__name__}")
-    return {_key(key): item.value if isinstance(item, _Array) else item for key, item in value.items()}
+    return {_key(key): item.value if isinstance(item, Array) else item for key, item in value.items()}
 
 
 def _key(key: Any) -> str:
