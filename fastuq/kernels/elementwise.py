@@ -106,7 +106,7 @@ def accumulate(p, pivot, sum1, sum2, first, count):
             sum2[i] = 0.0
     else:
         for i in range(count):
-            d = np.float64(p[i] - pivot[i])
+            d = np.float64(p[i]) - np.float64(pivot[i])
             sum1[i] += d
             sum2[i] += d * d
 
