@@ -1,0 +1,196 @@
+"""The int8 network on LiteRT: images -> features, the only place that imports LiteRT.
+
+Each thread owns an interpreter of one thread that takes one image at a time: `invoke` releases the GIL, so images, not
+the inside of a layer, are what runs in parallel. A single image gets an interpreter with all threads instead.
+"""
+
+import os
+import queue
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastuq.errors import InputError, ModelError
+
+_PER_TASK = 8
+
+
+class Backbone:
+    """An int8 TFLite network that runs on images.
+
+    It serves `backbone.tflite` (images -> features) and `full.tflite` (images -> class outputs) alike.
+
+    Parameters
+    ----------
+    model_file : str, Path or bytes
+        A TFLite file or its content.
+    threads : int, optional
+        Default: the processors this process may use. The features do not depend on it.
+    xnnpack : bool
+        False runs LiteRT's own kernels: several times slower, and other features (see `runtime`).
+
+    Attributes
+    ----------
+    input_shape : (int, int, int)
+        Height, width and channels of an image.
+    output_shape : (int,)
+        Number of features, (D,).
+    scale, zero_point : float, int
+        real = scale * (q - zero_point).
+    runtime : dict
+        LiteRT version and delegate, which decide the features to the last bit.
+
+    Raises
+    ------
+    ModelError
+        The file is missing, damaged, or no network from uint8 images to int8 vectors.
+    InputError
+        `threads` is below 1.
+    """
+
+    def __init__(self, model_file: str | Path | bytes, *, threads: int | None = None, xnnpack: bool = True) -> None:
+        if threads is not None and threads < 1:
+            raise InputError(f"threads: expected 1 or more, found {threads}")
+        self.threads = threads or len(os.sched_getaffinity(0))
+        self._name = "network" if isinstance(model_file, bytes) else str(model_file)
+        self._content = _content(model_file)
+        self._xnnpack = xnnpack
+        self.runtime = {"litert": version("ai-edge-litert"), "delegate": "xnnpack" if xnnpack else "none"}
+        first = self._interpreter(1)
+        taken, given = first.get_input_details()[0], first.get_output_details()[0]
+        self._check(first, taken, given)
+        self.input_shape = tuple(int(n) for n in taken["shape"][1:])
+        self.output_shape = (int(given["shape"][1]),)
+        self.scale, self.zero_point = float(given["quantization"][0]), int(given["quantization"][1])
+        self._idle: queue.SimpleQueue[_Runner] = queue.SimpleQueue()
+        self._idle.put(_Runner(first))
+        self._made = 1
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Run the network on images.
+
+        Parameters
+        ----------
+        images : ndarray, (N, H, W, 3), uint8
+
+        Returns
+        -------
+        ndarray, (N, D), int8
+
+        Raises
+        ------
+        InputError
+            The images are of another shape or dtype.
+        """
+        expected = self.input_shape
+        if getattr(images, "dtype", None) != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
+            found = f"{getattr(images, 'dtype', type(images).__name__)} {getattr(images, 'shape', '')}".strip()
+            raise InputError(
+                f"images: {self._name} takes uint8 (N, {', '.join(map(str, expected))}), found {found}; "
+                "resize them, or give the images that the model was made for"
+            )
+        features = np.empty((len(images), *self.output_shape), np.int8)
+        if len(images) == 1:
+            self._single.run(images, features)
+        else:
+            self._run_parallel(images, features)
+        return features
+
+    def _run_parallel(self, images: np.ndarray, features: np.ndarray) -> None:
+        while self._made < min(self.threads, len(images)):
+            self._idle.put(_Runner(self._interpreter(1)))
+            self._made += 1
+
+        def work(start: int) -> None:
+            runner = self._idle.get()
+            try:
+                runner.run(images[start : start + _PER_TASK], features[start : start + _PER_TASK])
+            finally:
+                self._idle.put(runner)
+
+        size = range(0, len(images), _PER_TASK)
+        if self.threads == 1:
+            for start in size:
+                work(start)
+        else:
+            for _ in self._pool.map(work, size):
+                pass
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.threads, thread_name_prefix="fastuq-backbone")
+
+    @cached_property
+    def _single(self) -> "_Runner":
+        return _Runner(self._interpreter(self.threads))
+
+    def _interpreter(self, threads: int) -> Any:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+        kind = OpResolverType.AUTO if self._xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        try:
+            with _quiet():
+                made = Interpreter(model_content=self._content, num_threads=threads, experimental_op_resolver_type=kind)
+                made.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise ModelError(
+                f"{self._name}: expected a TFLite network, found a damaged or foreign file "
+                f"({' '.join(str(error).split())[:120]}); make the model again"
+            ) from error
+        return made
+
+    def _check(self, interpreter: Any, taken: dict, given: dict) -> None:
+        one_each = len(interpreter.get_input_details()) == len(interpreter.get_output_details()) == 1
+        image = taken["dtype"] == np.uint8 and len(taken["shape"]) == 4 and taken["shape"][0] == 1
+        vector = given["dtype"] == np.int8 and len(given["shape"]) == 2 and given["quantization"][0] > 0
+        if not (one_each and image and vector):
+            raise ModelError(
+                f"{self._name}: expected a network from uint8 images (1, H, W, 3) to int8 vectors (1, D), found "
+                f"{np.dtype(taken['dtype'])} {tuple(taken['shape'].tolist())} to "
+                f"{np.dtype(given['dtype'])} {tuple(given['shape'].tolist())}; "
+                "quantize it with `fastuq train` or `fastuq quantize`"
+            )
+
+
+class _Runner:
+    """One interpreter with its input and output buffers."""
+
+    def __init__(self, interpreter: Any) -> None:
+        self._interpreter = interpreter
+        self._input = interpreter.get_input_details()[0]["index"]
+        self._output = interpreter.get_output_details()[0]["index"]
+
+    def run(self, images: np.ndarray, features: np.ndarray) -> None:
+        taken, given = self._interpreter.tensor(self._input), self._interpreter.tensor(self._output)
+        for image, row in zip(images, features, strict=True):
+            taken()[0] = image
+            self._interpreter.invoke()
+            row[:] = given()[0]
+
+
+def _content(model_file: str | Path | bytes) -> bytes:
+    if isinstance(model_file, bytes):
+        return model_file
+    try:
+        return Path(model_file).read_bytes()
+    except OSError as error:
+        raise ModelError(f"{model_file}: cannot be read ({error.strerror}); make the model again") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep off the terminal what LiteRT's C++ side says of its delegates: it writes to file descriptor 2 itself."""
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
