@@ -1,0 +1,186 @@
+"""Features + head -> result: moments, interval, decision, chunk by chunk."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastuq.decisions import decide, interval, ternary_vector
+from fastuq.errors import CacheError, InputError
+from fastuq.model import Model
+from fastuq.montecarlo import MonteCarlo
+from fastuq.result import Options, Result
+
+if TYPE_CHECKING:
+    from fastuq.features import FeatureCache
+
+__all__ = ["Options", "Result", "predictive_entropy", "score"]
+
+ROWS_AT_ONCE = 8192
+_DETAILS = ("mean", "std", "plain")
+
+
+def score(
+    model: Model,
+    features: "FeatureCache | np.ndarray",
+    *,
+    labels: Any = None,
+    mutual_information: bool = False,
+    details: bool = True,
+    threads: int | None = None,
+    **options: Any,
+) -> Result:
+    """Score features: which predictions to keep, and why.
+
+    Parameters
+    ----------
+    model : Model
+    features : FeatureCache or ndarray, (N, D), int8
+        Features of the model's backbone; a cache is read by chunks.
+    labels : array-like, (N,) of int, optional
+        True classes; those of the cache by default.
+    mutual_information : bool
+        Also compute the mutual information, which costs extra in every iteration.
+    details : bool
+        Keep mean, std and plain pass of all classes. Without them memory stays small for any N.
+    threads : int, optional
+        Default: the processors this process may use. The result does not depend on it.
+    **options
+        The fields of `Options`.
+
+    Raises
+    ------
+    InputError
+        An option is out of range, there are no samples, or features or labels do not fit the model.
+    CacheError
+        The cache is damaged or was made with another model.
+    """
+    began = time.perf_counter()
+    chosen = _options(options)
+    if not isinstance(features, np.ndarray) and features.model_sha256 != model.sha256:
+        raise CacheError(
+            f"feature cache: expected features of model {model.sha256[:12]}, "
+            f"found those of {features.model_sha256[:12]}; score with the model that made the cache, "
+            "or cache the features again"
+        )
+    n = len(features)
+    if n == 0:
+        raise InputError("score: expected at least one sample, found none")
+    truth = _checked_labels(getattr(features, "labels", None) if labels is None else labels, n, model)
+    run = MonteCarlo(
+        model,
+        num_iter=chosen.num_iter,
+        seed=chosen.seed,
+        masks=chosen.masks,
+        precision=chosen.precision,
+        entropy=mutual_information,
+        threads=threads,
+    )
+    seconds = {"features": 0.0, "head": 0.0}
+    columns: dict[str, np.ndarray] = {}
+    for start, rows in _chunks(features, n, seconds):
+        part = _score_rows(model, run, rows, start, chosen, seconds)
+        for name, values in part.items():
+            if name not in _DETAILS or details:
+                # One array per column, filled chunk by chunk: joining lists at the end would hold everything twice.
+                columns.setdefault(name, np.empty((n, *values.shape[1:]), values.dtype))[start : start + len(rows)] = (
+                    values
+                )
+    for name in _DETAILS:
+        columns.setdefault(name, np.empty((0, model.head.num_classes), np.float32))
+    seconds["total"] = time.perf_counter() - began
+    return Result(
+        options=chosen,
+        labels=truth,
+        seconds=seconds,
+        model_sha256=model.sha256,
+        data_fingerprint=getattr(features, "data_fingerprint", None),
+        **columns,  # type: ignore[arg-type]
+    )
+
+
+def _options(given: dict[str, Any]) -> Options:
+    known = [field.name for field in fields(Options)]
+    for name in given:
+        if name not in known:
+            raise InputError(f"score: no option {name!r}; there are {', '.join(known)}")
+    return Options(**given)
+
+
+def _checked_labels(labels: Any, n: int, model: Model) -> np.ndarray | None:
+    if labels is None:
+        return None
+    found, classes = np.asarray(labels), model.head.num_classes
+    if found.shape != (n,) or found.dtype.kind not in "iu":
+        raise InputError(
+            f"labels: expected {n} whole numbers, one per sample, found {found.dtype} {found.shape}; "
+            "give the labels of these images in their order"
+        )
+    if found.min() < 0 or found.max() >= classes:
+        raise InputError(
+            f"labels: expected classes 0 to {classes - 1}, found {found.min()} to {found.max()}; "
+            "the labels are of another data set than the model"
+        )
+    return found.astype(np.int64)
+
+
+def _chunks(features: Any, n: int, seconds: dict[str, float]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (first row, rows) and add the time of reading to `seconds`."""
+    for start in range(0, n, ROWS_AT_ONCE):
+        stop = min(start + ROWS_AT_ONCE, n)
+        began = time.perf_counter()
+        rows = features[start:stop] if isinstance(features, np.ndarray) else features.read(start, stop)
+        seconds["features"] += time.perf_counter() - began
+        yield start, rows
+
+
+def _score_rows(
+    model: Model, run: MonteCarlo, rows: np.ndarray, start: int, options: Options, seconds: dict[str, float]
+) -> dict[str, np.ndarray]:
+    """Return the columns of samples `start` onwards."""
+    began = time.perf_counter()
+    found = run(rows, np.arange(start, start + len(rows), dtype=np.int64))
+    seconds["head"] += time.perf_counter() - began
+    lower, upper = interval(
+        found.mean, found.std, options.conf_factor, kind=options.interval, num_iter=options.num_iter
+    )
+    decision = decide(ternary_vector(lower, upper, options.threshold), found.mean, mixed=options.mixed)
+    plain = model.head.forward(model.dequantize(rows))
+    each, predicted = np.arange(len(rows)), decision.prediction
+    entropy = predictive_entropy(found.mean, model.head.blocks[-1].activation)
+    columns = {
+        "mean": found.mean,
+        "std": found.std,
+        "plain": plain,
+        "keep": decision.keep,
+        "reason": decision.reason,
+        "prediction": predicted,
+        "positive": decision.positive,
+        "predicted_mean": found.mean[each, predicted],
+        "predicted_lower": lower[each, predicted],
+        "predicted_upper": upper[each, predicted],
+        "top": found.mean.argmax(axis=1),
+        "max_mean": found.mean.max(axis=1),
+        "entropy": entropy.astype(np.float32),
+        "plain_prediction": plain.argmax(axis=1),
+    }
+    if found.mean_entropy is not None:
+        columns["mutual_information"] = (entropy - found.mean_entropy).astype(np.float32)
+    return columns
+
+
+def predictive_entropy(mean: np.ndarray, activation: str) -> np.ndarray:
+    """Return the entropy of mean outputs (N, C) in nats, as float64 (N,).
+
+    -sum_c p_c ln p_c for a softmax head; else the classes are Bernoulli variables each, and their entropies
+    -p ln p - (1 - p) ln(1 - p) add up. It is the formula of the kernels, so that the difference of the two is the
+    mutual information.
+    """
+    from scipy.special import entr
+
+    p = np.asarray(mean, np.float64)
+    # A head without sigmoid or softmax can leave 0 to 1, where the logarithm of a negative number counts as 0.
+    yes = entr(np.maximum(p, 0))
+    return (yes if activation == "softmax" else yes + entr(np.maximum(1 - p, 0))).sum(axis=1)
