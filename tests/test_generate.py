@@ -216,7 +216,9 @@ def test_verify_knows_the_published_files(tmp_path, monkeypatch):
     for name in (*CORRUPTIONS, "labels"):
         (tmp_path / f"{name}.npy").write_bytes(name.encode())
     monkeypatch.setattr(
-        verify, "CIFAR100C_MD5", {name: generate.md5_file(tmp_path / f"{name}.npy") for name in (*CORRUPTIONS, "labels")}
+        verify,
+        "CIFAR100C_MD5",
+        {name: generate.md5_file(tmp_path / f"{name}.npy") for name in (*CORRUPTIONS, "labels")},
     )
     report = verify.verify(tmp_path, tmp_path / "none")
     assert set(report["files"].values()) == {"published"}
