@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo cache-features score bench cifar100c reproduce test torture lint clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -13,3 +13,36 @@ $(READY): pyproject.toml
 	@echo "Setting up .venv (once; TensorFlow is the large part)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all,dev]'
 	@touch $@
+
+demo: $(READY)
+	@$(BIN)/fastuq demo
+
+cache-features: $(READY)
+	$(BIN)/fastuq cache-features
+
+score: $(READY)
+	$(BIN)/fastuq score
+
+bench: $(READY)
+	$(BIN)/fastuq bench --json out/bench.json --markdown out/bench.md --plot out/bench.png
+
+cifar100c: $(READY)
+	$(BIN)/fastuq score-cifar100c --csv out/cifar100c.csv --json out/cifar100c.json --markdown out/cifar100c.md
+
+reproduce: $(READY)
+	$(BIN)/fastuq reproduce --output out/reproduce
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+torture: $(READY)
+	$(BIN)/python -m pytest -m torture
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

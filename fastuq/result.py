@@ -42,6 +42,9 @@ class Options:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        from fastuq.montecarlo import check_options  # loads numba, which reading results does not need
+
+        check_options(self.num_iter, self.seed, self.masks, self.precision)
         z_value(self.conf_factor)
         ternary_vector(np.empty((0, 1)), np.empty((0, 1)), self.threshold)
         for name, known in (("interval", INTERVALS), ("mixed", MIXED)):

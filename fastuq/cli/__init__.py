@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from fastuq import __version__
 from fastuq.errors import FastUQError
@@ -57,6 +57,31 @@ def commands() -> dict[str, str]:
     """Return the commands that this installation has, with their summaries."""
     folder = Path(__file__).parent
     return {name: text for name, text in SUMMARIES.items() if (folder / f"{name.replace('-', '_')}.py").is_file()}
+
+
+def add_scoring_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of scoring, whose names are the fields of `fastuq.scoring.Options`."""
+    add = parser.add_argument
+    add("--num-iter", type=int, metavar="T", help="Monte-Carlo iterations (default: 50)")
+    add("--conf-factor", type=float, metavar="C", help="confidence of the interval, between 0 and 1 (default: 0.7)")
+    add("--threshold", type=float, help="where a class counts as present (default: 0.5)")
+    add("--interval", choices=("std", "sem"), help="half width z*std (the default), or z*std/sqrt(T)")
+    add("--mixed", choices=("ignore", "keep"), help="a certain class beside an uncertain one (default: ignore)")
+    add("--masks", choices=("shared", "per_sample"), help="one set of masks for all images (the default), or per image")
+    add("--precision", choices=("int8", "float32"), help="of the head (default: int8)")
+    add("--seed", type=int, help="seed of the masks (default: 0)")
+
+
+def scoring_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of `add_scoring_options` that were given; raises InputError where one is out of range."""
+    from dataclasses import fields
+
+    from fastuq.result import Options
+
+    given = {field.name: getattr(args, field.name) for field in fields(Options)}
+    given = {name: value for name, value in given.items() if value is not None}
+    Options(**given)
+    return given
 
 
 def _top_parser() -> argparse.ArgumentParser:

@@ -1,0 +1,56 @@
+"""``fastuq demo``: the bundled images from pixels to decisions, and one image by the naive loop."""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Cache the features of the 20 bundled CIFAR-100 images, score them, show what is kept and why, and time one "
+        "image both ways: the naive loop, which runs the whole network in every iteration, and fastuq."
+    )
+    parser.add_argument("--model", metavar="DIR", help="model folder (default: the bundled one)")
+    parser.add_argument("--num-iter", type=int, default=50, metavar="T", help="iterations (default: %(default)s)")
+    parser.add_argument("--json", metavar="FILE", help="write summary and times as JSON (- for the screen)")
+
+
+def run(args: argparse.Namespace) -> int:
+    import tempfile
+    import time
+    from dataclasses import replace
+    from pathlib import Path
+
+    import numpy as np
+
+    from fastuq.datasets import open_images
+    from fastuq.experiments.one_image import time_one_image
+    from fastuq.features import cache_features
+    from fastuq.files import write_json
+    from fastuq.model import load_model
+    from fastuq.report.samples import readable_rows, summary_lines
+    from fastuq.result import Options
+    from fastuq.scoring import score
+
+    options = Options(num_iter=args.num_iter)
+    model, images = load_model(args.model), open_images("bundled")
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        with cache_features(images, model, Path(folder, "features.h5")) as cache:
+            cached = time.perf_counter() - began
+            result = score(model, cache, num_iter=options.num_iter)
+    seconds = {**result.seconds, "features": cached, "total": cached + result.seconds["total"]}
+    summary = replace(result, seconds=seconds).summary()
+    times = time_one_image(model, np.ascontiguousarray(images.images[:1]), num_iter=options.num_iter)
+    if args.json:
+        write_json(args.json, {**summary, "one_image_ms": times})
+    if args.json != "-":
+        print("\n".join(readable_rows(result, model.class_names)), end="\n\n")
+        print("\n".join(summary_lines(summary, "bundled images")))
+        print(
+            f"\nOne image, T = {options.num_iter}, same moments both ways (largest difference "
+            f"{times['difference']:.0e}):\n"
+            f"  naive loop {times['naive']:9.2f} ms   (backbone and head {options.num_iter} times)\n"
+            f"  fastuq     {times['fast']:9.2f} ms   (backbone once, {times['head']:.2f} ms for the head): "
+            f"{times['naive'] / times['fast']:.0f} times faster\n"
+            f"  from cache {times['head']:9.2f} ms   (head alone): {times['naive'] / times['head']:.0f} times faster"
+        )
+    return 0

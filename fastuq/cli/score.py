@@ -1,0 +1,84 @@
+"""``fastuq score``: which predictions to keep, and why."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from fastuq.cli import add_scoring_options, scoring_options
+
+if TYPE_CHECKING:
+    from fastuq.features import FeatureCache
+    from fastuq.model import Model
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Score images: Monte-Carlo dropout on their cached features, the interval of every class against the "
+        "threshold, keep or ignore. Features that are not cached yet are cached first."
+    )
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "images",
+        nargs="?",
+        metavar="IMAGES",
+        help="a folder, .npy, .npz, cifar100, cifar100c/fog/3, bundled (default: the CIFAR-100 test set where it is "
+        "there, else the bundled 20 images)",
+    )
+    source.add_argument("--cache", nargs="+", metavar="FILE", help="score this feature cache (all its shards)")
+    parser.add_argument("--model", metavar="DIR", help="model folder (default: the bundled one)")
+    add_scoring_options(parser)
+    parser.add_argument("--csv", metavar="FILE", help="write one row per image")
+    parser.add_argument("--moments", metavar="FILE", help="write mean and std of every class as HDF5")
+    parser.add_argument("--mutual-information", action="store_true", help="compute it too (slower)")
+    parser.add_argument("--threads", type=int, help="threads (default: all)")
+    parser.add_argument("--json", metavar="FILE", help="write the summary as JSON (- for the screen)")
+
+
+def run(args: argparse.Namespace) -> int:
+    import time
+    from dataclasses import replace
+
+    from fastuq.features import save_moments
+    from fastuq.files import write_json
+    from fastuq.model import load_model
+    from fastuq.report.samples import summary_lines, write_sample_table
+    from fastuq.scoring import score
+
+    began = time.perf_counter()
+    options = scoring_options(args)
+    model = load_model(args.model)
+    cache, title = _features(args, model)
+    with cache:
+        cached = time.perf_counter() - began
+        result = score(
+            model,
+            cache,
+            mutual_information=args.mutual_information,
+            details=bool(args.moments),
+            threads=args.threads,
+            **options,
+        )
+        seconds = {**result.seconds, "features": result.seconds["features"] + cached}
+        seconds["total"] = time.perf_counter() - began
+        result = replace(result, seconds=seconds)
+        if args.csv:
+            write_sample_table(args.csv, result, model.class_names)
+        if args.moments:
+            save_moments(args.moments, result)
+    summary = result.summary()
+    if args.json:
+        write_json(args.json, summary)
+    if args.json != "-":
+        print("\n".join(summary_lines(summary, title)))
+    return 0
+
+
+def _features(args: argparse.Namespace, model: "Model") -> "tuple[FeatureCache, str]":
+    """Return the cache to score, made first where it is not there, and what to call it."""
+    from fastuq.datasets import open_images
+    from fastuq.features import FeatureCache, cache_features, default_cache_path
+
+    if args.cache:
+        return FeatureCache.open(args.cache if len(args.cache) > 1 else args.cache[0], model=model), args.cache[0]
+    images = open_images(args.images, image_size=model.input_shape[:2])
+    cache = cache_features(images, model, default_cache_path(images, model), threads=args.threads)
+    return cache, images.name

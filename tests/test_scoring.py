@@ -1,0 +1,215 @@
+"""Scoring against a plain reading of its definition, sample by sample."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastuq.features import cache_features
+
+from fastuq import cli
+from fastuq.backbone import Backbone
+from fastuq.datasets import open_images
+from fastuq.decisions import Reason
+from fastuq.errors import InputError
+from fastuq.model import load_model
+from fastuq.montecarlo import moments
+from fastuq.report.samples import readable_rows, write_sample_table
+from fastuq.scoring import score
+
+TINY = Path(__file__).parent / "data" / "tiny_model"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model(TINY)
+
+
+@pytest.fixture(scope="module")
+def features(model):
+    images = np.random.default_rng(0).integers(0, 256, (90, 32, 32, 3)).astype(np.uint8)
+    return Backbone(model.backbone_path)(images)
+
+
+@pytest.fixture(scope="module")
+def labels(model):
+    return np.random.default_rng(1).integers(0, len(model.class_names), 90)
+
+
+def plain_decision(lower, upper, threshold):
+    ones = [c for c in range(len(lower)) if lower[c] > threshold]
+    open_ = [c for c in range(len(lower)) if not lower[c] > threshold and not upper[c] < threshold]
+    if ones:
+        return (True, ones) if not open_ else (False, [])
+    return (True, open_) if len(open_) == 1 else (False, [])
+
+
+def test_every_sample_by_hand(model, features, labels):
+    result = score(model, features, labels=labels, num_iter=20, conf_factor=0.5, threshold=0.6, seed=4)
+    found = moments(model, features, num_iter=20, seed=4)
+    z = 0.6744897501960817  # norm.ppf(0.75)
+    positives, kept = [], []
+    for n in range(len(features)):
+        half = np.float32(z) * found.std[n]
+        keep, positive = plain_decision(found.mean[n] - half, found.mean[n] + half, 0.6)
+        assert bool(result.keep[n]) == keep
+        assert np.flatnonzero(result.positive[n]).tolist() == positive
+        predicted = max(positive or range(len(found.mean[n])), key=lambda c: found.mean[n][c])
+        assert result.prediction[n] == predicted
+        assert result.predicted_mean[n] == found.mean[n, predicted]
+        assert result.predicted_lower[n] == found.mean[n, predicted] - half[predicted]
+        positives.append(positive)
+        kept.append(keep)
+    assert 0 < sum(kept) < 90, "the test needs both decisions"
+    summary = result.summary()
+    wrong = result.plain_prediction != labels
+    assert summary["kept"] == sum(kept)
+    assert summary["ignored"] == 90 - sum(kept)
+    assert summary["misclassified_ignored"] == pytest.approx(wrong[~result.keep].mean())
+    assert summary["accuracy_plain"] == pytest.approx(1 - wrong.mean())
+    hits = sum(labels[n] in positives[n] for n in range(90) if kept[n])
+    given = sum(len(positives[n]) for n in range(90) if kept[n])
+    assert summary["f1_uq"] == pytest.approx(2 * hits / (given + sum(kept)))
+
+
+def test_entropy_and_mutual_information(model, features):
+    result = score(model, features, num_iter=15, mutual_information=True)
+    p = result.mean.astype(float)
+    if model.head.blocks[-1].activation == "softmax":
+        expected = -(p * np.log(p)).sum(axis=1)
+    else:
+        expected = -(p * np.log(p) + (1 - p) * np.log(1 - p)).sum(axis=1)
+    assert result.entropy == pytest.approx(expected, rel=1e-5)
+    assert (result.mutual_information > -1e-5).all()
+    assert (result.mutual_information < result.entropy).all()
+    assert score(model, features, num_iter=15).mutual_information is None
+
+
+def test_pieces_and_details_do_not_matter(model, features, labels, monkeypatch):
+    whole = score(model, features, labels=labels, num_iter=10)
+    monkeypatch.setattr("fastuq.scoring.ROWS_AT_ONCE", 60)
+    for details in (True, False):
+        parts = score(model, features, labels=labels, num_iter=10, details=details)
+        for name in ("keep", "reason", "prediction", "positive", "max_mean", "entropy", "plain_prediction"):
+            assert np.array_equal(getattr(parts, name), getattr(whole, name)), name
+    assert parts.mean.shape == (0, len(model.class_names))
+
+
+def test_without_labels_or_with_nothing_kept(model, features, labels):
+    summary = score(model, features).summary()
+    assert summary["n"] == 90
+    assert [summary[k] for k in ("accuracy_plain", "f1_uq", "misclassified_ignored", "aurc")] == [None] * 4
+    ignored = score(model, features, labels=labels, threshold=5.0)
+    assert not ignored.keep.any()
+    assert (ignored.reason == Reason.NOTHING_PRESENT).all()
+    summary = ignored.summary()
+    assert summary["accuracy_kept"] is None
+    assert summary["f1_uq"] is None
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"num_iter": 1}, "num_iter"),
+        ({"num_iter": 2.5}, "num_iter"),
+        ({"conf_factor": 1.0}, "conf_factor"),
+        ({"conf_factor": float("nan")}, "conf_factor"),
+        ({"threshold": float("inf")}, "threshold"),
+        ({"masks": "own"}, "masks"),
+        ({"precision": "int4"}, "precision"),
+        ({"seed": -1}, "seed"),
+        ({"interval": "sd"}, "interval"),
+        ({"mixed": "drop"}, "mixed"),
+        ({"num_iters": 5}, "no option 'num_iters'"),
+        ({"threads": 0}, "threads"),
+        ({"labels": [1, 2]}, "expected 90 whole numbers"),
+        ({"labels": np.full(90, 1000)}, "expected classes 0 to"),
+        ({"labels": np.zeros(90)}, "whole numbers"),
+    ],
+)
+def test_wrong_options_are_refused(model, features, options, words):
+    with pytest.raises(InputError, match=words):
+        score(model, features, **options)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((3, 32)), np.zeros((3, 31), np.int8), np.zeros((0, 32), np.int8)])
+def test_wrong_features_are_refused(model, wrong):
+    with pytest.raises(InputError):
+        score(model, wrong)
+
+
+def test_the_table(model, features, labels, tmp_path):
+    result = score(model, features, labels=labels, mutual_information=True)
+    write_sample_table(tmp_path / "t.csv", result, model.class_names)
+    rows = list(csv.DictReader((tmp_path / "t.csv").open()))
+    assert len(rows) == 90
+    for n, row in enumerate(rows):
+        assert int(row["index"]) == n
+        assert int(row["label"]) == labels[n]
+        assert row["label_name"] == model.class_names[labels[n]]
+        assert row["prediction_name"] == model.class_names[int(row["prediction"])]
+        assert (row["decision"] == "keep") == result.keep[n]
+        assert row["reason"] == Reason(result.reason[n]).text
+        assert float(row["lower"]) <= float(row["mean"]) <= float(row["upper"])
+        assert float(row["max_mean"]) == pytest.approx(result.max_mean[n], rel=1e-5)
+        assert float(row["mutual_information"]) == pytest.approx(result.mutual_information[n], rel=1e-4, abs=1e-6)
+    text = readable_rows(result, model.class_names)
+    assert len(text) == 91
+    assert sum("(wrong)" in line for line in text) == (result.prediction != labels).sum()
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FASTUQ_DATA", str(tmp_path / "no-data"))
+    return tmp_path
+
+
+@pytest.fixture
+def pictures(workplace, model):
+    images = np.random.default_rng(3).integers(0, 256, (30, 32, 32, 3)).astype(np.uint8)
+    names, labels = np.array(model.class_names), np.arange(30) % len(model.class_names)
+    np.savez(workplace / "images.npz", images=images, labels=labels, class_names=names)
+    return workplace / "images.npz"
+
+
+def test_the_command_writes_what_the_library_gives(pictures, workplace, model, capsys):
+    argv = ["score", str(pictures), "--model", str(TINY), "--num-iter", "30", "--seed", "2"]
+    outputs = ["--csv", "t.csv", "--moments", "m.h5", "--json", "s.json", "--mutual-information"]
+    assert cli.main([*argv, *outputs]) == 0
+    assert "kept" in capsys.readouterr().out
+    images = open_images(pictures)
+    with cache_features(images, model, workplace / "other.h5") as cache:
+        expected = score(model, cache, num_iter=30, seed=2).summary()
+    found = json.loads((workplace / "s.json").read_text())
+    assert {**found, "seconds": 0} == {**expected, "seconds": 0}
+    assert set(found["seconds"]) == {"features", "head", "total"}
+    assert len((workplace / "t.csv").read_text().splitlines()) == 31
+    caches = [path for path in workplace.rglob("*.h5") if path.name not in ("m.h5", "other.h5")]
+    assert cli.main(["score", "--cache", str(caches[0]), *argv[2:], "--json", "-"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert {**again, "seconds": 0} == {**expected, "seconds": 0}
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["score", "none.npz"],
+        ["score", "--cache", "none.h5"],
+        ["score", "--model", "none"],
+        ["score", "--num-iter", "1"],
+        ["score", "--conf-factor", "1"],
+        ["demo", "--num-iter", "0"],
+    ],
+)
+def test_mistakes_are_one_line(workplace, argv, capsys):
+    if "--model" not in argv:
+        argv = [*argv, "--model", str(TINY)]
+    assert cli.main(argv) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("fastuq: ")
+    assert captured.err.count("\n") == 1
+    assert not list(workplace.iterdir())
