@@ -115,7 +115,7 @@ class MonteCarlo:
         threads: int | None = None,
         vnni: bool | None = None,
     ) -> None:
-        _check_options(num_iter, masks, precision, threads)
+        check_options(num_iter, seed, masks, precision, threads)
         self._num_iter, self._seed, self._masks = int(num_iter), np.uint64(check_seed(seed)), masks
         self._entropy = entropy
         self._threads = threads or len(os.sched_getaffinity(0))
@@ -276,7 +276,9 @@ def packed_bytes(kernels: Int8Kernels | Float32Kernels) -> int:
     return int((listed * plan.widths[:-1] * outputs).sum() * kernels.bytes_per_weight) + 1
 
 
-def _check_options(num_iter: int, masks: str, precision: str, threads: int | None) -> None:
+def check_options(num_iter: int, seed: int, masks: str, precision: str, threads: int | None = None) -> None:
+    """Raise InputError where an option of `moments` is out of range."""
+    check_seed(seed)
     if not isinstance(num_iter, int | np.integer) or not 2 <= num_iter <= MAX_ITERATIONS:
         raise InputError(f"num_iter: expected a whole number from 2 to {MAX_ITERATIONS}, found {num_iter!r}")
     if masks not in MASKS:
