@@ -11,6 +11,7 @@ of plane 1, and the unit is kept where the draw is below ``keep_threshold(rate)`
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ _PARITY = np.uint32(0x1BD11BDA)
 _ROTATIONS = ((10, 26), (11, 21), (13, 27), (23, 5), (6, 20), (17, 11), (25, 10), (18, 20))
 
 
-def threefry(counter: Sequence[np.ndarray], key: Sequence[np.ndarray], rounds: int = ROUNDS) -> list[np.ndarray]:
+def threefry(counter: Sequence[Any], key: Sequence[Any], rounds: int = ROUNDS) -> list[np.ndarray]:
     """Return the four 32-bit output words of Threefry-4x32.
 
     Parameters

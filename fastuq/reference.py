@@ -59,7 +59,7 @@ def naive_moments(
         stack = np.stack(outputs).astype(np.float64)
         means.append(stack.mean(axis=0))
         stds.append(stack.std(axis=0))
-    return np.float32(means), np.float32(stds)
+    return np.array(means, np.float32), np.array(stds, np.float32)
 
 
 def one_iteration(
