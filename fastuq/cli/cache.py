@@ -1,0 +1,125 @@
+"""``fastuq cache``: inspect, verify or repair feature caches."""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastuq.features.cachefile import CacheFile
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "info: what a feature cache says of itself. verify: check every batch and the labels. "
+        "repair: compute damaged or missing batches again, from the images and the model that the cache was made of."
+    )
+    parser.add_argument("action", choices=("info", "verify", "repair"))
+    parser.add_argument("files", nargs="+", metavar="FILE", help="feature caches; each shard is a file of its own")
+    parser.add_argument(
+        "--images", metavar="IMAGES", help="repair, verify: the images (default: as for cache-features)"
+    )
+    parser.add_argument("--model", metavar="DIR", help="repair, verify: the model folder (default: the bundled one)")
+    parser.add_argument("--threads", type=int, help="repair: threads (default: all)")
+    parser.add_argument("--json", metavar="FILE", help="write the report as JSON (- for the screen)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from fastuq.files import write_json
+
+    action = {"info": _info, "verify": _verify, "repair": _repair}[args.action]
+    reports = action(args)
+    if args.json:
+        write_json(args.json, reports)
+    if args.json != "-":
+        print("\n".join(line for report in reports for line in _lines(report)))
+    return 0 if all(report.get("ok", True) for report in reports) else 1
+
+
+def _info(args: argparse.Namespace) -> list[dict[str, Any]]:
+    return [_described(file) for file in _open(args.files)]
+
+
+def _verify(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Check every byte; against model and images too where they are named."""
+    from fastuq.features.header import check_images, check_model
+
+    reports = []
+    for file in _open(args.files):
+        if args.model:
+            check_model(file.header, file.path, _model(args).sha256)
+        if args.images:
+            check_images(file.header, file.path, _images(args, _model(args)))
+        pending = file.pending()
+        file.labels()
+        missing = file.header.num_batches - file.written()
+        reports.append({"file": str(file.path), "ok": not pending, "missing": missing, "bad_batches": pending[: 10**6]})
+    return reports
+
+
+def _repair(args: argparse.Namespace) -> list[dict[str, Any]]:
+    from fastuq.features import cache_features
+
+    model = _model(args)
+    images = _images(args, model)
+    reports = []
+    for file in _open(args.files):
+        part = file.header.shard
+        with cache_features(images, model, file.path, threads=args.threads, shard=(part.index, part.count)) as repaired:
+            reports.append({"file": str(file.path), "ok": True, "computed": repaired.computed})
+    return reports
+
+
+def _open(files: list[str]) -> "list[CacheFile]":
+    from fastuq.features.cachefile import CacheFile
+
+    return [CacheFile(file) for file in files]
+
+
+def _model(args: argparse.Namespace) -> Any:
+    from fastuq.model import load_model
+
+    return load_model(args.model)
+
+
+def _images(args: argparse.Namespace, model: Any) -> Any:
+    from fastuq.datasets import open_images
+
+    return open_images(args.images, image_size=model.input_shape[:2]).matched_to(model.class_names)
+
+
+def _described(file: "CacheFile") -> dict[str, Any]:
+    header, written = file.header, file.written()
+    return {
+        "file": str(file.path),
+        "complete": written == header.num_batches,
+        "being_written": file.being_written(),
+        "batches": header.num_batches,
+        "batches_written": written,
+        "num_features": file.num_features,
+        **header.to_json(),
+    }
+
+
+def _lines(report: dict[str, Any]) -> list[str]:
+    if "computed" in report:
+        done = f"{report['computed']} samples computed again" if report["computed"] else "nothing to repair"
+        return [f"{report['file']}: {done}; every checksum matches"]
+    if "bad_batches" in report:
+        return [f"{report['file']}: {_verdict(report)}"]
+    names = report["class_names"]
+    shown = {**report, "class_names": f"{len(names)} ({', '.join(names[:3])}, ...)"}
+    return [f"{key:17} {_text(value)}" for key, value in shown.items()]
+
+
+def _verdict(report: dict[str, Any]) -> str:
+    bad, missing = report["bad_batches"], report["missing"]
+    if not bad:
+        return "every checksum matches"
+    listed = ", ".join(map(str, bad[:10])) + (", ..." if len(bad) > 10 else "")
+    return (
+        f"{len(bad)} batches are damaged or missing ({listed}; {missing} were never written); "
+        "`fastuq cache repair` computes them again"
+    )
+
+
+def _text(value: Any) -> str:
+    return ", ".join(f"{key} {each}" for key, each in value.items()) if isinstance(value, dict) else str(value)

@@ -1,0 +1,281 @@
+"""One file of a feature cache: verified reads, batches written in place, one writer at a time."""
+
+import fcntl
+import hashlib
+import os
+import stat
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from fastuq.errors import CacheError
+from fastuq.features.header import TITLE, Header, header_of, shapes_of
+from fastuq.features.sealed import create, read_into, read_seal, write_all
+
+LOCK_SECONDS = 5.0
+"""How long a second writer waits for the first."""
+_CHECK_BYTES = 4 * 2**20
+
+
+class CacheFile:
+    """A feature cache file, whole or still being written.
+
+    A batch counts as written when its entry in `checksums` says so and holds the CRC-32 of its features. The CRC-32
+    begins with the seal's SHA-256 and the batch's number, so what belongs to another place or file does not match.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Attributes
+    ----------
+    path : Path
+    header : Header
+    num_features : int
+
+    Raises
+    ------
+    CacheError
+        The file is missing, foreign, truncated, damaged or of another format version.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._descriptor = -1
+        self.path = Path(path)
+        self._descriptor = open_file(self.path, os.O_RDONLY)
+        try:
+            with self._reading():
+                self._seal = read_seal(self._descriptor, self.path, TITLE)
+            self.header: Header = header_of(self._seal, self.path)
+        except BaseException:
+            self.close()
+            raise
+        extents = self._seal.datasets
+        self._features, self._checksums, self._labels = extents["features"], extents["checksums"], extents["labels"]
+        self.num_features = self._features.shape[1]
+
+    def close(self) -> None:
+        """Close the file; reading is an error from then on."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    __del__ = close
+
+    def labels(self) -> np.ndarray:
+        """Return the labels (N,) int64, verified; -1 throughout where there are none."""
+        found = np.empty(self._labels.shape, np.int64)
+        with self._reading():
+            read_into(self._descriptor, found, self._labels.offset)
+        if hashlib.sha256(found.data).hexdigest() != self.header.labels_sha256:
+            raise CacheError(
+                f"{self.path}: the labels do not match their SHA-256; the file was altered after it was written; "
+                "delete it and cache the features again"
+            )
+        return found
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Return features `start` to `stop` (exclusive) of this file, int8, after verifying every batch they lie in."""
+        size = self.header.batch_size
+        first, last = start // size, -(-stop // size)
+        rows = self._read_batches(first, last)
+        entries = self._entries(first, last)
+        for batch in range(first, last):
+            self._require(batch, rows[(batch - first) * size : (batch - first + 1) * size], entries[batch - first])
+        begin = start - first * size
+        return rows if len(rows) == stop - start else rows[begin : begin + stop - start].copy()
+
+    def written(self) -> int:
+        """Return how many batches say that they are written."""
+        return int(np.count_nonzero(self._entries(0, self.header.num_batches)[:, 0]))
+
+    def pending(self) -> list[int]:
+        """Return the batches that are not written or do not match their checksum, after reading all of them."""
+        step = max(1, _CHECK_BYTES // (self.header.batch_size * self.num_features))
+        starts = range(0, self.header.num_batches, step)
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            found = pool.map(lambda first: self._unmatched(first, min(first + step, self.header.num_batches)), starts)
+            return [batch for batches in found for batch in batches]
+
+    def rows_of(self, batch: int) -> tuple[int, int]:
+        """Return the first sample of a batch and the one after its last, counted in this file."""
+        start = batch * self.header.batch_size
+        return start, min(start + self.header.batch_size, self.header.size)
+
+    def write(self, batch: int, features: np.ndarray) -> None:
+        """Write the features of a batch, then its entry; the lock must be held.
+
+        Raises
+        ------
+        CacheError
+            The disk is full or broken; what was written before stays good.
+        """
+        features = np.ascontiguousarray(features, np.int8)
+        start, stop = self.rows_of(batch)
+        assert features.shape == (stop - start, self.num_features)
+        entry = np.array([1, self._crc(batch, features)], "<u4")
+        try:
+            write_all(self._descriptor, features, self._features.offset + start * self.num_features)
+            write_all(self._descriptor, entry, self._checksums.offset + batch * entry.nbytes)
+        except OSError as error:
+            raise cannot_write(self.path, error) from None
+
+    def sync(self) -> None:
+        """Flush what was written to the disk."""
+        os.fsync(self._descriptor)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the file for writing; the lock of a process that died is free.
+
+        Raises
+        ------
+        CacheError
+            Another process writes to it for longer than `LOCK_SECONDS`, or the file cannot be written.
+        """
+        writable = open_file(self.path, os.O_RDWR)
+        read_only, self._descriptor = self._descriptor, writable
+        try:
+            self._take_lock(read_only)
+            yield
+        finally:
+            self._descriptor = read_only
+            os.close(writable)
+
+    def being_written(self) -> bool:
+        """Tell whether a living process holds the file for writing."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        return False
+
+    def _take_lock(self, opened: int) -> None:
+        until = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise CacheError(
+                        f"{self.path}: another process is writing this cache; wait for it to end and run again, "
+                        "or stop it: what it wrote is kept"
+                    ) from None
+                time.sleep(0.05)
+        if not os.path.sameopenfile(opened, self._descriptor):
+            raise CacheError(f"{self.path}: the file was replaced meanwhile; run again")
+
+    def _entries(self, first: int, last: int) -> np.ndarray:
+        entries = np.empty((last - first, 2), "<u4")
+        with self._reading():
+            read_into(self._descriptor, entries, self._checksums.offset + 8 * first)
+        return entries
+
+    def _read_batches(self, first: int, last: int) -> np.ndarray:
+        start, stop = self.rows_of(first)[0], min(last * self.header.batch_size, self.header.size)
+        rows = np.empty((stop - start, self.num_features), np.int8)
+        with self._reading():
+            read_into(self._descriptor, rows, self._features.offset + start * self.num_features)
+        return rows
+
+    def _unmatched(self, first: int, last: int) -> list[int]:
+        size, entries, rows = self.header.batch_size, self._entries(first, last), self._read_batches(first, last)
+        parts = [rows[place * size : (place + 1) * size] for place in range(last - first)]
+        return [
+            first + place
+            for place, (written, crc) in enumerate(entries)
+            if written != 1 or crc != self._crc(first + place, parts[place])
+        ]
+
+    def _crc(self, batch: int, rows: np.ndarray) -> int:
+        return zlib.crc32(rows.data, zlib.crc32(f"{self._seal.sha256}{batch:020}".encode("ascii")))
+
+    def _require(self, batch: int, rows: np.ndarray, entry: np.ndarray) -> None:
+        written, crc = (int(number) for number in entry)
+        found = self._crc(batch, rows)
+        if (written, crc) == (1, found):
+            return
+        start, stop = self.rows_of(batch)
+        place = f"{self.path}: batch {batch} (samples {start} to {stop - 1})"
+        if (written, crc) == (0, 0):
+            raise CacheError(f"{place} is not written yet; finish the cache with `fastuq cache-features`")
+        raise CacheError(
+            f"{place} is damaged: expected CRC-32 {crc:08x}, found {found:08x}; the file was altered after it was "
+            f"written; `fastuq cache repair {self.path}` computes that batch again"
+        )
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        if self._descriptor < 0:
+            raise CacheError(f"{self.path}: the cache is closed; open it again")
+        try:
+            yield
+        except EOFError:
+            raise CacheError(
+                f"{self.path}: the file was truncated while it was open; cache the features again"
+            ) from None
+        except OSError as error:
+            raise CacheError(f"{self.path}: cannot be read ({error.strerror or error}); check the disk") from None
+
+
+def create_file(path: Path, header: Header, num_features: int, labels: np.ndarray) -> None:
+    """Make an empty cache file at `path`, whole or not at all; where there is one already it stays as it is.
+
+    Raises
+    ------
+    CacheError
+        The disk has no room for all of it, or the folder cannot be written.
+    """
+    attributes = {"features": {"scale": header.scale, "zero_point": header.zero_point}}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".partial", dir=path.parent) as work:
+            new = Path(work, "new.h5")
+            seal = create(new, TITLE, header.to_json(), shapes_of(header, num_features), attributes)
+            with new.open("r+b") as file:
+                write_all(file.fileno(), np.ascontiguousarray(labels, "<i8"), seal.datasets["labels"].offset)
+                os.fsync(file.fileno())
+            _publish(new, path)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
+def cannot_write(path: Path, error: OSError) -> CacheError:
+    """Return the error of a cache that cannot be written."""
+    return CacheError(
+        f"cannot write {path}: {error.strerror or error}; make room or choose another output; "
+        "what was written before is kept and the same command goes on from there"
+    )
+
+
+def _publish(new: Path, path: Path) -> None:
+    """Give the new file its name unless another process was first: renaming would take that one's file away."""
+    try:
+        os.link(new, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if not path.exists():
+            new.rename(path)
+
+
+def open_file(path: Path, mode: int) -> int:
+    """Return a descriptor of a regular file, or raise a CacheError that says why not."""
+    try:
+        descriptor = os.open(path, mode | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise CacheError(f"{path}: no such feature cache; make it with `fastuq cache-features`") from None
+    except OSError as error:
+        raise CacheError(f"{path}: cannot be opened ({error.strerror}); check its permissions") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise CacheError(f"{path}: expected a feature cache, found a folder or device; check the path")
+    return descriptor

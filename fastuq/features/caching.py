@@ -1,0 +1,176 @@
+"""From images to a feature cache: the backbone over every batch that is not there yet."""
+
+import hashlib
+import re
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastuq import __version__
+from fastuq.datasets import ImageSet
+from fastuq.errors import InputError
+from fastuq.features.cache import FeatureCache
+from fastuq.features.cachefile import CacheFile, create_file
+from fastuq.features.header import MAX_BATCH_BYTES, Header, Shard, check_same
+from fastuq.model import Model
+from fastuq.progress import progress_bar
+
+BATCH_SIZE = 256
+
+
+def cache_features(
+    images: ImageSet,
+    model: Model,
+    path: str | Path,
+    *,
+    batch_size: int = BATCH_SIZE,
+    threads: int | None = None,
+    shard: tuple[int, int] | None = None,
+) -> FeatureCache:
+    """Run the backbone once over images and keep its features in a file.
+
+    A file that is there already goes on where it was: batches that are missing or damaged are computed, the others
+    are verified and kept. The file does not depend on interruptions, threads or machine load.
+
+    Parameters
+    ----------
+    images : ImageSet
+    model : Model
+    path : str or Path
+    batch_size : int
+        Images that share a checksum, and at most lost by a kill; a file that is there keeps its own.
+    threads : int, optional
+        Default: the processors this process may use.
+    shard : (int, int), optional
+        (i, n) caches part i of n, counted from 1, into a file of its own; `FeatureCache.open` takes the files of all.
+
+    Returns
+    -------
+    FeatureCache
+        Open for reading; `computed` says how many samples were left to compute.
+
+    Raises
+    ------
+    CacheError
+        The file was made of something else, is written by another process, or cannot be written.
+    InputError
+        The images do not fit the model, or an argument is out of range.
+    """
+    images = images.matched_to(model.class_names)
+    header, labels = _header(images, model, batch_size, shard)
+    path = Path(path)
+    if not path.exists():
+        create_file(path, header, model.head.num_features, labels)
+    file = CacheFile(path)
+    try:
+        check_same(file.header, path, header)
+        computed = 0
+        if file.pending():
+            with file.locked():
+                computed = _fill(file, images, model, threads)
+    except BaseException:
+        file.close()
+        raise
+    return FeatureCache([file], computed=computed)
+
+
+def default_cache_path(images: ImageSet, model: Model, shard: tuple[int, int] | None = None) -> Path:
+    """Return where the features of these images and model are kept unless the user names a file."""
+    images = images.matched_to(model.class_names)
+    name = re.sub(r"[^\w.-]+", "-", images.name)
+    part = "" if shard is None else f"-{shard[0]}of{shard[1]}"
+    return Path("out") / f"features-{name}-{images.fingerprint()[:8]}-{model.sha256[:8]}{part}.h5"
+
+
+def _header(
+    images: ImageSet, model: Model, batch_size: int, shard: tuple[int, int] | None
+) -> tuple[Header, np.ndarray]:
+    shape, count = tuple(images.images.shape[1:]), len(model.class_names)
+    if shape != model.input_shape:
+        raise InputError(
+            f"{images.name}: expected images {model.input_shape} as model {model.path} takes them, found {shape}; "
+            "resize them, or give the images that the model was made for"
+        )
+    if images.labels is not None and images.labels.max() >= count:
+        raise InputError(
+            f"{images.name}: expected labels 0 to {count - 1}, the classes of model {model.path}, "
+            f"found {images.labels.max()}; give the model's own classes, or the images without labels"
+        )
+    if not 1 <= batch_size <= MAX_BATCH_BYTES // model.head.num_features:
+        raise InputError(f"batch size: expected 1 to {MAX_BATCH_BYTES // model.head.num_features}, found {batch_size}")
+    part = _shard(len(images), shard)
+    labels = np.full(len(images), -1, np.int64) if images.labels is None else images.labels
+    labels = labels[part.start : part.stop].astype("<i8")
+    header = Header(
+        model_sha256=model.sha256,
+        network=model.network,
+        class_names=model.class_names,
+        scale=float(model.feature_scale),
+        zero_point=int(model.feature_zero_point),
+        data_fingerprint=images.fingerprint(),
+        images=images.name,
+        num_samples=len(images),
+        labelled=images.labels is not None,
+        labels_sha256=hashlib.sha256(labels.tobytes()).hexdigest(),
+        preprocessing={"color": "RGB", "dtype": "uint8", "shape": list(shape)},
+        runtime=_runtime(),
+        batch_size=int(batch_size),
+        shard=part,
+        fastuq_version=__version__,
+    )
+    return header, labels
+
+
+def _shard(total: int, shard: tuple[int, int] | None) -> Shard:
+    index, count = shard or (1, 1)
+    if not 1 <= index <= count <= total:
+        raise InputError(f"shard {index}/{count}: expected 1/{count} to {count}/{count}, and at most one per image")
+    return Shard(index, count, total * (index - 1) // count, total * index // count)
+
+
+def _runtime() -> dict[str, Any]:
+    """Return what `Backbone.runtime` will say, without starting LiteRT: a valid cache needs none."""
+    try:
+        return {"litert": version("ai-edge-litert"), "delegate": "xnnpack"}
+    except PackageNotFoundError:
+        raise InputError("caching features needs LiteRT: pip install ai-edge-litert") from None
+
+
+def _fill(file: CacheFile, images: ImageSet, model: Model, threads: int | None) -> int:
+    """Compute what is pending and return how many samples that was.
+
+    Reading ahead and writing behind run beside the backbone, which does not wait for them.
+    """
+    from fastuq.backbone import Backbone
+
+    pending = file.pending()  # again: what another process wrote before the lock was free is kept
+    if not pending:
+        return 0
+    backbone = Backbone(model.backbone_path, threads=threads)
+    total, begin = file.header.size, file.header.shard.start
+    counts = {batch: stop - start for batch in pending for start, stop in [file.rows_of(batch)]}
+
+    def load(batch: int) -> np.ndarray:
+        start, stop = file.rows_of(batch)
+        return np.ascontiguousarray(images.images[begin + start : begin + stop])
+
+    bar = progress_bar(total, "features", initial=total - sum(counts.values()))
+    with bar, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        ahead = reader.submit(load, pending[0])
+        behind: Future[None] | None = None
+        for batch, following in zip(pending, [*pending[1:], None], strict=True):
+            pixels = ahead.result()
+            if following is not None:
+                ahead = reader.submit(load, following)
+            features = backbone(pixels)
+            if behind is not None:
+                behind.result()
+            behind = writer.submit(file.write, batch, features)
+            bar.update(counts[batch])
+        if behind is not None:
+            behind.result()
+    file.sync()
+    return sum(counts.values())
