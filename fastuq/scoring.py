@@ -16,7 +16,7 @@ from fastuq.result import Options, Result
 if TYPE_CHECKING:
     from fastuq.features import FeatureCache
 
-__all__ = ["Options", "Result", "predictive_entropy", "score"]
+__all__ = ["Options", "Result", "Scorer", "predictive_entropy", "score"]
 
 ROWS_AT_ONCE = 8192
 _DETAILS = ("mean", "std", "plain")
@@ -57,48 +57,63 @@ def score(
     CacheError
         The cache is damaged or was made with another model.
     """
-    began = time.perf_counter()
-    chosen = _options(options)
-    if not isinstance(features, np.ndarray) and features.model_sha256 != model.sha256:
-        raise CacheError(
-            f"feature cache: expected features of model {model.sha256[:12]}, "
-            f"found those of {features.model_sha256[:12]}; score with the model that made the cache, "
-            "or cache the features again"
+    scorer = Scorer(model, mutual_information=mutual_information, threads=threads, **options)
+    return scorer(features, labels=labels, details=details)
+
+
+class Scorer:
+    """Model and options made ready to score several data sets; arguments and errors as in `score`.
+
+    Heads thinned for shared masks are packed once and serve all of them.
+    """
+
+    def __init__(
+        self, model: Model, *, mutual_information: bool = False, threads: int | None = None, **options: Any
+    ) -> None:
+        self.model, self.options = model, _options(options)
+        self._run = MonteCarlo(
+            model,
+            num_iter=self.options.num_iter,
+            seed=self.options.seed,
+            masks=self.options.masks,
+            precision=self.options.precision,
+            entropy=mutual_information,
+            threads=threads,
         )
-    n = len(features)
-    if n == 0:
-        raise InputError("score: expected at least one sample, found none")
-    truth = _checked_labels(getattr(features, "labels", None) if labels is None else labels, n, model)
-    run = MonteCarlo(
-        model,
-        num_iter=chosen.num_iter,
-        seed=chosen.seed,
-        masks=chosen.masks,
-        precision=chosen.precision,
-        entropy=mutual_information,
-        threads=threads,
-    )
-    seconds = {"features": 0.0, "head": 0.0}
-    columns: dict[str, np.ndarray] = {}
-    for start, rows in _chunks(features, n, seconds):
-        part = _score_rows(model, run, rows, start, chosen, seconds)
-        for name, values in part.items():
-            if name not in _DETAILS or details:
-                # One array per column, filled chunk by chunk: joining lists at the end would hold everything twice.
-                columns.setdefault(name, np.empty((n, *values.shape[1:]), values.dtype))[start : start + len(rows)] = (
-                    values
-                )
-    for name in _DETAILS:
-        columns.setdefault(name, np.empty((0, model.head.num_classes), np.float32))
-    seconds["total"] = time.perf_counter() - began
-    return Result(
-        options=chosen,
-        labels=truth,
-        seconds=seconds,
-        model_sha256=model.sha256,
-        data_fingerprint=getattr(features, "data_fingerprint", None),
-        **columns,  # type: ignore[arg-type]
-    )
+
+    def __call__(self, features: "FeatureCache | np.ndarray", *, labels: Any = None, details: bool = True) -> Result:
+        """Score the features of one data set."""
+        began = time.perf_counter()
+        model, n = self.model, len(features)
+        if not isinstance(features, np.ndarray) and features.model_sha256 != model.sha256:
+            raise CacheError(
+                f"feature cache: expected features of model {model.sha256[:12]}, "
+                f"found those of {features.model_sha256[:12]}; score with the model that made the cache, "
+                "or cache the features again"
+            )
+        if n == 0:
+            raise InputError("score: expected at least one sample, found none")
+        truth = _checked_labels(getattr(features, "labels", None) if labels is None else labels, n, model)
+        seconds = {"features": 0.0, "head": 0.0}
+        columns: dict[str, np.ndarray] = {}
+        for start, rows in _chunks(features, n, seconds):
+            part = _score_rows(model, self._run, rows, start, self.options, seconds)
+            for name, values in part.items():
+                if name not in _DETAILS or details:
+                    # One array per column, filled chunk by chunk: joining lists at the end would hold all twice.
+                    columns.setdefault(name, np.empty((n, *values.shape[1:]), values.dtype))
+                    columns[name][start : start + len(rows)] = values
+        for name in _DETAILS:
+            columns.setdefault(name, np.empty((0, model.head.num_classes), np.float32))
+        seconds["total"] = time.perf_counter() - began
+        return Result(
+            options=self.options,
+            labels=truth,
+            seconds=seconds,
+            model_sha256=model.sha256,
+            data_fingerprint=getattr(features, "data_fingerprint", None),
+            **columns,  # type: ignore[arg-type]
+        )
 
 
 def _options(given: dict[str, Any]) -> Options:

@@ -65,7 +65,7 @@ def risk_at_coverage(score: Any, correct: Any, coverage: float) -> float:
     """Return the selective risk of the strictest threshold that accepts at least this share of the samples."""
     if not 0 < coverage <= 1:
         raise InputError(f"risk_at_coverage: expected a coverage above 0 and up to 1, found {coverage!r}")
-    accepted, errors = _thresholds(score, correct)
+    accepted, errors = _thresholds(*checked_scores(score, correct))
     wanted = np.ceil(coverage * accepted[-1] * (1 - 1e-12))  # 0.07 * 100 is a little more than 7
     place = np.searchsorted(accepted, wanted)
     return float(errors[place] / accepted[place])
@@ -75,12 +75,12 @@ def coverage_at_risk(score: Any, correct: Any, risk: float) -> float:
     """Return the largest share of the samples that a threshold accepts with a selective risk up to `risk`; else 0."""
     if not 0 <= risk <= 1:
         raise InputError(f"coverage_at_risk: expected a risk from 0 to 1, found {risk!r}")
-    accepted, errors = _thresholds(score, correct)
+    accepted, errors = _thresholds(*checked_scores(score, correct))
     within = accepted[errors <= risk * accepted * (1 + 1e-12)]
     return float(within[-1] / accepted[-1]) if len(within) else 0.0
 
 
-def _sorted_blocks(score: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _thresholds(score: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return samples and errors accepted by each threshold from the strictest on; a block of ties is one threshold."""
     order = np.argsort(-score.astype(np.float64), kind="stable")
     ranked = score[order]
@@ -90,9 +90,5 @@ def _sorted_blocks(score: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, 
 
 def _errors_accepted(score: np.ndarray, correct: np.ndarray) -> np.ndarray:
     """Return the expected number of errors among the k most trusted, k = 1 to N: within ties it grows evenly."""
-    accepted, errors = _sorted_blocks(score, correct)
+    accepted, errors = _thresholds(score, correct)
     return np.interp(np.arange(1, len(score) + 1), np.append(0, accepted), np.append(0, errors))
-
-
-def _thresholds(score: Any, correct: Any) -> tuple[np.ndarray, np.ndarray]:
-    return _sorted_blocks(*checked_scores(score, correct))
