@@ -1,0 +1,68 @@
+"""``fastuq score-cifar100c``: all corruptions and severities of CIFAR-100-C."""
+
+import argparse
+from pathlib import Path
+
+from fastuq.cli import add_scoring_options, scoring_options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Score the 95 splits of CIFAR-100-C. Features are cached once, one file per corruption; a run that was stopped "
+        "goes on where it was, and later runs only score."
+    )
+    parser.add_argument("--model", metavar="DIR", help="model folder (default: the bundled one)")
+    parser.add_argument(
+        "--caches",
+        type=Path,
+        default=Path("out/cifar100c"),
+        metavar="DIR",
+        help="feature caches (default: %(default)s)",
+    )
+    parser.add_argument("--corruptions", metavar="NAMES", help="separated by commas (default: all 19)")
+    parser.add_argument("--severities", default="1,2,3,4,5", metavar="LIST", help="default: %(default)s")
+    add_scoring_options(parser)
+    parser.add_argument("--csv", metavar="FILE", help="write one row per corruption and severity")
+    parser.add_argument("--markdown", metavar="FILE", help="write tables to read")
+    parser.add_argument("--details", type=Path, metavar="DIR", help="write one row per image, a CSV file per split")
+    parser.add_argument("--threads", type=int, help="threads (default: all)")
+    parser.add_argument("--json", metavar="FILE", help="write all figures as JSON (- for the screen)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from fastuq.datasets.corruptions import CORRUPTIONS
+    from fastuq.errors import InputError
+    from fastuq.experiments.cifar100c import score_cifar100c
+    from fastuq.files import write_json, write_text
+    from fastuq.model import load_model
+    from fastuq.report.cifar100c import cifar100c_markdown, severity_lines
+    from fastuq.report.samples import write_sample_table
+    from fastuq.report.tables import flat_row, write_csv
+    from fastuq.result import Result
+
+    options = scoring_options(args)
+    if not all(level.strip().isdigit() for level in args.severities.split(",")):
+        raise InputError(f"--severities {args.severities}: expected numbers 1 to 5, separated by commas")
+    model = load_model(args.model)
+
+    def write_details(corruption: str, severity: int, result: Result) -> None:
+        write_sample_table(args.details / f"{corruption}-{severity}.csv", result, model.class_names)
+
+    found = score_cifar100c(
+        model,
+        args.caches,
+        corruptions=args.corruptions.split(",") if args.corruptions else CORRUPTIONS,
+        severities=[int(level) for level in args.severities.split(",")],
+        threads=args.threads,
+        visit=write_details if args.details else None,
+        **options,
+    )
+    if args.csv:
+        write_csv(args.csv, [flat_row(row) for row in found["rows"]])
+    if args.markdown:
+        write_text(args.markdown, cifar100c_markdown(found["rows"]))
+    if args.json:
+        write_json(args.json, found)
+    if args.json != "-":
+        print("\n".join(severity_lines(found)))
+    return 0

@@ -1,0 +1,118 @@
+"""CIFAR-100-C whole: one feature cache per corruption, every severity scored from it."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fastuq.datasets import data_root, open_images
+from fastuq.datasets.cifar import CIFAR100C_FOLDER
+from fastuq.datasets.corruptions import CORRUPTIONS, SEVERITIES
+from fastuq.errors import InputError
+from fastuq.features import FeatureCache, cache_features
+from fastuq.metrics import auroc
+from fastuq.model import Model
+from fastuq.progress import progress_bar
+from fastuq.result import Result
+from fastuq.scoring import Scorer
+
+Visit = Callable[[str, int, Result], None]
+
+
+def score_cifar100c(
+    model: Model,
+    caches: Path,
+    *,
+    corruptions: Sequence[str] = CORRUPTIONS,
+    severities: Sequence[int] = SEVERITIES,
+    threads: int | None = None,
+    visit: Visit | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Score splits of CIFAR-100-C; features that are not cached yet are cached first.
+
+    Parameters
+    ----------
+    model : Model
+    caches : Path
+        Folder of the feature caches, one per corruption. A cache is checked against the images where these are there,
+        and serves without them where they are not.
+    corruptions, severities : sequence
+        What to score.
+    threads : int, optional
+        Default: the processors this process may use.
+    visit : callable, optional
+        Called with corruption, severity and `Result` of each split.
+    **options
+        The fields of `fastuq.result.Options`.
+
+    Returns
+    -------
+    dict
+        ``rows``: corruption, severity, the keys of `Result.summary` and ``auroc`` (of the largest mean, right against
+        wrong) for each split; ``seconds_features``: making or checking the caches; ``seconds_total``.
+
+    Raises
+    ------
+    InputError
+        A corruption or severity does not exist, or neither its images nor its cache are there.
+    """
+    _check_wanted(corruptions, severities)
+    began = time.perf_counter()
+    files = {name: caches / f"{name}-{model.sha256[:8]}.h5" for name in corruptions}
+    _check_there(files)
+    scorer = Scorer(model, threads=threads, **options)
+    rows, seconds_features = [], 0.0
+    with progress_bar(len(corruptions) * len(severities), "CIFAR-100-C", "split") as bar:
+        for name, file in files.items():
+            start = time.perf_counter()
+            with _cache(name, file, model, threads) as cache:
+                seconds_features += time.perf_counter() - start
+                for severity in severities:
+                    result = _score_split(scorer, cache, severity)
+                    rows.append(_row(name, severity, result, cache.data_fingerprint))
+                    if visit:
+                        visit(name, severity, result)
+                    bar.update()
+    return {"rows": rows, "seconds_features": seconds_features, "seconds_total": time.perf_counter() - began}
+
+
+def _check_wanted(corruptions: Sequence[str], severities: Sequence[int]) -> None:
+    for kind, wanted, known in (("corruption", corruptions, CORRUPTIONS), ("severity", severities, SEVERITIES)):
+        unknown = [str(one) for one in wanted if one not in known]
+        if unknown or not wanted:
+            raise InputError(f"no {kind} {', '.join(unknown) or 'given'}; there are {', '.join(map(str, known))}")
+
+
+def _images_file(name: str) -> Path:
+    return data_root() / CIFAR100C_FOLDER / f"{name}.npy"
+
+
+def _check_there(files: dict[str, Path]) -> None:
+    missing = [name for name, cache in files.items() if not cache.exists() and not _images_file(name).is_file()]
+    if missing:
+        raise InputError(
+            f"CIFAR-100-C: expected {_images_file(missing[0])} and the like, but {len(missing)} of {len(files)} files "
+            f"are missing: {', '.join(missing)}; make them with `fastuq corrupt`, fetch them with "
+            "`fastuq download cifar100c`, or name those that are there with --corruptions"
+        )
+
+
+def _cache(name: str, file: Path, model: Model, threads: int | None) -> FeatureCache:
+    if not _images_file(name).is_file():
+        return FeatureCache.open(file, model=model)
+    return cache_features(open_images(f"cifar100c/{name}"), model, file, threads=threads)
+
+
+def _score_split(scorer: Scorer, cache: FeatureCache, severity: int) -> Result:
+    count = len(cache) // len(SEVERITIES)
+    first = (severity - 1) * count
+    labels = None if cache.labels is None else cache.labels[first : first + count]
+    return scorer(cache.read(first, first + count), labels=labels, details=False)
+
+
+def _row(corruption: str, severity: int, result: Result, fingerprint: str) -> dict[str, Any]:
+    summary = result.summary()
+    right = result.top == result.labels
+    summary["auroc"] = None if right.all() or not right.any() else auroc(result.max_mean, right)
+    return {"corruption": corruption, "severity": severity, **summary, "data_fingerprint": fingerprint}
