@@ -40,30 +40,36 @@ def _info(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _verify(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Check every byte; against model and images too where they are named."""
+    from fastuq.datasets import open_images
     from fastuq.features.header import check_images, check_model
+    from fastuq.model import load_model
 
+    model = load_model(args.model) if args.model else None
     reports = []
     for file in _open(args.files):
-        if args.model:
-            check_model(file.header, file.path, _model(args).sha256)
+        if model is not None:
+            check_model(file.header, file.path, model.sha256)
         if args.images:
-            check_images(file.header, file.path, _images(args, _model(args)))
+            height, width, _ = file.header.preprocessing["shape"]
+            check_images(file.header, file.path, open_images(args.images, image_size=(height, width)))
         pending = file.pending()
         file.labels()
         missing = file.header.num_batches - file.written()
-        reports.append({"file": str(file.path), "ok": not pending, "missing": missing, "bad_batches": pending[: 10**6]})
+        reports.append({"file": str(file.path), "ok": not pending, "missing": missing, "bad_batches": pending})
     return reports
 
 
 def _repair(args: argparse.Namespace) -> list[dict[str, Any]]:
+    from fastuq.datasets import open_images
     from fastuq.features import cache_features
+    from fastuq.model import load_model
 
-    model = _model(args)
-    images = _images(args, model)
+    model = load_model(args.model)
+    images = open_images(args.images, image_size=model.input_shape[:2]).matched_to(model.class_names)
     reports = []
     for file in _open(args.files):
-        part = file.header.shard
-        with cache_features(images, model, file.path, threads=args.threads, shard=(part.index, part.count)) as repaired:
+        shard = (file.header.shard.index, file.header.shard.count)
+        with cache_features(images, model, file.path, threads=args.threads, shard=shard) as repaired:
             reports.append({"file": str(file.path), "ok": True, "computed": repaired.computed})
     return reports
 
@@ -72,18 +78,6 @@ def _open(files: list[str]) -> "list[CacheFile]":
     from fastuq.features.cachefile import CacheFile
 
     return [CacheFile(file) for file in files]
-
-
-def _model(args: argparse.Namespace) -> Any:
-    from fastuq.model import load_model
-
-    return load_model(args.model)
-
-
-def _images(args: argparse.Namespace, model: Any) -> Any:
-    from fastuq.datasets import open_images
-
-    return open_images(args.images, image_size=model.input_shape[:2]).matched_to(model.class_names)
 
 
 def _described(file: "CacheFile") -> dict[str, Any]:

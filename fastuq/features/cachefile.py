@@ -3,9 +3,6 @@
 import fcntl
 import hashlib
 import os
-import stat
-import tempfile
-import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +13,9 @@ import numpy as np
 
 from fastuq.errors import CacheError
 from fastuq.features.header import TITLE, Header, header_of, shapes_of
-from fastuq.features.sealed import create, read_into, read_seal, write_all
+from fastuq.features.rawio import cannot_write, is_at, open_file, read_into, take_lock, write_all
+from fastuq.features.sealed import create, read_seal
 
-LOCK_SECONDS = 5.0
-"""How long a second writer waits for the first."""
 _CHECK_BYTES = 4 * 2**20
 
 
@@ -139,14 +135,15 @@ class CacheFile:
         CacheError
             Another process writes to it for longer than `LOCK_SECONDS`, or the file cannot be written.
         """
-        writable = open_file(self.path, os.O_RDWR)
-        read_only, self._descriptor = self._descriptor, writable
+        read_only, self._descriptor = self._descriptor, open_file(self.path, os.O_RDWR)
         try:
-            self._take_lock(read_only)
+            take_lock(self._descriptor, self.path)
+            if not (is_at(self._descriptor, self.path) and os.path.sameopenfile(read_only, self._descriptor)):
+                raise CacheError(f"{self.path}: the file was replaced meanwhile; run again")
             yield
         finally:
+            os.close(self._descriptor)
             self._descriptor = read_only
-            os.close(writable)
 
     def being_written(self) -> bool:
         """Tell whether a living process holds the file for writing."""
@@ -156,22 +153,6 @@ class CacheFile:
             return True
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         return False
-
-    def _take_lock(self, opened: int) -> None:
-        until = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise CacheError(
-                        f"{self.path}: another process is writing this cache; wait for it to end and run again, "
-                        "or stop it: what it wrote is kept"
-                    ) from None
-                time.sleep(0.05)
-        if not os.path.sameopenfile(opened, self._descriptor):
-            raise CacheError(f"{self.path}: the file was replaced meanwhile; run again")
 
     def _entries(self, first: int, last: int) -> np.ndarray:
         entries = np.empty((last - first, 2), "<u4")
@@ -232,50 +213,39 @@ def create_file(path: Path, header: Header, num_features: int, labels: np.ndarra
     Raises
     ------
     CacheError
-        The disk has no room for all of it, or the folder cannot be written.
+        The disk has no room for all of it, the folder cannot be written, or another process is making it.
     """
-    attributes = {"features": {"scale": header.scale, "zero_point": header.zero_point}}
+    partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".partial", dir=path.parent) as work:
-            new = Path(work, "new.h5")
-            seal = create(new, TITLE, header.to_json(), shapes_of(header, num_features), attributes)
-            with new.open("r+b") as file:
-                write_all(file.fileno(), np.ascontiguousarray(labels, "<i8"), seal.datasets["labels"].offset)
-                os.fsync(file.fileno())
-            _publish(new, path)
+        with _sole_maker(partial) as descriptor:
+            if not path.exists():
+                _make(descriptor, partial, header, num_features, labels)
+                partial.rename(path)
     except OSError as error:
         raise cannot_write(path, error) from None
 
 
-def cannot_write(path: Path, error: OSError) -> CacheError:
-    """Return the error of a cache that cannot be written."""
-    return CacheError(
-        f"cannot write {path}: {error.strerror or error}; make room or choose another output; "
-        "what was written before is kept and the same command goes on from there"
-    )
-
-
-def _publish(new: Path, path: Path) -> None:
-    """Give the new file its name unless another process was first: renaming would take that one's file away."""
+@contextmanager
+def _sole_maker(partial: Path) -> Iterator[int]:
+    """Hold `partial` as the only process that makes it; what a killed one left is taken over, and nothing is left."""
+    descriptor = open_file(partial, os.O_RDWR | os.O_CREAT)
     try:
-        os.link(new, path)
-    except FileExistsError:
-        pass
-    except OSError:  # a file system without hard links
-        if not path.exists():
-            new.rename(path)
-
-
-def open_file(path: Path, mode: int) -> int:
-    """Return a descriptor of a regular file, or raise a CacheError that says why not."""
-    try:
-        descriptor = os.open(path, mode | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise CacheError(f"{path}: no such feature cache; make it with `fastuq cache-features`") from None
-    except OSError as error:
-        raise CacheError(f"{path}: cannot be opened ({error.strerror}); check its permissions") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        take_lock(descriptor, partial)
+        try:
+            yield descriptor
+        finally:
+            if is_at(descriptor, partial):
+                partial.unlink()
+    finally:
         os.close(descriptor)
-        raise CacheError(f"{path}: expected a feature cache, found a folder or device; check the path")
-    return descriptor
+
+
+def _make(descriptor: int, partial: Path, header: Header, num_features: int, labels: np.ndarray) -> None:
+    if not is_at(descriptor, partial):  # the process that held it is done with it
+        raise CacheError(f"{partial}: another process made this cache meanwhile; run again")
+    os.ftruncate(descriptor, 0)
+    attributes = {"features": {"scale": header.scale, "zero_point": header.zero_point}}
+    seal = create(descriptor, partial, TITLE, header.to_json(), shapes_of(header, num_features), attributes)
+    write_all(descriptor, np.ascontiguousarray(labels, "<i8"), seal.datasets["labels"].offset)
+    os.fsync(descriptor)

@@ -1,6 +1,7 @@
 """From images to a feature cache: the backbone over every batch that is not there yet."""
 
 import hashlib
+import os
 import re
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
@@ -62,7 +63,7 @@ def cache_features(
     images = images.matched_to(model.class_names)
     header, labels = _header(images, model, batch_size, shard)
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path.exists, False where it may not even look
         create_file(path, header, model.head.num_features, labels)
     file = CacheFile(path)
     try:

@@ -12,6 +12,8 @@ from fastuq.features.sealed import Extent, Seal
 TITLE = "feature cache 1"
 """Kind and version of the format; docs/cache-format.md specifies it."""
 MAX_BATCH_BYTES = 2**28
+MAX_SAMPLES = 2**28
+"""Most samples of one file, whose labels are read at once; shards hold more."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Header:
     @property
     def num_batches(self) -> int:
         """Number of batches in this file."""
-        return math.ceil(self.size / self.batch_size)
+        return -(-self.size // self.batch_size)
 
     def to_json(self) -> dict[str, Any]:
         """Return the header as JSON values."""
@@ -168,6 +170,9 @@ def _brief(value: Any) -> str:
 def _from_json(about: dict[str, Any]) -> Header:
     fields = dict(about)
     shard = Shard(**{key: _typed(fields["shard"], key, int) for key in ("index", "count", "start", "stop")})
+    shape = fields["preprocessing"]["shape"]
+    if not (isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and 0 < n < 2**20 for n in shape)):
+        raise ValueError("preprocessing without the shape of an image")
     names = fields["class_names"]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise TypeError("class_names are no list of names")
@@ -198,6 +203,8 @@ def _check_layout(header: Header, datasets: dict[str, Extent]) -> None:
     num_features = datasets["features"].shape[-1]
     if num_features < 1 or min(header.batch_size, header.size) * num_features > MAX_BATCH_BYTES:
         raise ValueError(f"a batch of more than {MAX_BATCH_BYTES} bytes")
+    if header.size > MAX_SAMPLES:
+        raise ValueError(f"more than {MAX_SAMPLES} samples")
     expected = shapes_of(header, num_features)
     found = {name: (one.shape, one.dtype) for name, one in datasets.items()}
     if found != expected:

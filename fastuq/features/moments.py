@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastuq.errors import CacheError
-from fastuq.features.cachefile import open_file
-from fastuq.features.sealed import DTYPES, create, read_into, read_seal, write_all
+from fastuq.features.rawio import cannot_write, open_file, read_into, write_all
+from fastuq.features.sealed import DTYPES, create, read_seal
 from fastuq.files import atomic_path
 
 if TYPE_CHECKING:
@@ -58,14 +58,12 @@ def save_moments(path: str | Path, result: "Result") -> None:
     shapes = {name: (array.shape, array.dtype.str) for name, array in arrays.items()}
     with atomic_path(path) as partial:
         try:
-            seal = create(partial, TITLE, about, shapes, {})
             with partial.open("r+b") as file:
+                seal = create(file.fileno(), partial, TITLE, about, shapes, {})
                 for name, array in arrays.items():
                     write_all(file.fileno(), array, seal.datasets[name].offset)
         except OSError as error:
-            raise CacheError(
-                f"cannot write {path}: {error.strerror or error}; make room or choose another output"
-            ) from None
+            raise cannot_write(Path(path), error) from None
 
 
 def load_moments(path: str | Path) -> dict[str, Any]:

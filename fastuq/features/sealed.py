@@ -7,7 +7,6 @@ HDF5; fastuq itself reads bytes at known offsets, so links, filters and declared
 looked at, and no flipped bit goes unseen.
 """
 
-import errno
 import hashlib
 import json
 import math
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from fastuq.errors import CacheError
+from fastuq.features.rawio import reserve
 
 DTYPES = ("|i1", "|b1", "<i8", "<u4", "<f4")
 MAX_SEAL = 16 * 2**20
@@ -64,18 +64,21 @@ class Seal:
 
 
 def create(
+    descriptor: int,
     path: Path,
     title: str,
     about: Mapping[str, Any],
     shapes: Mapping[str, tuple[tuple[int, ...], str]],
     attributes: Mapping[str, Mapping[str, Any]],
 ) -> Seal:
-    """Make a sealed file at `path` with all of its space reserved; the datasets hold zeros.
+    """Make a sealed file of an empty one, with all of its space reserved; the datasets hold zeros.
 
     Parameters
     ----------
+    descriptor : int
+        The file, open for writing.
     path : Path
-        A name that nobody else uses; the caller renames the file once it is what it should be.
+        Its name, which nobody else uses; the caller renames it once it is what it should be.
     title : str
         Kind and version, as in ``feature cache 1``.
     about : mapping
@@ -93,26 +96,22 @@ def create(
     room = len(_json(about)) + 256 * len(shapes) + 512
     block = max(4096, 1 << (room - 1).bit_length())
     wanted = sum(Extent(0, *shape).size for shape in shapes.values())
-    _reserve(path, block + wanted)  # before HDF5 writes: it leaves a half-closed file behind when the disk is full
+    reserve(descriptor, block + wanted)  # before HDF5 writes: on a full disk it would leave a half-closed file behind
     datasets = _lay_out(path, block, shapes, attributes)
-    size = path.stat().st_size
-    _reserve(path, size)
-    with path.open("r+b") as file:
-        fields = {
-            "user_block": block,
-            "size": size,
-            "hdf5_sha256": _metadata_sha256(file.fileno(), block, size, datasets),
-            "datasets": {
-                name: {"offset": one.offset, "shape": list(one.shape), "dtype": one.dtype}
-                for name, one in datasets.items()
-            },
-            "about": dict(about),
-        }
-        text = f"fastuq {title}\n{_json(fields)}\n".encode("ascii")
-        digest = hashlib.sha256(text).hexdigest()
-        file.write(text + f"{digest}\n".encode("ascii"))
-        file.flush()
-        os.fsync(file.fileno())
+    size = os.fstat(descriptor).st_size
+    reserve(descriptor, size)
+    fields = {
+        "user_block": block,
+        "size": size,
+        "hdf5_sha256": _metadata_sha256(descriptor, block, size, datasets),
+        "datasets": {
+            name: {"offset": one.offset, "shape": list(one.shape), "dtype": one.dtype} for name, one in datasets.items()
+        },
+        "about": dict(about),
+    }
+    text = f"fastuq {title}\n{_json(fields)}\n".encode("ascii")
+    digest = hashlib.sha256(text).hexdigest()
+    os.pwrite(descriptor, text + f"{digest}\n".encode("ascii"), 0)
     return Seal(dict(about), datasets, size, digest)
 
 
@@ -150,44 +149,8 @@ def read_seal(descriptor: int, path: Path, title: str) -> Seal:
     return Seal(about, datasets, size, sha256)
 
 
-def read_into(descriptor: int, array: np.ndarray, offset: int) -> None:
-    """Fill a contiguous array with the bytes at `offset`.
-
-    Raises
-    ------
-    EOFError
-        The file ends before.
-    """
-    view = array.data.cast("B")
-    while view:
-        count = os.preadv(descriptor, [view], offset)
-        if count == 0:
-            raise EOFError
-        view, offset = view[count:], offset + count
-
-
-def write_all(descriptor: int, array: np.ndarray, offset: int) -> None:
-    """Write the bytes of a contiguous array at `offset`."""
-    view = array.data.cast("B")
-    while view:
-        count = os.pwrite(descriptor, view, offset)
-        view, offset = view[count:], offset + count
-
-
 def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def _reserve(path: Path, size: int) -> None:
-    """Take `size` bytes of disk now, so that a full disk is known before the work, where the file system can."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        os.posix_fallocate(descriptor, 0, size)
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def _lay_out(path: Path, block: int, shapes: Mapping, attributes: Mapping) -> dict[str, Extent]:
