@@ -118,7 +118,7 @@ class MonteCarlo:
         check_options(num_iter, seed, masks, precision, threads)
         self._num_iter, self._seed, self._masks = int(num_iter), np.uint64(check_seed(seed)), masks
         self._entropy = entropy
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or len(os.sched_getaffinity(0))
         self._num_features, self._num_classes = model.head.num_features, model.head.num_classes
         self._exact = precision == "int8"
         self._kernels: Int8Kernels | Float32Kernels
@@ -136,7 +136,7 @@ class MonteCarlo:
         entropy = np.zeros(n if self._entropy else 0)
         # In integers both ways give the same bits; float32 sums would depend on how many samples come at once.
         one_by_one = self._masks == "per_sample" or (self._exact and n < FEW_SAMPLES)
-        with ThreadPoolExecutor(self._threads) as pool:
+        with ThreadPoolExecutor(self.threads) as pool:
             for start in range(0, n, SAMPLES_AT_ONCE):
                 part = slice(start, start + SAMPLES_AT_ONCE)
                 rows = np.ascontiguousarray(features[part])
@@ -157,7 +157,7 @@ class MonteCarlo:
         with announced_compile():
             kernels.prepare_per_sample()
             work(0, 0)
-        _in_threads(pool, self._threads, work, len(features))
+        _in_threads(pool, self.threads, work, len(features))
 
     def _run_shared(self, pool: ThreadPoolExecutor, features: np.ndarray, out: tuple) -> None:
         blocks = -(-len(features) // LANES)
@@ -176,7 +176,7 @@ class MonteCarlo:
 
             with announced_compile():
                 work(0, 0)
-            _in_threads(pool, self._threads, work, blocks)
+            _in_threads(pool, self.threads, work, blocks)
 
     def _pack(self, pool: ThreadPoolExecutor, first: int, count: int) -> tuple:
         """Return the packed heads of iterations first to first + count; kept where they are all there are."""
@@ -189,7 +189,7 @@ class MonteCarlo:
         def run(work: Callable[[int, int], None], total: int) -> None:
             with announced_compile():
                 work(0, 0)
-            _in_threads(pool, self._threads, work, total)
+            _in_threads(pool, self.threads, work, total)
 
         run(lambda start, stop: select_iterations(plan, self._seed, first, start, stop, units, counts), count)
         made = (units, counts, self._kernels.pack(units, counts, run))

@@ -1,0 +1,51 @@
+"""``fastuq bench``: how fast, beside what."""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Measure, on this machine and in one run: the naive loop, one quantized pass, the backbone once, the head "
+        "from cached features, and batched Keras and NumPy heads. Results are compared before anything is timed; "
+        "sides take turns; figures are medians of several rounds. About eight minutes; needs TensorFlow."
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="about a minute: the bundled model, fewer rounds and sizes"
+    )
+    parser.add_argument(
+        "--networks",
+        nargs="+",
+        metavar="NAME",
+        help="resnet50, efficientnet_b0, efficientnet_lite0 (randomly initialised: their cost is real), bundled, or "
+        "model folders (default: resnet50 efficientnet_b0 bundled; quick: bundled)",
+    )
+    parser.add_argument("--rounds", type=int, metavar="N", help="measurements of each figure (default: 7; quick: 3)")
+    parser.add_argument(
+        "--models", metavar="DIR", default="out/bench-models", help="where random networks are kept (%(default)s)"
+    )
+    parser.add_argument("--markdown", metavar="FILE", help="write the tables as Markdown")
+    parser.add_argument("--plot", metavar="PNG", help="draw time per sample, on a logarithmic axis")
+    parser.add_argument("--json", metavar="FILE", help="write all figures as JSON (- for the screen)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from fastuq.experiments.bench import run_bench, scope_of
+    from fastuq.files import write_json, write_text
+    from fastuq.report.bench import markdown, readable
+    from fastuq.report.bench_plot import require_matplotlib, write_plot
+
+    if args.plot:
+        require_matplotlib()
+    scope = scope_of(quick=args.quick, networks=args.networks, rounds=args.rounds, folder=Path(args.models))
+    figures = run_bench(scope)
+    if args.json:
+        write_json(args.json, figures)
+    if args.markdown:
+        write_text(args.markdown, markdown(figures))
+    if args.plot:
+        write_plot(args.plot, figures)
+    if args.json != "-":
+        print(readable(figures))
+    return 0

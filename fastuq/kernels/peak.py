@@ -1,0 +1,68 @@
+"""What the processor could do at best: an int8 dot loop that touches nothing but registers."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from fastuq.kernels.compiled import has_vnni, kernel
+from fastuq.kernels.simd import I64, WORDS, _dot, _portable_dot, _splat
+
+_SUMS = 24
+"""Independent running sums, as many as a tile of the kernels has."""
+_OPERATIONS = _SUMS * 128
+"""Multiplications and additions of one turn of the loop: 64 of each per dot instruction."""
+
+
+def _dot_loop(dot):
+    @intrinsic
+    def loop(typingctx, turns, seed):
+        def codegen(context, builder, signature, args):
+            turns, seed = args
+            codes = _splat(builder, builder.trunc(seed, ir.IntType(32)))
+            slots = [cgutils.alloca_once_value(builder, codes) for _ in range(_SUMS)]
+            with cgutils.for_range(builder, turns, intp=I64):
+                for slot in slots:
+                    builder.store(dot(builder, builder.load(slot), codes, codes), slot)
+            total = ir.Constant(WORDS, [0] * 16)
+            for slot in slots:
+                total = builder.add(total, builder.load(slot))
+            return builder.sext(builder.extract_element(total, ir.Constant(ir.IntType(32), 0)), I64)
+
+        return types.int64(types.int64, types.int64), codegen
+
+    return loop
+
+
+_vnni_loop, _portable_loop = _dot_loop(_dot), _dot_loop(_portable_dot)
+
+
+@kernel
+def _turn(vnni, turns, seed):
+    if vnni is None:
+        return _portable_loop(turns, seed)
+    return _vnni_loop(turns, seed)
+
+
+def int8_peak(threads: int, *, seconds: float = 0.2) -> float:
+    """Return the int8 operations per second (a multiply-add counts as two) of `threads` threads.
+
+    Parameters
+    ----------
+    threads : int
+    seconds : float
+        About how long to measure.
+    """
+    vnni = True if has_vnni() else None
+    _turn(vnni, 1, 3)
+    turns, elapsed = 1 << 12, 0.0
+    with ThreadPoolExecutor(threads) as pool:
+        while elapsed < seconds:
+            turns *= 4
+            began = time.perf_counter()
+            list(pool.map(partial(_turn, vnni, turns), range(threads)))
+            elapsed = time.perf_counter() - began
+    return threads * turns * _OPERATIONS / elapsed
