@@ -26,6 +26,7 @@ def score_cifar100c(
     corruptions: Sequence[str] = CORRUPTIONS,
     severities: Sequence[int] = SEVERITIES,
     threads: int | None = None,
+    mutual_information: bool = False,
     visit: Visit | None = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -41,8 +42,10 @@ def score_cifar100c(
         What to score.
     threads : int, optional
         Default: the processors this process may use.
+    mutual_information : bool
+        Also compute it, for `visit`.
     visit : callable, optional
-        Called with corruption, severity and `Result` of each split.
+        Called with corruption, severity and `Result` of each split, with the details of all classes.
     **options
         The fields of `fastuq.result.Options`.
 
@@ -61,7 +64,7 @@ def score_cifar100c(
     began = time.perf_counter()
     files = {name: caches / f"{name}-{model.sha256[:8]}.h5" for name in corruptions}
     _check_there(files)
-    scorer = Scorer(model, threads=threads, **options)
+    scorer = Scorer(model, mutual_information=mutual_information, threads=threads, **options)
     rows, seconds_features = [], 0.0
     with progress_bar(len(corruptions) * len(severities), "CIFAR-100-C", "split") as bar:
         for name, file in files.items():
@@ -69,7 +72,7 @@ def score_cifar100c(
             with _cache(name, file, model, threads) as cache:
                 seconds_features += time.perf_counter() - start
                 for severity in severities:
-                    result = _score_split(scorer, cache, severity)
+                    result = _score_split(scorer, cache, severity, details=visit is not None)
                     rows.append(_row(name, severity, result, cache.data_fingerprint))
                     if visit:
                         visit(name, severity, result)
@@ -104,11 +107,11 @@ def _cache(name: str, file: Path, model: Model, threads: int | None) -> FeatureC
     return cache_features(open_images(f"cifar100c/{name}"), model, file, threads=threads)
 
 
-def _score_split(scorer: Scorer, cache: FeatureCache, severity: int) -> Result:
+def _score_split(scorer: Scorer, cache: FeatureCache, severity: int, *, details: bool) -> Result:
     count = len(cache) // len(SEVERITIES)
     first = (severity - 1) * count
     labels = None if cache.labels is None else cache.labels[first : first + count]
-    return scorer(cache.read(first, first + count), labels=labels, details=False)
+    return scorer(cache.read(first, first + count), labels=labels, details=details)
 
 
 def _row(corruption: str, severity: int, result: Result, fingerprint: str) -> dict[str, Any]:

@@ -1,0 +1,85 @@
+"""``fastuq reproduce``: the tables and figures of the paper beside ours."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastuq.cli import add_scoring_options, scoring_options
+
+if TYPE_CHECKING:
+    from fastuq.model import Model
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Measure every table and figure of the paper (arXiv 2403.01076) in its own sizes, from the bundled images, and "
+        "set its values beside ours. The 100 images of Tables II to V are the first of the CIFAR-100 test set where it "
+        "is there, else the bundled 20."
+    )
+    add = parser.add_argument
+    add("--full", action="store_true", help="also on the whole test set and the 95 splits of CIFAR-100-C")
+    add("--output", type=Path, default=Path("out/reproduce"), metavar="DIR", help="default: %(default)s")
+    add("--model", metavar="DIR", help="model folder (default: the bundled one)")
+    add("--resnet50", metavar="DIR", help="model folder of a ResNet50, where there is one")
+    add("--efficientnet-b0", metavar="DIR", help="model folder of an EfficientNet-B0, where there is one")
+    add("--caches", type=Path, default=Path("out/cifar100c"), metavar="DIR", help="feature caches of --full")
+    add_scoring_options(parser)
+    add("--threads", type=int, help="threads (default: all)")
+    add("--json", metavar="FILE", help="write all figures there too, as JSON (- for the screen)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from fastuq.datasets.corruptions import require_extra
+    from fastuq.experiments.reproduction import reproduce
+    from fastuq.files import write_json, write_text
+    from fastuq.report.figures import disagreement_curve, image_grid, require_plot
+    from fastuq.report.reproduction import reproduction_markdown
+
+    options = scoring_options(args)
+    require_plot()
+    require_extra()
+    found = reproduce(_networks(args), full=args.full, caches=args.caches, threads=args.threads, **options)
+    shown = {}
+    for group, title in TITLES.items():
+        if found.pictures[group]:
+            image_grid(args.output / f"ignored-{group}.png", found.pictures[group], title)
+            shown[title] = f"ignored-{group}.png"
+    disagreement_curve(args.output / "seeds.png", found.curves())
+    shown["How many decisions differ between two seeds"] = "seeds.png"
+    write_json(args.output / "reproduction.json", found.figures)
+    write_text(args.output / "reproduction.md", reproduction_markdown(found.figures, shown))
+    if args.json:
+        write_json(args.json, found.figures)
+    if args.json != "-":
+        print(
+            f"{args.output / 'reproduction.md'}: written in {found.figures['seconds_total']:.0f} s, with its pictures"
+        )
+    return 0
+
+
+TITLES = {
+    "wrong": "Ignored clean images that the plain pass gets wrong",
+    "right": "Ignored clean images that the plain pass gets right",
+    "severity-1": "Ignored images of four corruptions, severity 1",
+    "severity-5": "Ignored images of four corruptions, severity 5",
+}
+
+
+def _networks(args: argparse.Namespace) -> "dict[str, Model | None]":
+    """Return the paper's networks, None where there is no model of them, and ours last."""
+    from fastuq.errors import InputError
+    from fastuq.model import load_model
+    from fastuq.report.paper import EFFICIENTNET_B0, RESNET50
+
+    networks: dict[str, Model | None] = {}
+    for name, folder, expected in (
+        (RESNET50, args.resnet50, "resnet50"),
+        (EFFICIENTNET_B0, args.efficientnet_b0, "efficientnet_b0"),
+    ):
+        networks[name] = load_model(folder) if folder else None
+        found = networks[name]
+        if found is not None and found.network != expected:
+            raise InputError(f"{folder}: expected a model of network {expected}, found {found.network}")
+    ours = load_model(args.model)
+    networks["EfficientNet-Lite0" if ours.network == "efficientnet_lite0" else ours.network] = ours
+    return networks
