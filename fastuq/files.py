@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and their SHA-256."""
+"""Files that appear whole or not at all, JSON read without trust, and SHA-256."""
 
 import hashlib
 import json
@@ -11,6 +11,9 @@ from typing import Any
 
 from fastuq.errors import InputError
 
+MAX_JSON_BYTES = 4 * 2**20
+"""Largest JSON file that is read."""
+
 
 @contextmanager
 def atomic_path(target: str | Path) -> Iterator[Path]:
@@ -21,9 +24,11 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     Raises
     ------
     InputError
-        The folder of `target` cannot be written.
+        The folder of `target` cannot be written, or `target` is there and is no file (a folder, a device).
     """
-    target = Path(target)
+    target = Path(os.path.realpath(target))  # a link stays, and what it points to is replaced
+    if target.exists() and not target.is_file():
+        raise InputError(f"cannot write {target}: it is there and is no file; choose another output path")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
@@ -56,6 +61,37 @@ def write_json(target: str | Path, value: Any) -> None:
         print(text, end="")
     else:
         write_text(target, text)
+
+
+def read_json(path: str | Path) -> Any:
+    """Return what a JSON file says, read without trust: at most 4 MiB, every key once, no NaN or infinity.
+
+    Raises
+    ------
+    ValueError
+        The file is too large, not UTF-8, no such JSON, or nested too deeply.
+    OSError
+        The file cannot be read.
+    """
+    with open(path, "rb") as file:
+        data = file.read(MAX_JSON_BYTES + 1)
+    if len(data) > MAX_JSON_BYTES:
+        raise ValueError(f"more than {MAX_JSON_BYTES} bytes")
+    try:
+        return json.loads(data.decode(), object_pairs_hook=_each_once, parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key that is there twice")
+    return found
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number")
 
 
 def sha256_file(path: str | Path) -> str:

@@ -35,7 +35,7 @@ class Block:
             raise ModelError(f"dropout rate: expected 0 to 0.9, found {self.rate}")
         if self.activation not in ACTIVATIONS:
             raise ModelError(f"activation: expected one of {', '.join(ACTIVATIONS)}, found {self.activation!r}")
-        if self.weights.ndim != 2 or self.bias.shape != self.weights.shape[1:]:
+        if self.weights.ndim != 2 or 0 in self.weights.shape or self.bias.shape != self.weights.shape[1:]:
             raise ModelError(
                 f"dense block: expected weights (inputs, outputs) and bias (outputs,), "
                 f"found {self.weights.shape} and {self.bias.shape}"
@@ -60,9 +60,11 @@ class Head:
     def __post_init__(self) -> None:
         if not self.blocks:
             raise ModelError("head: expected at least one block of dropout + dense + activation, found none")
+        if self.scale.ndim != 1 or self.shift.shape != self.scale.shape:
+            raise ModelError(
+                f"head affine: expected scale and shift of shape (D,), found {self.scale.shape} and {self.shift.shape}"
+            )
         width = self.scale.shape[0]
-        if self.shift.shape != (width,):
-            raise ModelError(f"head affine: expected shift of shape ({width},), found {self.shift.shape}")
         for number, block in enumerate(self.blocks):
             if block.weights.shape[0] != width:
                 raise ModelError(f"head block {number}: expected {width} inputs, found {block.weights.shape[0]}")
@@ -135,20 +137,43 @@ class Head:
             An array is missing or does not fit.
         """
         try:
-            layout = json.loads(str(arrays["layout"]))
             blocks = tuple(
                 Block(
                     float(entry["rate"]),
-                    np.ascontiguousarray(arrays[f"weights_{number}"], np.float32),
-                    np.ascontiguousarray(arrays[f"bias_{number}"], np.float32),
+                    exact_array(arrays, f"weights_{number}", np.float32),
+                    exact_array(arrays, f"bias_{number}", np.float32),
                     str(entry["activation"]),
                 )
-                for number, entry in enumerate(layout)
+                for number, entry in enumerate(read_layout(arrays))
             )
-            scale, shift = (np.ascontiguousarray(arrays[key], np.float32) for key in ("scale", "shift"))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"head arrays: not a fastuq head ({error}); build the model again") from error
+            scale, shift = (exact_array(arrays, key, np.float32) for key in ("scale", "shift"))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ModelError(f"head arrays: not a fastuq head ({short(error)}); build the model again") from error
         return cls(blocks, scale, shift)
+
+
+def read_layout(arrays: Any) -> list[dict[str, Any]]:
+    """Return the blocks that the array ``layout`` lists as JSON; raises KeyError, TypeError or ValueError."""
+    try:
+        layout = json.loads(str(arrays["layout"]))
+    except RecursionError:
+        raise ValueError("layout is nested too deeply") from None
+    if not isinstance(layout, list) or not all(isinstance(entry, dict) for entry in layout):
+        raise ValueError("layout is no list of blocks")
+    return layout
+
+
+def exact_array(arrays: Any, name: str, dtype: type) -> np.ndarray:
+    """Return an array of exactly `dtype`, contiguous: a conversion could round or overflow unseen."""
+    array = arrays[name]
+    if array.dtype != dtype:
+        raise ValueError(f"{name} is {array.dtype}, not {np.dtype(dtype)}")
+    return np.ascontiguousarray(array)
+
+
+def short(error: object) -> str:
+    """Return an error as one line of at most 80 characters."""
+    return " ".join(str(error).split())[:80]
 
 
 def activate(x: np.ndarray, activation: str) -> np.ndarray:

@@ -9,28 +9,34 @@ import hashlib
 import io
 import json
 import math
-import os
-import shutil
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from fastuq.bundled import bundled_path
 from fastuq.errors import InputError, ModelError
-from fastuq.files import sha256_file
 from fastuq.head import Head
+from fastuq.model_folder import (
+    AGAIN,
+    DESCRIPTION,
+    FORMAT_VERSION,
+    MAX_HEAD_BYTES,
+    PARTS,
+    check_identity,
+    check_replaceable,
+    identity,
+    read_description,
+    read_part,
+    short,
+    write_folder,
+)
+from fastuq.npy import read_npz
 from fastuq.quantized_head import QuantizedHead
 
-FORMAT_VERSION = 1
-PARTS = ("backbone.tflite", "full.tflite", "head.npz", "head_int8.npz")
-DESCRIPTION = "model.json"
-CARD = "README.md"
-_AGAIN = "copy the folder again or make it again with `fastuq train`"
+MAX_IMAGE_SIDE = 4096
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,14 @@ class Model:
         """The int8 backbone and head: uint8 images -> int8 class outputs."""
         return self.path / "full.tflite"
 
+    def read_backbone(self) -> bytes:
+        """Return the content of `backbone_path`, its SHA-256 checked again: what is checked is what runs."""
+        return read_part(self.path, "backbone.tflite", self.info)
+
+    def read_full(self) -> bytes:
+        """Return the content of `full_path`, its SHA-256 checked again."""
+        return read_part(self.path, "full.tflite", self.info)
+
     def dequantize(self, features_int8: np.ndarray) -> np.ndarray:
         """Return int8 features (N, D) as float32 real values."""
         codes = features_int8.astype(np.float32) - np.float32(self.feature_zero_point)
@@ -98,19 +112,12 @@ def load_model(path: str | Path | None = None) -> Model:
         The folder is missing, incomplete, altered, of a newer format, or no model folder.
     """
     folder = bundled_path("model") if path is None else Path(path)
-    info = _read_description(folder)
-    for name in PARTS:
-        expected, found = info["parts"].get(name), _part_sha256(folder / name)
-        if expected != found:
-            raise ModelError(
-                f"model {folder}: {name} is not the file that was saved (expected SHA-256 {str(expected)[:12]}, "
-                f"found {found[:12]}); it was altered or truncated; {_AGAIN}"
-            )
-    if info.get("sha256") != _identity(info):
-        raise ModelError(f"model {folder}: {DESCRIPTION} was altered after it was saved; {_AGAIN}")
-    model = _from_description(folder, info)
-    _check_fit(folder, model.head, model.head_int8, model.class_names)
-    return model
+    info = read_description(folder)
+    contents = {name: read_part(folder, name, info) for name in PARTS}
+    check_identity(folder, info)
+    head = Head.from_arrays(_read_arrays(folder, "head.npz", contents))
+    head_int8 = QuantizedHead.from_arrays(_read_arrays(folder, "head_int8.npz", contents))
+    return _from_description(folder, info, head, head_int8)
 
 
 def save_model(
@@ -149,8 +156,7 @@ def save_model(
         The parts do not fit each other.
     """
     target = Path(path)
-    _check_replaceable(target)
-    _check_fit(target, head, head_int8, class_names)
+    check_replaceable(target)
     parts = {
         "backbone.tflite": backbone,
         "full.tflite": full,
@@ -167,77 +173,66 @@ def save_model(
         "made": dict(info),
         "parts": {name: hashlib.sha256(data).hexdigest() for name, data in parts.items()},
     }
-    description["sha256"] = _identity(description)
+    description["sha256"] = identity(description)
+    _from_description(target, description, head, head_int8)  # what could not be loaded is not written
     text = json.dumps(description, indent=2, allow_nan=False) + "\n"
     try:
-        _write_folder(target, {**parts, DESCRIPTION: text.encode()})
+        write_folder(target, {**parts, DESCRIPTION: text.encode()})
     except OSError as error:
         raise InputError(f"cannot write model {target}: {error.strerror or error}; choose another folder") from error
     return load_model(target)
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
-    file = folder / DESCRIPTION
-    if not file.is_file():
-        problem = f"has no {DESCRIPTION}" if folder.is_dir() else "is not there"
-        raise ModelError(f"model {folder}: {problem}; expected a model folder as `fastuq train` writes it")
-    try:
-        info = json.loads(file.read_text(encoding="utf-8"))
-        version = info["format_version"]
-        info["parts"].keys()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"model {folder}: {DESCRIPTION} is damaged or not fastuq's ({error}); {_AGAIN}") from error
-    if version != FORMAT_VERSION:
-        raise ModelError(
-            f"model {folder}: expected format version {FORMAT_VERSION}, found {version}; "
-            "it was written by another version of fastuq: use that one, or make the model again"
-        )
-    return info
-
-
-def _from_description(folder: Path, info: dict[str, Any]) -> Model:
-    try:
-        height, width, channels = (int(n) for n in info["input_shape"])
-        scale = float(info["feature_scale"])
-        if not (math.isfinite(scale) and scale > 0):
-            raise ValueError(f"feature_scale {scale}")
-        return Model(
-            path=folder,
-            network=str(info["network"]),
-            class_names=tuple(str(name) for name in info["class_names"]),
-            input_shape=(height, width, channels),
-            feature_scale=scale,
-            feature_zero_point=int(info["feature_zero_point"]),
-            head=Head.from_arrays(_read_npz(folder / "head.npz")),
-            head_int8=QuantizedHead.from_arrays(_read_npz(folder / "head_int8.npz")),
-            sha256=info["sha256"],
-            info=info,
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"model {folder}: {DESCRIPTION} does not describe a model ({error}); {_AGAIN}") from error
-
-
-def _check_fit(folder: Path, head: Head, head_int8: QuantizedHead, class_names: tuple[str, ...]) -> None:
-    if head.widths != head_int8.widths or head.num_classes != len(class_names):
+def _from_description(folder: Path, info: dict[str, Any], head: Head, head_int8: QuantizedHead) -> Model:
+    """Make the model that `model.json` describes; raises ModelError where values or parts do not fit."""
+    height, width, channels = _checked(folder, info, "input_shape", _is_shape)
+    names = tuple(_checked(folder, info, "class_names", _are_names))
+    kinds = [[(b.rate, b.activation) for b in each.blocks] for each in (head, head_int8)]
+    if head.widths != head_int8.widths or kinds[0] != kinds[1] or head.num_classes != len(names):
         raise ModelError(
             f"model {folder}: its parts are of different models: float head {head.widths} "
-            f"to {head.num_classes}, int8 head {head_int8.widths}, {len(class_names)} class names; {_AGAIN}"
+            f"to {head.num_classes}, int8 head {head_int8.widths}, {len(names)} class names; {AGAIN}"
         )
+    return Model(
+        path=folder,
+        network=_checked(folder, info, "network", _is_name),
+        class_names=names,
+        input_shape=(height, width, channels),
+        feature_scale=_checked(folder, info, "feature_scale", _is_scale),
+        feature_zero_point=_checked(folder, info, "feature_zero_point", _is_zero_point),
+        head=head,
+        head_int8=head_int8,
+        sha256=info["sha256"],
+        info=info,
+    )
 
 
-def _part_sha256(file: Path) -> str:
-    try:
-        return sha256_file(file)
-    except OSError as error:
-        raise ModelError(f"model {file.parent}: cannot read {file.name} ({error.strerror}); {_AGAIN}") from error
+def _checked(folder: Path, info: Mapping[str, Any], key: str, right: Callable[[Any], bool]) -> Any:
+    value = info.get(key)
+    if not right(value):
+        raise ModelError(f"model {folder}: {DESCRIPTION} does not describe a model ({key}: {short(value)}); {AGAIN}")
+    return value
 
 
-def _identity(info: Mapping[str, Any]) -> str:
-    said = {key: value for key, value in info.items() if key != "sha256"}
-    canonical = json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
-    digests = {**info["parts"], DESCRIPTION: hashlib.sha256(canonical).hexdigest()}
-    lines = "".join(f"{name}:{digest}\n" for name, digest in sorted(digests.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()
+def _is_shape(value: Any) -> bool:
+    fits = type(value) is list and len(value) == 3 and all(type(n) is int and 1 <= n <= MAX_IMAGE_SIDE for n in value)
+    return fits and value[2] == 3
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable()  # names reach the terminal, where escape codes act
+
+
+def _are_names(value: Any) -> bool:
+    return type(value) is list and len(value) > 0 and all(_is_name(name) for name in value)
+
+
+def _is_scale(value: Any) -> bool:
+    return type(value) is float and math.isfinite(value) and value > 0
+
+
+def _is_zero_point(value: Any) -> bool:
+    return type(value) is int and -128 <= value <= 127
 
 
 def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -246,38 +241,8 @@ def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
-def _read_npz(file: Path) -> dict[str, np.ndarray]:
+def _read_arrays(folder: Path, name: str, contents: Mapping[str, bytes]) -> dict[str, np.ndarray]:
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise ModelError(f"model {file.parent}: {file.name} is no array file ({error}); {_AGAIN}") from error
-
-
-def _check_replaceable(target: Path) -> None:
-    """Raise InputError unless `target` is absent, an empty folder or a folder with nothing but a model."""
-    if not target.exists():
-        return
-    known = {*PARTS, DESCRIPTION, CARD}
-    foreign = sorted(p.name for p in target.iterdir() if p.name not in known) if target.is_dir() else [target.name]
-    if foreign:
-        raise InputError(
-            f"model {target}: would replace {foreign[0]!r}, which is no part of a model; choose another path"
-        )
-
-
-def _write_folder(target: Path, files: Mapping[str, bytes]) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as work:
-        new, old = Path(work, "new"), Path(work, "old")
-        new.mkdir()
-        for name, data in files.items():
-            with (new / name).open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        if (target / CARD).is_file():
-            shutil.copy2(target / CARD, new / CARD)
-        if target.exists():
-            target.replace(old)
-        new.replace(target)
+        return read_npz(io.BytesIO(contents[name]), MAX_HEAD_BYTES)
+    except ValueError as error:
+        raise ModelError(f"model {folder}: {name} is no array file ({error}); {AGAIN}") from error

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from fastuq.errors import InputError, ModelError
-from fastuq.head import ACTIVATIONS, Block, Head, activate
+from fastuq.head import ACTIVATIONS, Block, Head, activate, exact_array, read_layout, short
 
 CALIBRATION_SAMPLES = 4096
 _PERCENTILES = (0.01, 99.99)
@@ -62,12 +62,12 @@ class QuantizedHead:
     input_shift: np.ndarray
 
     def __post_init__(self) -> None:
-        width = self.input_scale.shape[0]
-        if not self.blocks or self.input_shift.shape != (width,):
+        if not self.blocks or self.input_scale.ndim != 1 or self.input_shift.shape != self.input_scale.shape:
             raise ModelError("int8 head: arrays do not fit together; build the model again")
+        width = self.input_scale.shape[0]
         for number, block in enumerate(self.blocks):
-            outputs = block.scale.shape[0]
-            if block.weights.shape != (width, outputs) or block.bias.shape != (outputs,):
+            outputs = block.scale.size
+            if block.weights.shape != (width, outputs) or not block.scale.shape == block.bias.shape == (outputs,):
                 raise ModelError(f"int8 head block {number}: arrays do not fit together; build the model again")
             if width > MAX_INPUTS:
                 raise ModelError(f"int8 head block {number}: at most {MAX_INPUTS} inputs, found {width}")
@@ -130,20 +130,21 @@ class QuantizedHead:
     def from_arrays(cls, arrays: Any) -> "QuantizedHead":
         """Build an int8 head from what `to_arrays` returned; raises ModelError where an array is missing or wrong."""
         try:
-            layout = json.loads(str(arrays["layout"]))
             blocks = tuple(
                 QuantizedBlock(
                     float(entry["rate"]),
-                    np.ascontiguousarray(arrays[f"weights_{number}"]),
-                    np.ascontiguousarray(arrays[f"scale_{number}"], np.float32),
-                    np.ascontiguousarray(arrays[f"bias_{number}"], np.float32),
+                    exact_array(arrays, f"weights_{number}", np.int8),
+                    exact_array(arrays, f"scale_{number}", np.float32),
+                    exact_array(arrays, f"bias_{number}", np.float32),
                     str(entry["activation"]),
                 )
-                for number, entry in enumerate(layout)
+                for number, entry in enumerate(read_layout(arrays))
             )
-            scale, shift = (np.ascontiguousarray(arrays[key], np.float32) for key in ("input_scale", "input_shift"))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"int8 head arrays: not a fastuq int8 head ({error}); build the model again") from error
+            scale, shift = (exact_array(arrays, key, np.float32) for key in ("input_scale", "input_shift"))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ModelError(
+                f"int8 head arrays: not a fastuq int8 head ({short(error)}); build the model again"
+            ) from error
         return cls(blocks, scale, shift)
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from fastuq.errors import InputError, ModelError
-from fastuq.model import DESCRIPTION, PARTS, load_model, save_model
+from fastuq.model import load_model, save_model
+from fastuq.model_folder import DESCRIPTION, PARTS
 
 TINY = Path(__file__).parent / "data" / "tiny_model"
 
@@ -143,7 +144,7 @@ def test_a_failed_save_leaves_the_old_model(folder, monkeypatch):
     def full_disk(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fastuq.model.os.fsync", full_disk)
+    monkeypatch.setattr("fastuq.model_folder.os.fsync", full_disk)
     with pytest.raises(InputError, match="No space left"):
         save_again(before, folder, network="renamed")
     assert load_model(folder).sha256 == before.sha256
