@@ -25,7 +25,6 @@ from fastuq.model_folder import (
     FORMAT_VERSION,
     MAX_HEAD_BYTES,
     PARTS,
-    check_identity,
     check_replaceable,
     identity,
     read_description,
@@ -114,7 +113,6 @@ def load_model(path: str | Path | None = None) -> Model:
     folder = bundled_path("model") if path is None else Path(path)
     info = read_description(folder)
     contents = {name: read_part(folder, name, info) for name in PARTS}
-    check_identity(folder, info)
     head = Head.from_arrays(_read_arrays(folder, "head.npz", contents))
     head_int8 = QuantizedHead.from_arrays(_read_arrays(folder, "head_int8.npz", contents))
     return _from_description(folder, info, head, head_int8)

@@ -16,8 +16,8 @@ FORMAT_VERSION = 1
 PARTS = ("backbone.tflite", "full.tflite", "head.npz", "head_int8.npz")
 DESCRIPTION = "model.json"
 CARD = "README.md"
-MAX_NETWORK_BYTES = 2**31
-"""Largest TFLite file that is read; the format itself allows no larger one."""
+MAX_NETWORK_BYTES = 2**30
+"""Largest TFLite file that is read."""
 MAX_HEAD_BYTES = 2**28
 """Largest head, packed or unpacked."""
 AGAIN = "copy the folder again or make it again with `fastuq train`"
@@ -45,11 +45,13 @@ def read_description(folder: Path) -> dict[str, Any]:
         ) from error
     if version != FORMAT_VERSION:
         raise ModelError(
-            f"model {folder}: expected format version {FORMAT_VERSION}, found {short(version)}; "
+            f"model {folder}: {DESCRIPTION}: expected format version {FORMAT_VERSION}, found {short(version)}; "
             "it was written by another version of fastuq: use that one, or make the model again"
         )
     if parts != sorted(PARTS):
         raise ModelError(f"model {folder}: {DESCRIPTION} lists other parts than {', '.join(PARTS)}; {AGAIN}")
+    if info.get("sha256") != identity(info):
+        raise ModelError(f"model {folder}: {DESCRIPTION} was altered after it was saved; {AGAIN}")
     return info
 
 
@@ -63,10 +65,10 @@ def read_part(folder: Path, name: str, info: Mapping[str, Any]) -> bytes:
     """
     file, limit = folder / name, MAX_NETWORK_BYTES if name.endswith(".tflite") else MAX_HEAD_BYTES
     try:
-        if file.exists() and not file.is_file():
-            raise ModelError(f"model {folder}: {name} is no file; {AGAIN}")
-        with file.open("rb") as opened:
-            content = opened.read(limit)
+        size = file.stat().st_size
+        if not file.is_file() or size > limit:
+            raise ModelError(f"model {folder}: {name} is no file of at most {limit} bytes; {AGAIN}")
+        content = file.read_bytes()
     except OSError as error:
         raise ModelError(f"model {folder}: cannot read {name} ({error.strerror}); {AGAIN}") from error
     expected, found = info["parts"][name], hashlib.sha256(content).hexdigest()
@@ -76,12 +78,6 @@ def read_part(folder: Path, name: str, info: Mapping[str, Any]) -> bytes:
             f"found {found[:12]}); it was altered or truncated; {AGAIN}"
         )
     return content
-
-
-def check_identity(folder: Path, info: Mapping[str, Any]) -> None:
-    """Raise ModelError if what `model.json` says is not what was saved."""
-    if info.get("sha256") != identity(info):
-        raise ModelError(f"model {folder}: {DESCRIPTION} was altered after it was saved; {AGAIN}")
 
 
 def identity(info: Mapping[str, Any]) -> str:

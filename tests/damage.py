@@ -1,0 +1,78 @@
+"""Seeded damage to files, for the tests of reliability: flipped bits, cuts, and edits as fuzzers make them."""
+
+import tracemalloc
+import warnings
+
+import numpy as np
+
+from fastuq.errors import FastUQError
+
+MEMORY = 64 * 2**20
+_TELLING = [b"\x00", b"\xff", b"\x7f\xff\xff\xff", b"\xff" * 8, b"\x00" * 8, b"\x80", b"\x01\x00\x00\x00", b"\n", b"-1"]
+
+
+def flipped(data, bit):
+    """Return `data` with one bit the other way."""
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def drawn_bits(rng, data, count):
+    """Return `count` different bits of `data`, or all there are."""
+    return rng.choice(8 * len(data), min(count, 8 * len(data)), replace=False).tolist()
+
+
+def edited(rng, data):
+    """Return `data` after one to four edits: bits, telling values, cuts, repeats, pieces moved."""
+    changed = bytearray(data)
+    for _ in range(rng.integers(1, 5)):
+        at = int(rng.integers(0, len(changed) + 1))
+        size = int(rng.integers(1, 2 ** rng.integers(1, 8)))
+        match rng.integers(0, 7):
+            case 0 if at < len(changed):
+                changed[at] ^= 1 << int(rng.integers(0, 8))
+            case 1:
+                value = _TELLING[rng.integers(0, len(_TELLING))]
+                changed[at : at + len(value)] = value
+            case 2:
+                changed[at : at + size] = rng.bytes(size)
+            case 3:
+                del changed[at : at + size]
+            case 4:
+                changed[at:at] = changed[at : at + size]
+            case 5:
+                there = int(rng.integers(0, len(changed) + 1))
+                changed[at : at + size] = changed[there : there + size]
+            case _:
+                del changed[at:]
+    return bytes(changed)
+
+
+def outcome(use, memory=MEMORY):
+    """Return what `use` gives, or the FastUQError it raises: one short line, no warning, little memory either way."""
+    tracemalloc.start()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = use()
+    except FastUQError as error:
+        found = error
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    if refused(found):
+        assert "\n" not in str(found)
+        assert len(str(found)) < 1000
+    assert peak < memory, f"{peak} bytes"
+    return found
+
+
+def refused(found):
+    """Tell whether `outcome` was a refusal."""
+    return isinstance(found, FastUQError)
+
+
+def generator(seed):
+    """Return the generator of a test, whose seed makes its failures repeatable."""
+    return np.random.default_rng(seed)
