@@ -17,7 +17,7 @@ def random_head(layout, seed=0):
     blocks = tuple(
         Block(
             rate,
-            (rng.standard_normal((inputs, outputs)) * 2 / np.sqrt(inputs)).astype(np.float32),
+            (rng.standard_normal((inputs, outputs)) * 2 * np.sqrt((1 - rate) / inputs)).astype(np.float32),
             (rng.standard_normal(outputs) * 0.1).astype(np.float32),
             activation,
         )
