@@ -11,7 +11,7 @@ from fastuq.errors import InputError
 from fastuq.head import Head
 from fastuq.model import Model, save_model
 from fastuq.models.heads import head_from_layers, head_network
-from fastuq.models.quantize import calibration_images, check_backbone, float_size, predictor, to_int8
+from fastuq.models.quantize import MIN_CORRELATION, calibration_images, check_backbone, float_size, predictor, to_int8
 from fastuq.models.runtime import silence, tensorflow
 from fastuq.progress import progress_bar
 from fastuq.quantized_head import CALIBRATION_SAMPLES, quantize_head
@@ -128,6 +128,7 @@ def finish_model(
     *,
     features: np.ndarray,
     made: dict[str, Any],
+    minimum_correlation: float = MIN_CORRELATION,
     threads: int | None = None,
 ) -> Model:
     """Quantize the head, convert the whole network, measure sizes and accuracies, and write the model folder.
@@ -144,12 +145,14 @@ def finish_model(
         Features of training images, for the activation ranges of the int8 head.
     made : dict
         How the model was made; the report is added.
+    minimum_correlation : float
+        What int8 and float features must at least correlate; see `check_backbone`.
     """
     import keras
 
     calibration = calibration_images(images.images)
     runner = Backbone(data, threads=threads)
-    correlation = check_backbone(backbone, runner, calibration)
+    correlation = check_backbone(backbone, runner, calibration, minimum_correlation)
     head_int8 = quantize_head(head, np.asarray(features), runner.scale, runner.zero_point)
     top = head_network(head)
     whole = keras.Model(backbone.input, top(backbone.output))

@@ -103,22 +103,22 @@ def predictor(network: Any) -> Callable[[np.ndarray], np.ndarray]:
     return run
 
 
-def check_backbone(network: Any, backbone: Backbone, images: np.ndarray) -> float:
+def check_backbone(network: Any, backbone: Backbone, images: np.ndarray, minimum: float = MIN_CORRELATION) -> float:
     """Compare the quantized features of some images with the float ones; return their correlation.
 
     Raises
     ------
     ModelError
-        They correlate less than `MIN_CORRELATION`: such a model must not be written.
+        They correlate less than `minimum`: such a model must not be written.
     """
     images = images[:_CHECK_IMAGES]
     exact = predictor(network)(images)
     real = (backbone(images).astype(np.float32) - backbone.zero_point) * np.float32(backbone.scale)
     varied = exact.std() > 0 and real.std() > 0
     correlation = float(np.corrcoef(exact.ravel(), real.ravel())[0, 1]) if varied else 0.0
-    if not correlation >= MIN_CORRELATION:
+    if not correlation >= minimum:
         raise ModelError(
             f"quantization: features of the int8 backbone correlate {correlation:.3f} with the float ones, expected at "
-            f"least {MIN_CORRELATION}; the weights do not survive int8 or the calibration images are foreign to them"
+            f"least {minimum}; the weights do not survive int8 or the calibration images are foreign to them"
         )
     return correlation

@@ -65,6 +65,8 @@ def random_model(
         None,
         features=features,
         made={"weights": "random", "seed": seed},
+        # A random EfficientNet-B0 amplifies the rounding that a trained one absorbs: 0.84 here.
+        minimum_correlation=0.5,
     )
 
 
