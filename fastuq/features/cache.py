@@ -181,7 +181,11 @@ def _check_shards(files: list[CacheFile]) -> None:
                     f"{name.replace('_', ' ')}; give the shards of one cache"
                 )
     found = [file.header.shard.index for file in files]
-    if found != list(range(1, count + 1)) or any(file.header.shard.count != count for file in files):
+    if (
+        len(files) != count
+        or found != list(range(1, count + 1))
+        or any(file.header.shard.count != count for file in files)
+    ):
         raise CacheError(
             f"{files[0].path}: expected the {count} shards 1/{count} to {count}/{count}, found "
             f"{', '.join(f'{file.header.shard.index}/{file.header.shard.count}' for file in files)}; "

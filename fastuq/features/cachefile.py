@@ -80,8 +80,8 @@ class CacheFile:
         """Return features `start` to `stop` (exclusive) of this file, int8, after verifying every batch they lie in."""
         size = self.header.batch_size
         first, last = start // size, -(-stop // size)
+        entries = self._entries(first, last)  # before the rows: a writer writes them after
         rows = self._read_batches(first, last)
-        entries = self._entries(first, last)
         for batch in range(first, last):
             self._require(batch, rows[(batch - first) * size : (batch - first + 1) * size], entries[batch - first])
         begin = start - first * size
@@ -229,7 +229,7 @@ def create_file(path: Path, header: Header, num_features: int, labels: np.ndarra
 @contextmanager
 def _sole_maker(partial: Path) -> Iterator[int]:
     """Hold `partial` as the only process that makes it; what a killed one left is taken over, and nothing is left."""
-    descriptor = open_file(partial, os.O_RDWR | os.O_CREAT)
+    descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         take_lock(descriptor, partial)
         try:

@@ -24,7 +24,7 @@ def open_file(path: Path, mode: int) -> int:
         It is missing, no regular file, or may not be opened.
     """
     try:
-        descriptor = os.open(path, mode | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+        descriptor = os.open(path, mode | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         raise CacheError(f"{path}: no such file; make it with `fastuq cache-features`, or check the path") from None
     except OSError as error:

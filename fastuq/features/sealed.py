@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from fastuq.errors import CacheError
-from fastuq.features.rawio import reserve
+from fastuq.features.rawio import reserve, write_all
 
 DTYPES = ("|i1", "|b1", "<i8", "<u4", "<f4")
 MAX_SEAL = 16 * 2**20
@@ -96,7 +96,8 @@ def create(
     room = len(_json(about)) + 256 * len(shapes) + 512
     block = max(4096, 1 << (room - 1).bit_length())
     wanted = sum(Extent(0, *shape).size for shape in shapes.values())
-    reserve(descriptor, block + wanted)  # before HDF5 writes: on a full disk it would leave a half-closed file behind
+    # Before HDF5 writes, which on a full disk would leave a half-closed file behind: more than it will take.
+    reserve(descriptor, block + wanted + 2**16)
     datasets = _lay_out(path, block, shapes, attributes)
     size = os.fstat(descriptor).st_size
     reserve(descriptor, size)
@@ -111,7 +112,7 @@ def create(
     }
     text = f"fastuq {title}\n{_json(fields)}\n".encode("ascii")
     digest = hashlib.sha256(text).hexdigest()
-    os.pwrite(descriptor, text + f"{digest}\n".encode("ascii"), 0)
+    write_all(descriptor, np.frombuffer(text + f"{digest}\n".encode("ascii"), np.uint8), 0)
     return Seal(dict(about), datasets, size, digest)
 
 
@@ -154,20 +155,26 @@ def _json(value: Any) -> str:
 
 
 def _lay_out(path: Path, block: int, shapes: Mapping, attributes: Mapping) -> dict[str, Extent]:
+    """Let HDF5 make the file. No object carries the time, so that the same content is the same bytes."""
     import h5py
-    from h5py import h5d, h5p, h5s, h5t
+    from h5py import h5d, h5f, h5p, h5s, h5t
 
-    settings = h5p.create(h5p.DATASET_CREATE)
-    settings.set_layout(h5d.CONTIGUOUS)
-    settings.set_alloc_time(h5d.ALLOC_TIME_EARLY)
-    settings.set_fill_time(h5d.FILL_TIME_NEVER)
-    settings.set_obj_track_times(False)
-    datasets = {}
+    kind, access = h5p.create(h5p.FILE_CREATE), h5p.create(h5p.FILE_ACCESS)
+    kind.set_userblock(block)
+    kind.set_obj_track_times(False)
     # The format of HDF5 1.10 is the oldest whose metadata carry checksums of their own, and every tool reads it.
-    with h5py.File(path, "w", libver=("v110", "v110"), userblock_size=block, locking=False) as file:
+    access.set_libver_bounds(h5f.LIBVER_V110, h5f.LIBVER_V110)
+    access.set_file_locking(False, True)
+    layout = h5p.create(h5p.DATASET_CREATE)
+    layout.set_layout(h5d.CONTIGUOUS)
+    layout.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+    layout.set_fill_time(h5d.FILL_TIME_NEVER)
+    layout.set_obj_track_times(False)
+    datasets = {}
+    with h5py.File(h5f.create(os.fsencode(path), h5f.ACC_TRUNC, kind, access)) as file:
         for name, (shape, dtype) in shapes.items():
-            kind = h5t.py_create(np.dtype(dtype), logical=True)
-            made = h5d.create(file.id, name.encode(), kind, h5s.create_simple(shape), settings)
+            of = h5t.py_create(np.dtype(dtype), logical=True)
+            made = h5d.create(file.id, name.encode(), of, h5s.create_simple(shape), layout)
             for key, value in attributes.get(name, {}).items():
                 h5py.Dataset(made).attrs[key] = value
             datasets[name] = Extent(made.get_offset(), tuple(shape), dtype)
