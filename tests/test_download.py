@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import io
 import re
+import subprocess
 import tarfile
 import threading
 
@@ -94,7 +95,10 @@ def server():
 
 
 def check_files(root):
-    assert {path.name: path.read_bytes() for path in (root / "set").iterdir()} == FILES
+    found = {path.name: path.read_bytes() for path in (root / "set").iterdir()}
+    sums = subprocess.run(["md5sum", "-c", "MD5SUMS"], cwd=root / "set", capture_output=True, text=True, check=True)
+    assert sums.stdout.count(": OK") == len(FILES)
+    assert {**FILES, "MD5SUMS": found["MD5SUMS"]} == found
     assert not list(root.glob("mini*"))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastuq.datasets.arrays import open_npy
+from fastuq.datasets.checksums import check_recorded
 from fastuq.datasets.classes import CIFAR100_CLASSES
 from fastuq.datasets.imageset import ImageSet
 from fastuq.datasets.pickles import read_pickle
@@ -14,6 +15,8 @@ from fastuq.errors import InputError
 CIFAR100_FOLDER = "cifar-100-python"
 CIFAR100C_FOLDER = "CIFAR-100-C"
 SEVERITIES = 5
+_CIFAR100_AGAIN = "fetch it anew with `fastuq download cifar100`"
+_CIFAR100C_AGAIN = "`fastuq corrupt` makes it again, or `fastuq download cifar100c` fetches it"
 
 
 def load_cifar100(root: Path, split: str = "test") -> ImageSet:
@@ -37,6 +40,7 @@ def load_cifar100(root: Path, split: str = "test") -> ImageSet:
             f"CIFAR-100 is not there: expected {path}; run `fastuq download cifar100`, "
             "or set FASTUQ_DATA to the folder that holds cifar-100-python"
         )
+    check_recorded(path, _CIFAR100_AGAIN)
     content = read_pickle(path)
     data, labels = content.get("data"), content.get("fine_labels")
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1:] != (3072,):
@@ -52,6 +56,7 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     path = folder / "meta"
     if not path.is_file():
         return CIFAR100_CLASSES
+    check_recorded(path, _CIFAR100_AGAIN)
     names = read_pickle(path).get("fine_label_names")
     if not isinstance(names, list) or len(names) != 100 or not all(isinstance(name, bytes | str) for name in names):
         raise InputError(f"{path}: expected 100 class names under 'fine_label_names', found {_what(names)}")
@@ -86,6 +91,8 @@ def load_cifar100c(root: Path, corruption: str, severity: int | None = None) -> 
         raise InputError(f"no corruption {corruption!r} in {folder}; it holds {', '.join(known) or 'none'}")
     if severity is not None and not 1 <= severity <= SEVERITIES:
         raise InputError(f"severity {severity} is not 1 to {SEVERITIES}")
+    for name in (f"{corruption}.npy", "labels.npy"):
+        check_recorded(folder / name, _CIFAR100C_AGAIN)
     images, labels = open_npy(folder / f"{corruption}.npy"), open_npy(folder / "labels.npy")
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) % SEVERITIES:
         raise InputError(f"{folder / 'labels.npy'}: expected the class numbers five times, found {_what(labels)}")

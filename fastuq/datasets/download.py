@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fastuq.datasets.checksums import md5_file
+from fastuq.datasets.checksums import RECORD, md5_file, write_sums
 from fastuq.datasets.published import Archive
 from fastuq.errors import DownloadError, InputError
 from fastuq.files import atomic_path
@@ -26,7 +26,7 @@ CHUNK = 2**20
 
 
 def download(archive: Archive, root: Path, *, url: str | None = None, wait: float = 1.0) -> bool:
-    """Put the files of `archive` into ``root/FOLDER``; False if they were there already.
+    """Put the files of `archive` into ``root/FOLDER``, with their ``MD5SUMS``; False if they were there already.
 
     What has arrived of a broken transfer is kept beside, as ``FILE.part``, and the next call goes on from there. An
     archive fetched by hand is used where it lies at ``root/FILE``.
@@ -53,7 +53,7 @@ def download(archive: Archive, root: Path, *, url: str | None = None, wait: floa
     if not url.startswith(("http://", "https://")):
         raise InputError(f"--url {url}: expected an address that starts with http:// or https://")
     folder, path = root / archive.folder, root / archive.file
-    if (folder / "fastuq-corrupt.json").exists():
+    if (folder / RECORD).exists():
         raise InputError(f"{folder} holds files made by `fastuq corrupt`; move it away, or give another --output")
     missing = {name: md5 for name, md5 in archive.members.items() if not _matches(folder / name, md5)}
     if not missing:
@@ -67,6 +67,7 @@ def download(archive: Archive, root: Path, *, url: str | None = None, wait: floa
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror or error}; what has arrived is kept") from error
     extract(path, archive.folder, missing, folder)
+    write_sums(folder, archive.members)  # from then on a file that changes is refused where it is read
     if not by_hand:
         path.unlink()
     return True

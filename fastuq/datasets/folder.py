@@ -65,12 +65,15 @@ def read_image(path: Path, image_size: tuple[int, int]) -> np.ndarray:
             if path.stat().st_size > MAX_BYTES:
                 raise InputError(f"{path}: refused: {path.stat().st_size} bytes, more than {MAX_BYTES}; scale it down")
             # From memory: Pillow asks for as many bytes as a chunk declares, and a file would set that much aside.
-            with Image.open(io.BytesIO(path.read_bytes()), formats=("PNG", "JPEG")) as picture:
+            content = io.BytesIO(path.read_bytes())
+            with Image.open(content, formats=("PNG", "JPEG")) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
                     raise InputError(
                         f"{path}: refused: it declares {picture.width} x {picture.height} pixels, "
                         f"more than {MAX_PIXELS}; scale it down"
                     )
+                picture.verify()  # the checksums of a PNG, which decoding does not look at
+            with Image.open(content, formats=("PNG", "JPEG")) as picture:
                 rgb = picture.convert("RGB")
                 if rgb.size != (width, height):
                     rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)

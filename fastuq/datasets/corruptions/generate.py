@@ -3,7 +3,6 @@
 import fcntl
 import hashlib
 import io
-import json
 import os
 import shutil
 import signal
@@ -19,14 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from fastuq.datasets.checksums import md5_file
+from fastuq.datasets.checksums import RECORD, md5_file, read_record
 from fastuq.datasets.corruptions import SEVERITIES, corrupt, require_extra
 from fastuq.datasets.imageset import ImageSet
 from fastuq.errors import InputError
 from fastuq.files import atomic_path, write_json
 from fastuq.progress import progress_bar
 
-RECORD = "fastuq-corrupt.json"
 BATCH = 500
 """Images corrupted at once; the pixels do not depend on it."""
 _PACKAGES = ("numpy", "scipy", "scikit-image", "opencv-python-headless", "pillow", "imagecorruptions-imaug", "fastuq")
@@ -179,28 +177,9 @@ def _write_labels(output: Path, images: ImageSet, record: dict) -> None:
         raise InputError(f"cannot write {output / 'labels.npy'}: {error.strerror or error}") from error
 
 
-def _read_record(output: Path) -> dict[str, Any] | None:
-    """Return what ``fastuq-corrupt.json`` says, or None where there is none."""
-    path = output / RECORD
-    if not path.exists():
-        return None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        files = {name: {**entry, "md5": str(entry["md5"])} for name, entry in record["files"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise InputError(f"{path}: expected a record of `fastuq corrupt`, found a damaged file; remove it") from error
-    return {**record, "files": files}
-
-
-def recorded_md5(output: Path) -> dict[str, str]:
-    """Return the MD5 that each file of `output` had when it was made; empty where nothing was made here."""
-    record = _read_record(output)
-    return {} if record is None else {name: entry["md5"] for name, entry in record["files"].items()}
-
-
 def _load_record(output: Path, images: ImageSet, seed: int) -> dict[str, Any]:
     wanted = {"seed": seed, "images_fingerprint": images.fingerprint()}
-    record = _read_record(output)
+    record = read_record(output)
     if record is None:
         return {**wanted, "images": images.name, "files": {}}
     for key, value in wanted.items():

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from fastuq.datasets.checksums import md5_file
+from fastuq.datasets.checksums import md5_file, recorded_md5
 from fastuq.datasets.corruptions import CORRUPTIONS, DETERMINISTIC
-from fastuq.datasets.corruptions.generate import recorded_md5
 from fastuq.datasets.published import CIFAR100_TEST_MD5, CIFAR100C_MD5
 from fastuq.errors import InputError
 
