@@ -60,6 +60,8 @@ def cache_features(
     InputError
         The images do not fit the model, or an argument is out of range.
     """
+    if threads is not None and threads < 1:
+        raise InputError(f"threads: expected 1 or more, found {threads}")
     images = images.matched_to(model.class_names)
     header, labels = _header(images, model, batch_size, shard)
     path = Path(path)
