@@ -84,7 +84,7 @@ def _blotches(seed: int) -> np.ndarray:
 
 
 def _calm(network: Any) -> None:
-    """Let the residual branches of ResNet50 and EfficientNet-B0 start small: at full size int8 errors pile up in them."""
+    """Shrink the residual branches of ResNet50 and EfficientNet-B0: at full size int8 errors pile up in them."""
     for layer in network.layers:
         if layer.name.endswith(("_3_bn", "_project_bn")):
             gamma, *others = layer.get_weights()
