@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -49,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=f"fastuq {name}", description=SUMMARIES[name], allow_abbrev=False)
     command.add_arguments(parser)
     args = parser.parse_args(given[1:])
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text that can be shown
     with _sigterm_unwinds():
         return _run(command.run, args)
 
@@ -120,7 +123,8 @@ def _run(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> 
 
 
 def _fail(message: str, status: int = USER_ERROR) -> int:
-    print("fastuq:", " ".join(message.split()), file=sys.stderr)
+    line = " ".join(message.split())
+    print("fastuq:", "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), file=sys.stderr)
     return status
 
 

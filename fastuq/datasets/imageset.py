@@ -34,6 +34,8 @@ class ImageSet:
     name: str
 
     def __post_init__(self) -> None:
+        if not self.name.isprintable():  # file names may hold anything, and names reach the terminal
+            object.__setattr__(self, "name", self.name.encode("unicode_escape").decode())
         shape, dtype = tuple(self.images.shape), np.dtype(self.images.dtype)
         if len(shape) != 4 or shape[3] != 3 or dtype != np.uint8 or 0 in shape:
             raise InputError(

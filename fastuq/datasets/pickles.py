@@ -18,10 +18,20 @@ MAX_BYTES = 2**30
 """Largest pickle that is read: CIFAR-100's largest has 155 MB."""
 
 
-class _Machine:
-    """Runs a pickle; each method is the opcode of its name and gets the opcode's argument."""
+class Machine:
+    """Runs a pickle; each method is the opcode of its name and gets the opcode's argument.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    names : dict of (str, str) to object
+        The only names (module, name) that the pickle may use, and what stands for them.
+    """
+
+    calls: frozenset[str]
+    """The opcodes that have a method."""
+
+    def __init__(self, names: dict[tuple[str, str], Any]) -> None:
+        self.names = names
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
@@ -33,7 +43,7 @@ class _Machine:
                 return self.stack.pop()
             if name in _PLAIN:
                 self.stack.append(argument)
-            elif name in _CALLS:
+            elif name in self.calls:
                 getattr(self, name)(argument)
             else:
                 raise Refused(f"the pickle opcode {opcode.name}")
@@ -129,9 +139,9 @@ class _Machine:
     long_binget = binget
 
     def _global(self, module: Any, name: Any) -> None:
-        if not isinstance(module, str) or not isinstance(name, str) or (module, name) not in NAMES:
+        if not isinstance(module, str) or not isinstance(name, str) or (module, name) not in self.names:
             raise Refused(f"the name {module}.{name}"[:80])
-        self.stack.append(NAMES[module, name])
+        self.stack.append(self.names[module, name])
 
     def stack_global(self, _: Any) -> None:
         name, module = self.stack.pop(), self.stack.pop()
@@ -139,8 +149,8 @@ class _Machine:
 
     def reduce(self, _: Any) -> None:
         arguments, called = self.stack.pop(), self.stack.pop()
-        if called not in NAMES.values() or type(arguments) is not tuple:
-            raise Refused("a call of what is no array")
+        if called not in self.names.values() or type(arguments) is not tuple:
+            raise Refused("a call of what is none of its names")
         self.stack.append(called(*arguments))
 
     def build(self, _: Any) -> None:
@@ -150,14 +160,14 @@ class _Machine:
         self.stack[-1].set_state(state)
 
 
-setattr(_Machine, "global", lambda self, names: self._global(*names.split(" ", 1)))  # a reserved word
+setattr(Machine, "global", lambda self, names: self._global(*names.split(" ", 1)))  # a reserved word
 _PLAIN = frozenset(
     (
         *("binint", "binint1", "binint2", "long1", "binfloat", "binunicode", "short_binunicode", "binunicode8"),
         *("binbytes", "short_binbytes", "binbytes8", "bytearray8"),
     )
 )
-_CALLS = frozenset(name for name in vars(_Machine) if not name.startswith("_")) - {"run"}
+Machine.calls = frozenset(name for name in vars(Machine) if not name.startswith("_")) - {"run", "calls"}
 
 
 def read_pickle(path: str | Path) -> dict[str, Any]:
@@ -186,7 +196,7 @@ def read_pickle(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     try:
-        value = _Machine().run(stream)
+        value = Machine(NAMES).run(stream)
     except Refused as error:
         raise InputError(
             f"{path}: refused: it holds {error}, but a CIFAR file holds plain data only; "
