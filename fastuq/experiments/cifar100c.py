@@ -1,11 +1,14 @@
 """CIFAR-100-C whole: one feature cache per corruption, every severity scored from it."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from fastuq.datasets import data_root, open_images
+import numpy as np
+
+from fastuq.datasets import ImageSet, data_root, open_images
 from fastuq.datasets.cifar import CIFAR100C_FOLDER
 from fastuq.datasets.corruptions import CORRUPTIONS, SEVERITIES
 from fastuq.errors import InputError
@@ -53,7 +56,8 @@ def score_cifar100c(
     -------
     dict
         ``rows``: corruption, severity, the keys of `Result.summary` and ``auroc`` (of the largest mean, right against
-        wrong) for each split; ``seconds_features``: making or checking the caches; ``seconds_total``.
+        wrong) for each split; ``seconds_features``: making the caches, or waiting for their check;
+        ``seconds_total``.
 
     Raises
     ------
@@ -67,16 +71,18 @@ def score_cifar100c(
     scorer = Scorer(model, mutual_information=mutual_information, threads=threads, **options)
     rows, seconds_features = [], 0.0
     with progress_bar(len(corruptions) * len(severities), "CIFAR-100-C", "split") as bar:
-        for name, file in files.items():
-            start = time.perf_counter()
-            with _cache(name, file, model, threads) as cache:
+        images, start = _images_ahead(corruptions), time.perf_counter()
+        for (name, file), found in zip(files.items(), images, strict=True):
+            with _cache(file, found, model, threads) as cache:
                 seconds_features += time.perf_counter() - start
+                _check_layout(name, cache)
                 for severity in severities:
                     result = _score_split(scorer, cache, severity, details=visit is not None)
                     rows.append(_row(name, severity, result, cache.data_fingerprint))
                     if visit:
                         visit(name, severity, result)
                     bar.update()
+            start = time.perf_counter()
     return {"rows": rows, "seconds_features": seconds_features, "seconds_total": time.perf_counter() - began}
 
 
@@ -101,16 +107,45 @@ def _check_there(files: dict[str, Path]) -> None:
         )
 
 
-def _cache(name: str, file: Path, model: Model, threads: int | None) -> FeatureCache:
+def _images_ahead(names: Sequence[str]) -> Iterator[ImageSet | None]:
+    """Yield the images of each corruption, None where there are none; those of the next are read meanwhile."""
+    with ThreadPoolExecutor(1) as reader:
+        ahead = reader.submit(_images, names[0])
+        for following in [*names[1:], None]:
+            images = ahead.result()
+            if following is not None:
+                ahead = reader.submit(_images, following)
+            yield images
+
+
+def _images(name: str) -> ImageSet | None:
     if not _images_file(name).is_file():
+        return None
+    images = open_images(f"cifar100c/{name}")
+    images.fingerprint()  # reads them all, once
+    return images
+
+
+def _cache(file: Path, images: ImageSet | None, model: Model, threads: int | None) -> FeatureCache:
+    if images is None:
         return FeatureCache.open(file, model=model)
-    return cache_features(open_images(f"cifar100c/{name}"), model, file, threads=threads)
+    return cache_features(images, model, file, threads=threads)
+
+
+def _check_layout(name: str, cache: FeatureCache) -> None:
+    labels = cache.labels
+    if labels is None or len(labels) % len(SEVERITIES) or np.ptp(labels.reshape(len(SEVERITIES), -1), axis=0).any():
+        raise InputError(
+            f"{name}: expected {len(SEVERITIES)} severities of the same images with the same labels, found "
+            f"{len(cache)} images that are not; this is not the layout of CIFAR-100-C"
+        )
 
 
 def _score_split(scorer: Scorer, cache: FeatureCache, severity: int, *, details: bool) -> Result:
     count = len(cache) // len(SEVERITIES)
     first = (severity - 1) * count
-    labels = None if cache.labels is None else cache.labels[first : first + count]
+    assert cache.labels is not None
+    labels = cache.labels[first : first + count]
     return scorer(cache.read(first, first + count), labels=labels, details=details)
 
 

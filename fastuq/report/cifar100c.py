@@ -71,7 +71,7 @@ def severity_lines(found: dict[str, Any]) -> list[str]:
         trust = f"{cell['accuracy_kept']:>13}  {cell['misclassified_ignored']:>7}  {means['aurc']:6.4f}"
         lines.append(f"{severity:8}  {quality}  {trust}  {cell['auroc']:>6}")
     lines.append(
-        f"{len(rows)} splits in {found['seconds_total']:.1f} s, of which making or checking the feature caches took "
-        f"{found['seconds_features']:.1f} s"
+        f"{len(rows)} splits in {found['seconds_total']:.1f} s, of which {found['seconds_features']:.1f} s "
+        "for making the feature caches or checking them"
     )
     return lines
