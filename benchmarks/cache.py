@@ -1,0 +1,131 @@
+"""What the feature cache costs: the pipeline beside the bare backbone, and the checksums beside caching and scoring.
+
+    python benchmarks/cache.py [--model DIR] [--images 1024] [--samples 65536] [--rounds 7] [--json FILE]
+
+The sides of a comparison take turns, so that another load on the machine meets both; figures are medians over rounds.
+With --samples 1000000 it is the load test: a million synthetic samples written, verified and scored.
+"""
+
+import argparse
+import resource
+import statistics
+import tempfile
+import time
+import zlib
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+
+from fastuq.backbone import Backbone
+from fastuq.datasets import ImageSet
+from fastuq.features import BATCH_SIZE, FeatureCache, cache_features
+from fastuq.features.cachefile import CacheFile
+from fastuq.files import write_json
+from fastuq.model import load_model
+from fastuq.scoring import score
+
+
+ROWS_AT_ONCE = 8192
+
+
+def timed(work):
+    """Return wall and processor seconds of a call."""
+    wall, processor = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - wall, time.process_time() - processor
+
+
+def median_ratio(ours, theirs, which):
+    return statistics.median(mine[which] / other[which] for mine, other in zip(ours, theirs, strict=True)) - 1
+
+
+def pipeline(model, folder, count, rounds):
+    """Compare `cache_features` with the backbone over the same images; both start LiteRT and read the model."""
+    pixels = np.random.default_rng(0).integers(0, 256, (count, *model.input_shape), np.uint8)
+    bare, cached = [], []
+    for turn in range(rounds):
+        bare.append(timed(lambda: Backbone(model.backbone_path)(pixels)))
+        images = ImageSet(pixels, np.zeros(count, np.int64), None, "random")  # anew, so that its fingerprint is too
+        cached.append(timed(lambda i=images, to=folder / f"{turn}.h5": cache_features(i, model, to).close()))
+    return {
+        "images": count,
+        "backbone_ms_per_image": 1e3 * statistics.median(wall for wall, _ in bare) / count,
+        "cache_features_ms_per_image": 1e3 * statistics.median(wall for wall, _ in cached) / count,
+        "overhead": median_ratio(cached, bare, 0),
+        "overhead_processor_time": median_ratio(cached, bare, 1),
+    }
+
+
+class SyntheticBackbone:
+    """Takes no time: the cost of all that is around a backbone."""
+
+    def __init__(self, model_file, *, threads=None):
+        from fastuq.model import load_model
+
+        width = load_model(Path(model_file).parent).head.num_features
+        self._rows = np.random.default_rng(1).integers(-128, 0, (BATCH_SIZE, width), np.int8)
+
+    def __call__(self, images):
+        return self._rows[: len(images)]
+
+
+def integrity(model, path, count, rounds):
+    """Measure checksums, reading, verifying and scoring of synthetic samples."""
+    pixels = np.broadcast_to(np.uint8(0), (count, *model.input_shape))
+    images = ImageSet(pixels, np.zeros(count, np.int64), None, "synthetic")
+    images.fingerprint()
+    with mock.patch("fastuq.backbone.Backbone", SyntheticBackbone):
+        write = timed(lambda: cache_features(images, model, path).close())[0]
+    times = {name: [] for name in ("checksums", "read", "verify", "score")}
+    file = CacheFile(path)
+    with FeatureCache.open(path) as cache:
+        rows = cache.read(0, min(ROWS_AT_ONCE, count))
+        batches = [rows[i : i + BATCH_SIZE].data for i in range(0, len(rows), BATCH_SIZE)]
+        score(model, rows[:64])  # compiles
+        for _ in range(rounds):
+            once = timed(lambda: [zlib.crc32(batch) for batch in batches])[0]
+            times["checksums"].append(once * count / len(rows))
+            times["read"].append(timed(lambda: read_all(cache))[0])
+            times["verify"].append(timed(file.pending)[0])
+            times["score"].append(timed(lambda: score(model, cache, details=False))[0])
+    file.close()
+    micro = {name: 1e6 * statistics.median(values) / count for name, values in times.items()}
+    return {
+        "samples": count,
+        "num_features": model.head.num_features,
+        "write_us_per_sample": 1e6 * write / count,
+        **{f"{name}_us_per_sample": value for name, value in micro.items()},
+        "checksum_share_of_scoring": micro["checksums"] / micro["score"],
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def read_all(cache):
+    for start in range(0, len(cache), ROWS_AT_ONCE):
+        cache.read(start, min(start + ROWS_AT_ONCE, len(cache)))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="model folder (default: the bundled one)")
+    parser.add_argument("--images", type=int, default=1024, help="random images that the backbone runs on")
+    parser.add_argument("--samples", type=int, default=65536, help="synthetic samples that are scored")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    args = parser.parse_args()
+    model = load_model(args.model)
+    with tempfile.TemporaryDirectory() as folder:
+        shares = integrity(model, Path(folder, "synthetic.h5"), args.samples, args.rounds)
+        costs = pipeline(model, Path(folder), args.images, args.rounds)
+    share = shares["checksums_us_per_sample"] / (1e3 * costs["cache_features_ms_per_image"])
+    report = {"pipeline": costs, "integrity": {**shares, "checksum_share_of_caching": share}}
+    for part in report.values():
+        for key, value in part.items():
+            print(f"{key:28} {value:.4g}" if isinstance(value, float) else f"{key:28} {value}")
+    if args.json:
+        write_json(args.json, report)
+
+
+if __name__ == "__main__":
+    main()
