@@ -6,7 +6,8 @@ order of summation. With q the int8 feature code:
 - input codes v = clip(rint(q * input_scale + input_shift), -127, 127); a dropped unit is 0;
 - each block: acc = sum_d v_d W_d (int32, exact), z = float32(acc) * scale + bias, the 1/(1-p) of dropout in `scale`;
 - between blocks, codes of 8 bits: relu clip(rint(z), 0, 255), linear clip(rint(z), -128, 127), sigmoid
-  rint(255 sigmoid(z)); for relu and linear the step of the code is folded in `scale` and `bias`;
+  rint(255 sigmoid(z)), found by comparing z with `SIGMOID_STEPS`; for relu and linear the step of the code is folded in
+  `scale` and `bias`;
 - the last block's activation is computed from z in float32.
 
 The weights are rounded one input at a time, each rounding error being spread over the inputs that are still to be
@@ -26,6 +27,9 @@ from fastuq.head import ACTIVATIONS, Block, Head, activate, exact_array, read_la
 CALIBRATION_SAMPLES = 4096
 _PERCENTILES = (0.01, 99.99)
 MAX_INPUTS = 65536
+_MIDDLES = (np.arange(255) + 0.5) / 255
+SIGMOID_STEPS = np.log(_MIDDLES / (1 - _MIDDLES)).astype(np.float32)
+"""Where 255 sigmoid(z) goes from rounding to k to rounding to k + 1: comparisons are exact, an exponential is not."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ def hidden_codes(z: np.ndarray, activation: str) -> np.ndarray:
         return np.rint(np.clip(z, np.float32(0), np.float32(255)))
     if activation == "linear":
         return np.rint(np.clip(z, np.float32(-128), np.float32(127)))
-    return np.rint(activate(z, "sigmoid") * np.float32(255))
+    return np.searchsorted(SIGMOID_STEPS, z, side="right").astype(np.float32)
 
 
 def quantize_head(

@@ -1,11 +1,10 @@
-"""Activations and moments on flat float32 buffers, in loops that LLVM vectorises."""
-
-import math
+"""Activations on flat float32 buffers, in loops that LLVM vectorises, and the codes of blocks that are not the last."""
 
 import numpy as np
 
 from fastuq.kernels.compiled import kernel
-from fastuq.kernels.simd import float_of_int, int_of_float
+from fastuq.kernels.ir import float_of_int, int_of_float, multiply_add
+from fastuq.quantized_head import SIGMOID_STEPS
 
 RELU, LINEAR, SIGMOID, SOFTMAX = 0, 1, 2, 3
 
@@ -31,19 +30,30 @@ def exp32(x):
     shifted = t + _ROUND
     f = t - (shifted - _ROUND)
     p = np.float32(0.0013276468962430954)
-    p = p * f + np.float32(0.009675540961325169)
-    p = p * f + np.float32(0.05550713464617729)
-    p = p * f + np.float32(0.24022120237350464)
-    p = p * f + np.float32(0.6931469440460205)
-    p = p * f + np.float32(1.0000001192092896)
-    k = int_of_float(shifted) - np.int32(0x4B400000)
-    return p * float_of_int((k + np.int32(127)) << np.int32(23))
+    p = multiply_add(p, f, np.float32(0.009675540961325169))
+    p = multiply_add(p, f, np.float32(0.05550713464617729))
+    p = multiply_add(p, f, np.float32(0.24022120237350464))
+    p = multiply_add(p, f, np.float32(0.6931469440460205))
+    p = multiply_add(p, f, np.float32(1.0000001192092896))
+    # The low bits of `shifted` are k: moved to the exponent's place they multiply by 2^k.
+    return float_of_int(int_of_float(p) + (int_of_float(shifted) << np.int32(23)))
 
 
 @kernel
 def sigmoid32(x):
     """Return 1 / (1 + exp(-x)), absolute error below 1e-6."""
     return np.float32(1) / (np.float32(1) + exp32(-x))
+
+
+@kernel
+def sigmoid_code(z):
+    """Return how many of `SIGMOID_STEPS` are at most z: the 8-bit code of sigmoid(z), exactly as NumPy finds it."""
+    code = round_to_int(sigmoid32(z) * np.float32(255))
+    if code < 255 and z >= SIGMOID_STEPS[code]:
+        return code + 1
+    if code > 0 and z < SIGMOID_STEPS[code - 1]:
+        return code - 1
+    return code
 
 
 @kernel
@@ -57,7 +67,7 @@ def encode(z, activation, count, codes):
             codes[i] = round_to_int(min(max(z[i], np.float32(-128)), np.float32(127))) + 128
     else:
         for i in range(count):
-            codes[i] = round_to_int(sigmoid32(z[i]) * np.float32(255))
+            codes[i] = sigmoid_code(z[i])
 
 
 @kernel
@@ -82,7 +92,7 @@ def softmax_in_place(z, classes, lanes):
 
 @kernel
 def activate_in_place(z, activation, classes, lanes):
-    """Apply the last block's activation to z[classes][lanes]."""
+    """Apply an activation to z[classes][lanes]."""
     if activation == SIGMOID:
         for i in range(classes * lanes):
             z[i] = sigmoid32(z[i])
@@ -91,47 +101,3 @@ def activate_in_place(z, activation, classes, lanes):
     elif activation == RELU:
         for i in range(classes * lanes):
             z[i] = max(z[i], np.float32(0))
-
-
-@kernel
-def accumulate(p, pivot, sum1, sum2, first, count):
-    """Add one iteration to the running sums of p - pivot and its square; the first iteration is the pivot.
-
-    The pivot keeps the variance free of cancellation, float64 keeps it exact enough for 100,000 iterations.
-    """
-    if first:
-        for i in range(count):
-            pivot[i] = p[i]
-            sum1[i] = 0.0
-            sum2[i] = 0.0
-    else:
-        for i in range(count):
-            d = np.float64(p[i]) - np.float64(pivot[i])
-            sum1[i] += d
-            sum2[i] += d * d
-
-
-@kernel
-def accumulate_entropy(p, activation, classes, lanes, total):
-    """Add the predictive entropy (nats) of one iteration, p[classes][lanes], to total[lanes] (float64).
-
-    Softmax: -sum p ln p. Otherwise the classes count as independent yes/no events: sum of -p ln p - (1-p) ln(1-p).
-    """
-    for c in range(classes):
-        for s in range(lanes):
-            value = np.float64(p[c * lanes + s])
-            if value > 0:
-                total[s] -= value * math.log(value)
-            if activation != SOFTMAX and value < 1:
-                total[s] -= (1 - value) * math.log(1 - value)
-
-
-@kernel
-def finish(pivot, sum1, sum2, iterations, classes, lanes, samples, mean, std):
-    """Write mean and standard deviation (ddof 0) of samples below `samples` to rows of mean, std (lanes, classes)."""
-    for s in range(samples):
-        for c in range(classes):
-            i = c * lanes + s
-            shift = sum1[i] / iterations
-            mean[s, c] = np.float32(np.float64(pivot[i]) + shift)
-            std[s, c] = np.float32(math.sqrt(max(sum2[i] / iterations - shift * shift, 0.0)))

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from fastuq.kernels.pack import pack_float32
 from fastuq.kernels.per_sample_float32 import pack_rows_float32, run_per_sample_float32
 from fastuq.kernels.plan import Plan, aligned, packed_layout, whole_selection
-from fastuq.kernels.shared_float32 import pack_float32, run_shared_float32
+from fastuq.kernels.shared_float32 import run_shared_float32
 
 
 class Float32Kernels:

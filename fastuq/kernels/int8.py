@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from fastuq.kernels.pack import pack_int8
 from fastuq.kernels.per_sample_int8 import pack_rows_int8, run_per_sample_int8
 from fastuq.kernels.plan import Plan, aligned, packed_layout, whole_selection
-from fastuq.kernels.shared_int8 import pack_int8, run_shared_int8
+from fastuq.kernels.shared_int8 import run_shared_int8
 
 
 class Int8Kernels:
@@ -22,7 +23,7 @@ class Int8Kernels:
         """Pack the heads of the selected iterations; ``run(work, count)`` calls work(start, stop) in threads."""
         if self._full is None:
             whole, whole_units, whole_counts = whole_selection(self.plan)
-            self._full = self._pack(whole, whole_units, whole_counts, lambda work, count: work(0, count))[2]
+            self._full = self._pack(whole, whole_units, whole_counts, lambda work, count: work(0, count))[2][0]
         return self._pack(self.plan, units, counts, run)
 
     def _pack(self, plan, units, counts, run) -> tuple:
@@ -35,7 +36,7 @@ class Int8Kernels:
             lambda start, stop: pack_int8(plan, units, counts, weights_at, vectors_at, start, stop, *vectors),
             len(units),
         )
-        return (weights_at, vectors_at, *vectors)
+        return weights_at, vectors_at, vectors
 
     def run_shared(
         self, features, units, counts, packed, start, stop, begins, ends, num_iter, state, entropy, mean, std

@@ -9,7 +9,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from fastuq.kernels.compiled import has_vnni, kernel
-from fastuq.kernels.simd import I64, WORDS, _dot, _portable_dot, _splat
+from fastuq.kernels.ir import I64, WORDS, portable_dot, splat, vnni_dot
 
 _SUMS = 24
 """Independent running sums, as many as a tile of the kernels has."""
@@ -22,7 +22,7 @@ def _dot_loop(dot):
     def loop(typingctx, turns, seed):
         def codegen(context, builder, signature, args):
             turns, seed = args
-            codes = _splat(builder, builder.trunc(seed, ir.IntType(32)))
+            codes = splat(builder, builder.trunc(seed, ir.IntType(32)))
             slots = [cgutils.alloca_once_value(builder, codes) for _ in range(_SUMS)]
             with cgutils.for_range(builder, turns, intp=I64):
                 for slot in slots:
@@ -37,7 +37,7 @@ def _dot_loop(dot):
     return loop
 
 
-_vnni_loop, _portable_loop = _dot_loop(_dot), _dot_loop(_portable_dot)
+_vnni_loop, _portable_loop = _dot_loop(vnni_dot), _dot_loop(portable_dot)
 
 
 @kernel

@@ -2,11 +2,13 @@
 
 import numpy as np
 
-from fastuq.kernels import simd
 from fastuq.kernels.compiled import aligned_bytes, kernel
-from fastuq.kernels.elementwise import accumulate, accumulate_entropy, activate_in_place, finish
+from fastuq.kernels.elementwise import activate_in_place
+from fastuq.kernels.moments import accumulate, accumulate_entropy, finish
+from fastuq.kernels.rows import float_row_sums
 from fastuq.kernels.threefry import keep_words, list_units
 
+_ONE = np.zeros(1, np.int64)
 _TOGETHER = 16
 """Iterations that share one pass over a group of the first block's rows, so that the rows come from the near cache."""
 
@@ -47,7 +49,7 @@ def _later_blocks(plan, rows, rows_at, seed, iteration, sample, words, units, pi
         _pick(z, units, count, picked)
         for group in range((plan.widths[block + 2] + 63) // 64):
             at = rows.ctypes.data + (rows_at[block + 1] + group * outputs * 64) * 4
-            simd.float_row_sums(at, units.ctypes.data, picked.ctypes.data, count, z.ctypes.data + group * 256)
+            float_row_sums(at, units.ctypes.data, picked.ctypes.data, count, z.ctypes.data + group * 256)
 
 
 @kernel
@@ -73,7 +75,7 @@ def run_per_sample_float32(plan, features, sample_ids, rows, rows_at, seed, num_
         if complement:
             for group in range(groups):
                 at = rows.ctypes.data + group * width * 256
-                simd.float_row_sums(at, everything.ctypes.data, x.ctypes.data, width, base.ctypes.data + group * 256)
+                float_row_sums(at, everything.ctypes.data, x.ctypes.data, width, base.ctypes.data + group * 256)
         spread[0] = 0
         for first in range(0, num_iter, _TOGETHER):
             together = min(_TOGETHER, num_iter - first)
@@ -85,7 +87,7 @@ def run_per_sample_float32(plan, features, sample_ids, rows, rows_at, seed, num_
                 at = rows.ctypes.data + group * width * 256
                 for t in range(together):
                     out = outs[t].ctypes.data + group * 256
-                    simd.float_row_sums(at, units[t].ctypes.data, picked[t].ctypes.data, counts[t], out)
+                    float_row_sums(at, units[t].ctypes.data, picked[t].ctypes.data, counts[t], out)
             for t in range(together):
                 out = outs[t]
                 if complement:
@@ -97,4 +99,4 @@ def run_per_sample_float32(plan, features, sample_ids, rows, rows_at, seed, num_
                     accumulate_entropy(z, last, classes, 1, spread)
         if len(entropy) > 0:
             entropy[n] = spread[0] / num_iter
-        finish(pivot, sum1, sum2, num_iter, classes, 1, 1, mean[n : n + 1], std[n : n + 1])
+        finish(pivot, sum1, sum2, num_iter, classes, _ONE, mean[n : n + 1], std[n : n + 1])

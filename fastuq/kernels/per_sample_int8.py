@@ -6,19 +6,14 @@ interleaved at a time; the later ones run dense on codes whose dropped units hol
 
 import numpy as np
 
-from fastuq.kernels import simd
+from fastuq.kernels import rows as row_kernels
 from fastuq.kernels.compiled import aligned_bytes, kernel
-from fastuq.kernels.elementwise import (
-    accumulate,
-    accumulate_entropy,
-    activate_in_place,
-    encode,
-    finish,
-    round_to_int,
-)
+from fastuq.kernels.elementwise import activate_in_place, encode, round_to_int
+from fastuq.kernels.lanes import TURNED
+from fastuq.kernels.moments import accumulate, accumulate_entropy, finish
 from fastuq.kernels.threefry import keep_words, list_units
 
-_TURNED = np.array([simd.quad_of_byte(s) for s in range(64)])
+_ONE = np.zeros(1, np.int64)
 
 
 @kernel
@@ -40,7 +35,7 @@ def pack_rows_int8(plan, first_rows, dense, dense_at, dense_sums):
                 w = np.int64(weights[d * outputs + column]) if column < outputs else 0
                 total += w
                 if block == 0:
-                    first_rows[(group * inputs + d) * 64 + _TURNED[lane]] = w + 128
+                    first_rows[(group * inputs + d) * 64 + TURNED[lane]] = w + 128
                 else:
                     dense[dense_at[block] + ((group * quads + d // 4) * 64 + lane) * 4 + d % 4] = w
             dense_sums[block, column] = total * plan.zero_points[block]
@@ -49,17 +44,17 @@ def pack_rows_int8(plan, first_rows, dense, dense_at, dense_sums):
 @kernel
 def _row_sums(vnni, rows, units, values, quads, out):
     if vnni is None:
-        simd.portable_row_sums(rows, units, values, quads, out)
+        row_kernels.portable_row_sums(rows, units, values, quads, out)
     else:
-        simd.vnni_row_sums(rows, units, values, quads, out)
+        row_kernels.vnni_row_sums(rows, units, values, quads, out)
 
 
 @kernel
 def _dense_sums(vnni, codes, weights, quads, out):
     if vnni is None:
-        simd.portable_dense_sums(codes, weights, quads, out)
+        row_kernels.portable_dense_sums(codes, weights, quads, out)
     else:
-        simd.vnni_dense_sums(codes, weights, quads, out)
+        row_kernels.vnni_dense_sums(codes, weights, quads, out)
 
 
 @kernel
@@ -94,7 +89,7 @@ def _later_blocks(vnni, plan, dense, dense_at, dense_sums, seed, iteration, samp
             return
         encode(z, plan.activations[block], outputs, codes)
         keep_words(seed, block + 1, iteration, sample, plan.thresholds[block + 1], outputs, words)
-        simd.mask_codes(codes.ctypes.data, words.ctypes.data, (outputs + 63) // 64, plan.zero_points[block + 1])
+        row_kernels.mask_codes(codes.ctypes.data, words.ctypes.data, (outputs + 63) // 64, plan.zero_points[block + 1])
         quads = (outputs + 3) // 4
         for group in range((plan.widths[block + 2] + 63) // 64):
             weights = dense.ctypes.data + dense_at[block + 1] + group * quads * 256
@@ -144,4 +139,4 @@ def run_per_sample_int8(vnni, plan, features, sample_ids, packed, seed, num_iter
                 accumulate_entropy(z, last, classes, 1, spread)
         if len(entropy) > 0:
             entropy[n] = spread[0] / num_iter
-        finish(pivot, sum1, sum2, num_iter, classes, 1, 1, mean[n : n + 1], std[n : n + 1])
+        finish(pivot, sum1, sum2, num_iter, classes, _ONE, mean[n : n + 1], std[n : n + 1])

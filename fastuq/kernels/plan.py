@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fastuq.kernels.compiled import aligned_bytes, kernel
-from fastuq.kernels.simd import TILE
 from fastuq.kernels.threefry import keep_words, list_units
+from fastuq.kernels.tiles import TILE
 
 
 class Plan(NamedTuple):

@@ -6,7 +6,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from fastuq.kernels.compiled import kernel
-from fastuq.kernels.simd import BYTES, I8, I32, I64, WORDS, _load, _splat, _store
+from fastuq.kernels.ir import BYTES, I8, I32, I64, WORDS, call, load, splat, store
 
 _ROUNDS = 13
 _PARITY = 0x1BD11BDA
@@ -14,11 +14,7 @@ _ROTATIONS = ((10, 26), (11, 21), (13, 27), (23, 5), (6, 20), (17, 11), (25, 10)
 
 
 def _rotate(builder, x, turn):
-    name = "llvm.fshl.v16i32"
-    function = builder.module.globals.get(name)
-    if function is None:
-        function = ir.Function(builder.module, ir.FunctionType(WORDS, [WORDS] * 3), name)
-    return builder.call(function, [x, x, ir.Constant(WORDS, [turn] * 16)])
+    return call(builder, "llvm.fshl.v16i32", WORDS, x, x, ir.Constant(WORDS, [turn] * 16))
 
 
 def _threefry(builder, counter, key):
@@ -41,15 +37,15 @@ def _threefry(builder, counter, key):
 def _emit_keep_group(builder, seed, layer, group, iteration, sample, threshold, out):
     def low_and_high(value):
         low = builder.trunc(value, I32)
-        return _splat(builder, low), _splat(builder, builder.trunc(builder.lshr(value, ir.Constant(I64, 32)), I32))
+        return splat(builder, low), splat(builder, builder.trunc(builder.lshr(value, ir.Constant(I64, 32)), I32))
 
-    first = _splat(builder, builder.trunc(builder.mul(group, ir.Constant(I64, 16)), I32))
+    first = splat(builder, builder.trunc(builder.mul(group, ir.Constant(I64, 16)), I32))
     blocks = builder.add(first, ir.Constant(WORDS, list(range(16))))
-    counter = [blocks, _splat(builder, builder.trunc(iteration, I32)), *low_and_high(sample)]
-    key = [*low_and_high(seed), _splat(builder, builder.trunc(layer, I32))]
+    counter = [blocks, splat(builder, builder.trunc(iteration, I32)), *low_and_high(sample)]
+    key = [*low_and_high(seed), splat(builder, builder.trunc(layer, I32))]
     # Rate 0 has threshold 65536: its high byte would be 256, so the comparisons are done on 0..255 and it is masked in.
-    high = _splat(builder, builder.trunc(builder.lshr(threshold, ir.Constant(I64, 8)), I8), 64)
-    low = _splat(builder, builder.trunc(threshold, I8), 64)
+    high = splat(builder, builder.trunc(builder.lshr(threshold, ir.Constant(I64, 8)), I8), 64)
+    low = splat(builder, builder.trunc(threshold, I8), 64)
     everything = builder.icmp_unsigned(">=", threshold, ir.Constant(I64, 65536))
     drawn = _threefry(builder, counter, [*key, ir.Constant(WORDS, [0] * 16)])
     kept, ties = [], []
@@ -70,7 +66,7 @@ def _emit_keep_group(builder, seed, layer, group, iteration, sample, threshold, 
             below = builder.bitcast(builder.icmp_unsigned("<", builder.bitcast(word, BYTES), low), I64)
             builder.store(builder.or_(builder.load(slot), builder.and_(tie, below)), slot)
     for number, slot in enumerate(slots):
-        _store(builder, builder.load(slot), out, 8 * number)
+        store(builder, builder.load(slot), out, 8 * number)
 
 
 @intrinsic
@@ -93,12 +89,9 @@ def keep_words(seed, layer, iteration, sample, threshold, width, words):
 
 def _compress(builder, values, mask):
     """Move the chosen lanes of 16 words to the front."""
-    name = "llvm.experimental.vector.compress.v16i32"
-    bits = ir.VectorType(ir.IntType(1), 16)
-    function = builder.module.globals.get(name)
-    if function is None:
-        function = ir.Function(builder.module, ir.FunctionType(WORDS, [WORDS, bits, WORDS]), name)
-    return builder.call(function, [values, builder.bitcast(mask, bits), ir.Constant(WORDS, ir.Undefined)])
+    bits = builder.bitcast(mask, ir.VectorType(ir.IntType(1), 16))
+    nothing = ir.Constant(WORDS, ir.Undefined)
+    return call(builder, "llvm.experimental.vector.compress.v16i32", WORDS, values, bits, nothing)
 
 
 @intrinsic
@@ -116,14 +109,14 @@ def _list_word(typingctx, word, first, codes, count, units, values):
         for part in range(4):
             mask = builder.trunc(builder.lshr(word, ir.Constant(I64, 16 * part)), ir.IntType(16))
             numbers = ir.Constant(WORDS, [16 * part + i for i in range(16)])
-            numbers = builder.add(numbers, _splat(builder, builder.trunc(first, I32)))
-            _store(
+            numbers = builder.add(numbers, splat(builder, builder.trunc(first, I32)))
+            store(
                 builder, _compress(builder, numbers, mask), builder.add(units, builder.mul(count, ir.Constant(I64, 4)))
             )
             with builder.if_then(with_values):
-                picked = builder.zext(_load(builder, builder.add(codes, first), few, 16 * part), WORDS)
+                picked = builder.zext(load(builder, builder.add(codes, first), few, 16 * part), WORDS)
                 chosen = builder.trunc(_compress(builder, picked, mask), few)
-                _store(builder, chosen, builder.add(values, count))
+                store(builder, chosen, builder.add(values, count))
             count = builder.add(count, builder.zext(builder.ctpop(mask), I64))
         return count
 

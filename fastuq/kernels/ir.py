@@ -1,0 +1,155 @@
+"""LLVM IR that the vector building blocks share: types, memory, dot products, shuffles.
+
+They are written as IR because numba's own loops do not keep tiles in registers. Addresses are plain integers
+(``array.ctypes.data``) and nothing is checked: callers pad their buffers. Every load and store is declared unaligned,
+so that a misaligned buffer is slow, never a crash; callers align to 64 bytes.
+"""
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+I8, I32, I64, F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
+WORDS, BYTES, FLOATS = ir.VectorType(I32, 16), ir.VectorType(I8, 64), ir.VectorType(F32, 16)
+
+
+def offset(number):
+    """Return a constant number of bytes; a value passes through."""
+    return ir.Constant(I64, number) if isinstance(number, int) else number
+
+
+def load(builder, address, kind, at=0):
+    """Load a scalar or vector from byte `at` of an address."""
+    pointer = builder.inttoptr(builder.add(address, offset(at)), kind.as_pointer())
+    loaded = builder.load(pointer)
+    loaded.align = 1
+    return loaded
+
+
+def store(builder, value, address, at=0):
+    """Store a scalar or vector to byte `at` of an address."""
+    pointer = builder.inttoptr(builder.add(address, offset(at)), value.type.as_pointer())
+    builder.store(value, pointer).align = 1
+
+
+def splat(builder, scalar, count=16):
+    """Broadcast a scalar to all lanes."""
+    kind = ir.VectorType(scalar.type, count)
+    first = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(I32, 0))
+    return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(I32, count), [0] * count))
+
+
+def all_lanes(number, kind=FLOATS):
+    """Return a vector constant with the same number in every lane."""
+    return ir.Constant(kind, [number] * kind.count)
+
+
+def call(builder, name, kind, *arguments):
+    """Call an LLVM intrinsic by its name."""
+    function = builder.module.globals.get(name)
+    if function is None:
+        signature = ir.FunctionType(kind, [argument.type for argument in arguments])
+        function = ir.Function(builder.module, signature, name)
+    return builder.call(function, list(arguments))
+
+
+def fma(builder, a, b, c):
+    """Return a * b + c of float32 vectors, rounded once."""
+    return call(builder, "llvm.fma.v16f32", FLOATS, a, b, c)
+
+
+def vnni_dot(builder, total, unsigned_bytes, signed_bytes):
+    """Add the dot products of groups of 4 bytes to 16 words: the AVX512-VNNI instruction."""
+    return call(builder, "llvm.x86.avx512.vpdpbusd.512", WORDS, total, unsigned_bytes, signed_bytes)
+
+
+def portable_dot(builder, total, unsigned_bytes, signed_bytes):
+    """Add the same dot products by widening: any LLVM target runs it, exactly."""
+    products = ir.VectorType(I32, 64)
+    a = builder.zext(builder.bitcast(unsigned_bytes, BYTES), products)
+    b = builder.sext(builder.bitcast(signed_bytes, BYTES), products)
+    sums = builder.mul(a, b)
+    for count in (32, 16):
+        even, odd = (
+            builder.shuffle_vector(sums, sums, ir.Constant(ir.VectorType(I32, count), list(range(first, 2 * count, 2))))
+            for first in (0, 1)
+        )
+        sums = builder.add(even, odd)
+    return builder.add(total, sums)
+
+
+def _unpack(builder, a, b, size, high):
+    """Interleave the low (or high) halves of each 16-byte part of two vectors, by elements of `size` bytes."""
+    kind = ir.VectorType(ir.IntType(8 * size), 64 // size)
+    part, half = 16 // size, 8 // size
+    picks = []
+    for first in range(0, 64 // size, part):
+        for i in range(half):
+            at = first + i + (half if high else 0)
+            picks += [at, at + 64 // size]
+    mask = ir.Constant(ir.VectorType(I32, 64 // size), picks)
+    return builder.bitcast(builder.shuffle_vector(builder.bitcast(a, kind), builder.bitcast(b, kind), mask), BYTES)
+
+
+def interleave(builder, a, b, c, d):
+    """Interleave four vectors of bytes by fours; byte p of each lands in quad `quad_of_byte(p)` of the 64."""
+    pairs = [(_unpack(builder, a, b, 1, high), _unpack(builder, c, d, 1, high)) for high in (False, True)]
+    return [_unpack(builder, *pair, 2, high) for pair in pairs for high in (False, True)]
+
+
+def quad_of_byte(position: int) -> int:
+    """Return where `interleave` puts byte `position` (0 to 63); the mapping is its own inverse."""
+    part, quarter, i = position // 16, position % 16 // 4, position % 4
+    return 16 * quarter + 4 * part + i
+
+
+def vnni_join(builder, words):
+    """Clip four vectors of words to 0..255 and join them as 64 bytes, byte p from word `quad_of_byte(p)`."""
+    shorts = ir.VectorType(ir.IntType(16), 32)
+    pairs = [call(builder, "llvm.x86.avx512.packssdw.512", shorts, *words[i : i + 2]) for i in (0, 2)]
+    return call(builder, "llvm.x86.avx512.packuswb.512", BYTES, *pairs)
+
+
+def portable_join(builder, words):
+    """Do the same on any LLVM target."""
+    clipped = []
+    for word in words:
+        low = builder.select(builder.icmp_signed(">", word, all_lanes(0, WORDS)), word, all_lanes(0, WORDS))
+        high = builder.select(builder.icmp_signed("<", low, all_lanes(255, WORDS)), low, all_lanes(255, WORDS))
+        clipped.append(builder.trunc(high, ir.VectorType(I8, 16)))
+    pairs = [
+        builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, 32), list(range(32))))
+        for a, b in (clipped[:2], clipped[2:])
+    ]
+    order = [quad_of_byte(p) for p in range(64)]
+    return builder.shuffle_vector(*pairs, ir.Constant(ir.VectorType(I32, 64), order))
+
+
+@intrinsic
+def int_of_float(typingctx, value):
+    """Return the bits of a float32 as int32."""
+
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], I32)
+
+    return types.int32(types.float32), codegen
+
+
+@intrinsic
+def float_of_int(typingctx, value):
+    """Return the float32 that has the bits of an int32."""
+
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], F32)
+
+    return types.float32(types.int32), codegen
+
+
+@intrinsic
+def multiply_add(typingctx, a, b, c):
+    """Return a * b + c of float32 numbers, rounded once."""
+
+    def codegen(context, builder, signature, args):
+        return call(builder, "llvm.fma.f32", F32, *args)
+
+    return types.float32(types.float32, types.float32, types.float32), codegen
