@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 
 import caches
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 import fastuq
 from fastuq.backbone import Backbone
 from fastuq.datasets import ImageSet
-from fastuq.errors import CacheError, InputError
+from fastuq.errors import CacheError, InputError, ModelError
 from fastuq.features import FeatureCache, cache_features, caching, default_cache_path
+from fastuq.model import load_model
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,7 @@ def test_second_run_computes_nothing(whole, monkeypatch):
     assert whole.read_bytes() == before
 
 
+@settings(deadline=None)
 @given(st.integers(0, 50), st.integers(0, 50))
 def test_any_range_is_the_same_rows(whole, shards, one, other):
     start, stop = min(one, other), max(one, other)
@@ -189,6 +192,18 @@ class TestStale:
         monkeypatch.setattr(caching, "_header", scaled)
         with pytest.raises(CacheError, match=r"preprocessing color BGR.*found color RGB"):
             cache_features(caches.images(), caches.tiny_model(), whole)
+
+    def test_model_folder_overwritten_after_it_was_loaded(self, tmp_path):
+        folder = tmp_path / "model"
+        shutil.copytree(caches.TINY, folder)
+        model = load_model(folder)
+        data = bytearray(model.backbone_path.read_bytes())
+        data[-100] ^= 1
+        model.backbone_path.write_bytes(data)
+        with pytest.raises(ModelError, match=r"backbone\.tflite"):
+            cache_features(caches.images(), model, tmp_path / "x.h5")
+        with pytest.raises(CacheError, match="incomplete: 0 of 1"):
+            FeatureCache.open(tmp_path / "x.h5")
 
     def test_other_shard(self, whole, shards):
         with pytest.raises(CacheError, match=r"expected shard 2/3 .*found 1/1"):

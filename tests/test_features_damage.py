@@ -11,7 +11,7 @@ import caches
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastuq.errors import CacheError
@@ -82,6 +82,7 @@ def test_truncation_under_an_open_cache_is_an_error(victim):
             cache.read(0, 50)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_overwritten_stretches_are_found(tmp_path_factory, seed):
     rng, data = np.random.default_rng(seed), bytearray(caches.whole_file(50, 8))
@@ -114,6 +115,7 @@ def test_foreign_content_is_refused(victim, content):
     assert refused(victim, content)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=2000), st.booleans())
 def test_garbage_is_refused(tmp_path_factory, content, titled):
     path = tmp_path_factory.getbasetemp() / "garbage.h5"

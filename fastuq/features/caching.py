@@ -153,7 +153,7 @@ def _fill(file: CacheFile, images: ImageSet, model: Model, threads: int | None) 
     pending = file.pending()  # again: what another process wrote before the lock was free is kept
     if not pending:
         return 0
-    backbone = Backbone(model.backbone_path, threads=threads)
+    backbone = Backbone(model.read_backbone(), threads=threads)
     total, begin = file.header.size, file.header.shard.start
     counts = {batch: stop - start for batch in pending for start, stop in [file.rows_of(batch)]}
 
