@@ -68,6 +68,11 @@ def test_any_range_is_the_same_rows(whole, shards, one, other):
         np.testing.assert_array_equal(rows, caches.features()[start:stop])
 
 
+def test_numpy_integers_do_not_overflow(whole):
+    with FeatureCache.open(whole) as cache:
+        np.testing.assert_array_equal(cache.read(np.int8(40), np.uint8(48)), caches.features()[40:48])
+
+
 @pytest.mark.parametrize(("start", "stop"), [(-1, 3), (3, 2), (0, 51), (51, 51)])
 def test_ranges_outside_are_refused(whole, start, stop):
     with FeatureCache.open(whole) as cache, pytest.raises(InputError, match="holds 0 to 50"):
@@ -133,6 +138,12 @@ def test_images_of_another_shape_are_refused(tmp_path):
     images = ImageSet(np.zeros((2, 16, 16, 3), np.uint8), None, None, "small")
     with pytest.raises(InputError, match=r"expected images \(32, 32, 3\).*found \(16, 16, 3\)"):
         cache_features(images, caches.tiny_model(), tmp_path / "x.h5")
+
+
+def test_backbone_of_another_model_is_refused(tmp_path):
+    model = replace(caches.tiny_model(), feature_scale=1.0)
+    with pytest.raises(ModelError, match=r"scale 1\.0 and zero point -128, found 32, 0\.00456"):
+        cache_features(caches.images(), model, tmp_path / "x.h5")
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 0}, {"shard": (0, 2)}, {"shard": (3, 2)}, {"shard": (1, 51)}])

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,7 @@ class FeatureCache:
         CacheError
             A batch is damaged or not written yet.
         """
+        start, stop = index(start), index(stop)  # a NumPy integer would overflow as a place in the file
         if not 0 <= start <= stop <= self.num_samples:
             raise InputError(f"samples {start} to {stop} asked for, but the cache holds 0 to {self.num_samples}")
         if start == stop:

@@ -6,18 +6,21 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastuq import __version__
 from fastuq.datasets import ImageSet
-from fastuq.errors import InputError
+from fastuq.errors import InputError, ModelError
 from fastuq.features.cache import FeatureCache
 from fastuq.features.cachefile import CacheFile, create_file
 from fastuq.features.header import MAX_BATCH_BYTES, Header, Shard, check_same
 from fastuq.model import Model
 from fastuq.progress import progress_bar
+
+if TYPE_CHECKING:
+    from fastuq.backbone import Backbone
 
 BATCH_SIZE = 256
 
@@ -148,12 +151,10 @@ def _fill(file: CacheFile, images: ImageSet, model: Model, threads: int | None) 
     Images are read ahead, beside the backbone. A batch is written before the next one begins, which takes about a
     thousandth of its time, so that no more than one is ever lost.
     """
-    from fastuq.backbone import Backbone
-
     pending = file.pending()  # again: what another process wrote before the lock was free is kept
     if not pending:
         return 0
-    backbone = Backbone(model.read_backbone(), threads=threads)
+    backbone = _backbone(model, threads)
     total, begin = file.header.size, file.header.shard.start
     counts = {batch: stop - start for batch in pending for start, stop in [file.rows_of(batch)]}
 
@@ -172,3 +173,19 @@ def _fill(file: CacheFile, images: ImageSet, model: Model, threads: int | None) 
             bar.update(counts[batch])
     file.sync()
     return sum(counts.values())
+
+
+def _backbone(model: Model, threads: int | None) -> "Backbone":
+    """Return the backbone of the model, if it gives the features that the model describes."""
+    from fastuq.backbone import Backbone
+
+    made = Backbone(model.read_backbone(), threads=threads)
+    expected = ((model.head.num_features,), np.float32(model.feature_scale), model.feature_zero_point)
+    found = (made.output_shape, np.float32(made.scale), made.zero_point)
+    if found != expected:
+        raise ModelError(
+            f"model {model.path}: expected a backbone of {expected[0][0]} features with scale {expected[1]} and zero "
+            f"point {expected[2]}, found {found[0][0]}, {found[1]} and {found[2]}; its parts are of different models: "
+            "make it again with `fastuq train`"
+        )
+    return made
