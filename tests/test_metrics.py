@@ -160,6 +160,7 @@ def test_values_by_hand():
     assert coverage_at_risk(score[1:2], correct[1:2], 0.2) == 0
     assert micro_f1(np.array([[1, 1, 0], [0, 0, 0], [0, 0, 1]], bool), [0, 1, 2]) == pytest.approx(2 * 2 / (3 + 3))
     assert ece([0.95, 0.85, 0.45], np.array([True, False, True]), 2) == pytest.approx(1 / 3 * 0.55 + 2 / 3 * 0.4)
+    assert ece([0.5, 0.6], np.array([False, True]), 2) == pytest.approx((0.5 + 0.4) / 2), "0.5 is in the first bin"
     assert nll([[0.5, 0.5], [0.2, 0.6]], [0, 1]) == pytest.approx((math.log(2) - math.log(0.75)) / 2)
     assert nll([[0.0, 1.0]], [0]) == pytest.approx(-math.log(np.finfo(np.float32).eps))
     assert nll([[0.0, 0.0]], [0]) == pytest.approx(math.log(2))
@@ -191,6 +192,11 @@ def test_bootstrap_covers_a_known_mean():
         low, high = bootstrap_interval(lambda x: float(x.mean()), draws, resamples=200, seed=seed)
         covered += low <= 0.5 <= high
     assert 180 <= covered <= 198
+
+
+def test_bootstrap_takes_percentiles_of_what_there_is():
+    numbers = iter([float("nan"), *range(101)])
+    assert bootstrap_interval(lambda x: float(next(numbers)), [1.0], resamples=102) == pytest.approx((2.5, 97.5))
 
 
 def test_bootstrap_draws_columns_together_and_leaves_out_nan():

@@ -107,6 +107,9 @@ def test_grid_and_clean_figures(found, model, data):
             assert row["f1_uq"] == result.summary()["f1_uq"]
         result = score(model, features, labels=images.labels, **OPTIONS)
         assert chosen(ours[size]["clean"], ("ignored", "misclassified", "n")) == table_row(result)
+        first = np.argsort(-result.plain.max(axis=1))[: result.keep.sum()]
+        right = (result.plain_prediction == images.labels)[first]
+        assert ours[size]["clean"]["accuracy_kept_plain"] == pytest.approx(right.mean())
     assert len({row["ignored"] for row in ours["small"]["grid"]}) > 1, "the grid must differ"
 
 

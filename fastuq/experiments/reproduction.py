@@ -19,6 +19,7 @@ from fastuq.experiments.one_image import time_one_image
 from fastuq.experiments.stability import seed_disagreement
 from fastuq.experiments.uq_scores import failure_detection, mean_shift_detection, shift_detection, trust_scores
 from fastuq.features import cache_features
+from fastuq.metrics import risk_at_coverage
 from fastuq.model import Model
 from fastuq.progress import progress_bar
 from fastuq.report.figures import Picture
@@ -180,11 +181,21 @@ def _scored(model: Model, features: Any, labels: Any, threads: int | None, optio
 
 
 def figures_of(result: Result) -> dict[str, Any]:
-    """Return what the paper's tables print of a labelled result; `misclassified` counts among the ignored."""
+    """Return what the paper's tables print of a labelled result.
+
+    `misclassified` counts among the ignored; `accuracy_kept_plain` is the accuracy where as many samples are kept, but
+    those of the largest outputs of the plain pass, which needs a result with details.
+    """
     summary = result.summary()
     keys = ("n", "accuracy_plain", "f1_plain", "f1_uq", "accuracy_kept", "kept", "ignored", "misclassified_ignored")
-    wrong = (result.plain_prediction != result.labels) & ~result.keep
-    return {**{key: summary[key] for key in keys}, "misclassified": int(wrong.sum()), "aurc": summary["aurc"]}
+    right, kept = result.plain_prediction == result.labels, int(result.keep.sum())
+    figures = {key: summary[key] for key in keys}
+    figures |= {"misclassified": int((~right & ~result.keep).sum()), "aurc": summary["aurc"]}
+    if kept and len(result.plain):
+        figures["accuracy_kept_plain"] = 1 - risk_at_coverage(result.plain.max(axis=1), right, kept / len(result))
+    else:
+        figures["accuracy_kept_plain"] = None
+    return figures
 
 
 def _clean_pictures(model: Model, images: ImageSet, result: Result) -> dict[str, list[Picture]]:

@@ -21,6 +21,7 @@ SCORES = {
 class Source(NamedTuple):
     """One network on one size of data."""
 
+    name: str
     title: str
     figures: Figures
 
@@ -46,6 +47,7 @@ def reproduction_markdown(figures: Figures, pictures: dict[str, str]) -> str:
         *_clean(figures),
         *_corrupted(figures),
         *_times(figures),
+        *_beside_plain(figures),
         *_scores(figures),
         *_stability(figures),
         *(f"## {title}\n\n![{title}]({file})" for title, file in pictures.items()),
@@ -60,7 +62,7 @@ def _at_hand(figures: Figures) -> dict[str, Figures]:
 def _sources(figures: Figures) -> list[Source]:
     """Return every network at hand in both sizes, titled by the number of clean images."""
     return [
-        Source(f"{name}, {found[size]['clean']['n']:,} images", found[size])
+        Source(name, f"{name}, {found[size]['clean']['n']:,} images", found[size])
         for name, found in _at_hand(figures).items()
         for size in ("small", "full")
         if found[size]
@@ -116,7 +118,7 @@ def _clean(figures: Figures) -> Iterator[str]:
         [f"paper {name}, 100 images", ignored, wrong, ignored - wrong, percent(wrong / ignored)]
         for name, (ignored, wrong) in paper.IGNORED.items()
     ]
-    for title, found in sources:
+    for _, title, found in sources:
         ignored, wrong = found["clean"]["ignored"], found["clean"]["misclassified"]
         rows.append([title, ignored, wrong, ignored - wrong, percent(found["clean"]["misclassified_ignored"])])
     yield "## Table V: ignored samples that the plain pass gets wrong and right"
@@ -160,7 +162,7 @@ def _corrupted_sources(figures: Figures, severity: int) -> list[Source]:
         for size in ("small", "full"):
             if found[size]:
                 rows = found[size]["corrupted"][str(severity)]
-                sources.append(Source(f"{name}, of {next(iter(rows.values()))['n']:,}", rows))
+                sources.append(Source(name, f"{name}, of {next(iter(rows.values()))['n']:,}", rows))
     return sources
 
 
@@ -184,11 +186,11 @@ def _printed_mean(table: dict[str, tuple]) -> str:
 
 def _mean(rows: dict[str, Figures]) -> str:
     """Return the mean cell over all corruptions; a split that keeps nothing has no micro-F1 with UQ and is left out."""
-    with_uq = [row["f1_uq"] for row in rows.values() if row["f1_uq"] is not None]
+    splits = list(rows.values())
     mean = {
-        "n": next(iter(rows.values()))["n"],
-        "f1_plain": sum(row["f1_plain"] for row in rows.values()) / len(rows),
-        "f1_uq": sum(with_uq) / len(with_uq) if with_uq else None,
+        "n": splits[0]["n"],
+        "f1_plain": _mean_of(splits, "f1_plain"),
+        "f1_uq": _mean_of(splits, "f1_uq"),
         "ignored": round(sum(row["ignored"] for row in rows.values()) / len(rows), 1),
     }
     return _corrupted_cell(mean)
@@ -210,13 +212,36 @@ def _times(figures: Figures) -> Iterator[str]:
     yield markdown_table(header, rows)
 
 
+def _beside_plain(figures: Figures) -> Iterator[str]:
+    yield "## The paper's rule beside the plain pass"
+    yield (
+        "Accuracy over the kept samples, and where as many are kept by the largest output of the plain pass alone, "
+        "which costs one pass. Corrupted: means over the corruptions."
+    )
+    rows = []
+    for name, _, found in _sources(figures):
+        groups = {"clean": [found["clean"]]}
+        groups |= {f"severity {level}": list(splits.values()) for level, splits in found["corrupted"].items()}
+        for group, splits in groups.items():
+            kept = percent(sum(row["kept"] / row["n"] for row in splits) / len(splits))
+            accuracies = [_mean_of(splits, key) for key in ("accuracy_plain", "accuracy_kept", "accuracy_kept_plain")]
+            rows.append([f"{name}, {group}, {splits[0]['n']:,} images", kept, *map(percent, accuracies)])
+    header = ["", "kept", "accuracy of all", "accuracy kept, the paper's rule", "accuracy kept, plain pass"]
+    yield markdown_table(header, rows)
+
+
+def _mean_of(rows: list[Figures], key: str) -> float | None:
+    values = [row[key] for row in rows if row[key] is not None]
+    return sum(values) / len(values) if values else None
+
+
 def _scores(figures: Figures) -> Iterator[str]:
     yield "## Scores that tell right from wrong predictions"
     yield (
         "Clean images; each score with its own classifier; 95% bootstrap intervals over images. The width of the "
         "predicted class's interval is a fixed multiple of its std, so it ranks alike."
     )
-    for title, found in _sources(figures):
+    for _, title, found in _sources(figures):
         rows = [
             [SCORES[name], percent(row["accuracy"]), *(_with_interval(row[key]) for key in ("aurc", "auroc", "fpr95"))]
             for name, row in found["scores"].items()
