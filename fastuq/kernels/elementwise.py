@@ -1,48 +1,86 @@
-"""Activations on flat float32 buffers, in loops that LLVM vectorises, and the codes of blocks that are not the last."""
+"""Activations, as LLVM IR for scalars and vectors alike, and the codes of blocks that are not the last."""
 
 import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
 
 from fastuq.kernels.compiled import kernel
-from fastuq.kernels.ir import float_of_int, int_of_float, multiply_add
+from fastuq.kernels.ir import I32, fma
 from fastuq.quantized_head import SIGMOID_STEPS
 
 RELU, LINEAR, SIGMOID, SOFTMAX = 0, 1, 2, 3
 
-_ROUND = np.float32(12582912)  # 1.5 * 2^23: adding it rounds to a whole number, ties to even
-_LOG2E = np.float32(1.4426950408889634)
-_LIMIT = np.float32(87)
+_ROUND = 12582912.0
+"""1.5 * 2^23: adding it rounds to a whole number, ties to even, and leaves it in the low bits."""
+_POWER = (0.0013276468962430954, 0.009675540961325169, 0.05550713464617729)
+_POWER += (0.24022120237350464, 0.6931469440460205, 1.0000001192092896)
+"""2^f for f in [-0.5, 0.5], highest power first: fitted here to the least largest relative error."""
 
 
-@kernel
-def round_to_int(x):
-    """Return float32 `x` (below 2^22 in magnitude) rounded to int32, ties to even."""
-    return int_of_float(x + _ROUND) - np.int32(0x4B400000)
+def _constant(kind, number):
+    return ir.Constant(kind, [number] * kind.count if isinstance(kind, ir.VectorType) else number)
 
 
-@kernel
-def exp32(x):
+def _words_of(kind):
+    return ir.VectorType(I32, kind.count) if isinstance(kind, ir.VectorType) else I32
+
+
+def clip(builder, x, low, high):
+    """Return float32 x within low and high."""
+    low, high = _constant(x.type, low), _constant(x.type, high)
+    x = builder.select(builder.fcmp_ordered(">", x, low), x, low)
+    return builder.select(builder.fcmp_ordered("<", x, high), x, high)
+
+
+def round_ir(builder, x):
+    """Return float32 x (below 2^22 in magnitude) rounded to int32, ties to even."""
+    words = _words_of(x.type)
+    shifted = builder.bitcast(builder.fadd(x, _constant(x.type, _ROUND)), words)
+    return builder.sub(shifted, _constant(words, 0x4B400000))
+
+
+def exp_ir(builder, x):
     """Return exp(x), relative error below 3e-7, for x in [-87, 87]; x is clipped to that.
 
-    exp(x) = 2^k 2^f with k = rint(x log2 e) and f in [-0.5, 0.5]; 2^f is a polynomial of degree 5 fitted here to the
-    least largest relative error.
+    exp(x) = 2^k 2^f with k = rint(x log2 e) and f in [-0.5, 0.5].
     """
-    t = min(max(x, -_LIMIT), _LIMIT) * _LOG2E
-    shifted = t + _ROUND
-    f = t - (shifted - _ROUND)
-    p = np.float32(0.0013276468962430954)
-    p = multiply_add(p, f, np.float32(0.009675540961325169))
-    p = multiply_add(p, f, np.float32(0.05550713464617729))
-    p = multiply_add(p, f, np.float32(0.24022120237350464))
-    p = multiply_add(p, f, np.float32(0.6931469440460205))
-    p = multiply_add(p, f, np.float32(1.0000001192092896))
-    # The low bits of `shifted` are k: moved to the exponent's place they multiply by 2^k.
-    return float_of_int(int_of_float(p) + (int_of_float(shifted) << np.int32(23)))
+    kind, words = x.type, _words_of(x.type)
+    t = builder.fmul(clip(builder, x, -87.0, 87.0), _constant(kind, 1.4426950216293335))
+    shifted = builder.fadd(t, _constant(kind, _ROUND))
+    f = builder.fsub(t, builder.fsub(shifted, _constant(kind, _ROUND)))
+    p = _constant(kind, _POWER[0])
+    for coefficient in _POWER[1:]:
+        p = fma(builder, p, f, _constant(kind, coefficient))
+    # The low bits of `shifted` are k: moved to the place of the exponent they multiply by 2^k.
+    power = builder.shl(builder.bitcast(shifted, words), _constant(words, 23))
+    return builder.bitcast(builder.add(builder.bitcast(p, words), power), kind)
 
 
-@kernel
-def sigmoid32(x):
+def sigmoid_ir(builder, x):
     """Return 1 / (1 + exp(-x)), absolute error below 1e-6."""
-    return np.float32(1) / (np.float32(1) + exp32(-x))
+    one = _constant(x.type, 1.0)
+    return builder.fdiv(one, builder.fadd(one, exp_ir(builder, builder.fneg(x))))
+
+
+def _scalar(function, returns):
+    """Make the function that numba loops call, and vectorise."""
+
+    @intrinsic
+    def wrapped(typingctx, x):
+        def codegen(context, builder, signature, args):
+            return function(builder, args[0])
+
+        return returns(types.float32), codegen
+
+    return wrapped
+
+
+round_to_int, exp32, sigmoid32 = (
+    _scalar(round_ir, types.int32),
+    _scalar(exp_ir, types.float32),
+    _scalar(sigmoid_ir, types.float32),
+)
 
 
 @kernel

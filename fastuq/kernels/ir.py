@@ -6,8 +6,6 @@ so that a misaligned buffer is slow, never a crash; callers align to 64 bytes.
 """
 
 from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
 
 I8, I32, I64, F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
 WORDS, BYTES, FLOATS = ir.VectorType(I32, 16), ir.VectorType(I8, 64), ir.VectorType(F32, 16)
@@ -54,8 +52,9 @@ def call(builder, name, kind, *arguments):
 
 
 def fma(builder, a, b, c):
-    """Return a * b + c of float32 vectors, rounded once."""
-    return call(builder, "llvm.fma.v16f32", FLOATS, a, b, c)
+    """Return a * b + c of float32 or float64 numbers or vectors, rounded once."""
+    lanes, element = (f"v{a.type.count}", a.type.element) if isinstance(a.type, ir.VectorType) else ("", a.type)
+    return call(builder, f"llvm.fma.{lanes}f{32 if element == F32 else 64}", a.type, a, b, c)
 
 
 def vnni_dot(builder, total, unsigned_bytes, signed_bytes):
@@ -123,33 +122,3 @@ def portable_join(builder, words):
     ]
     order = [quad_of_byte(p) for p in range(64)]
     return builder.shuffle_vector(*pairs, ir.Constant(ir.VectorType(I32, 64), order))
-
-
-@intrinsic
-def int_of_float(typingctx, value):
-    """Return the bits of a float32 as int32."""
-
-    def codegen(context, builder, signature, args):
-        return builder.bitcast(args[0], I32)
-
-    return types.int32(types.float32), codegen
-
-
-@intrinsic
-def float_of_int(typingctx, value):
-    """Return the float32 that has the bits of an int32."""
-
-    def codegen(context, builder, signature, args):
-        return builder.bitcast(args[0], F32)
-
-    return types.float32(types.int32), codegen
-
-
-@intrinsic
-def multiply_add(typingctx, a, b, c):
-    """Return a * b + c of float32 numbers, rounded once."""
-
-    def codegen(context, builder, signature, args):
-        return call(builder, "llvm.fma.f32", F32, *args)
-
-    return types.float32(types.float32, types.float32, types.float32), codegen

@@ -3,9 +3,16 @@
 import math
 
 import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 from fastuq.kernels.compiled import kernel
-from fastuq.kernels.elementwise import SOFTMAX, activate_in_place
+from fastuq.kernels.elementwise import RELU, SIGMOID, SOFTMAX, activate_in_place, clip, sigmoid_ir
+from fastuq.kernels.ir import FLOATS, I32, I64, all_lanes, fma, load, offset, store
+from fastuq.kernels.tiles import LANES
+
+DOUBLES = ir.VectorType(ir.DoubleType(), 8)
 
 
 @kernel
@@ -26,24 +33,76 @@ def accumulate(p, pivot, sum1, sum2, first, count):
             sum2[i] += d * d
 
 
-@kernel
-def absorb(z, iterations, activation, classes, lanes, pivot, sum1, sum2, first):
-    """Activate the outputs z[iterations][classes * lanes] of several iterations and add them to the running sums.
+def _absorb_vector(builder, activate, z, stride, iterations, pivot, sums, first):
+    """Absorb 16 lanes: z, pivot, sums are addresses, the outputs of successive iterations `stride` bytes apart."""
+    with builder.if_then(first):
+        store(builder, activate(builder, load(builder, z, FLOATS)), pivot)
+        for at in sums:
+            for half in (0, 64):
+                store(builder, all_lanes(0.0, DOUBLES), at, half)
+    halves = [ir.Constant(ir.VectorType(I32, 8), list(range(start, start + 8))) for start in (0, 8)]
+    centre = load(builder, pivot, FLOATS)
+    centres = [builder.fpext(builder.shuffle_vector(centre, centre, half), DOUBLES) for half in halves]
+    slots = [[cgutils.alloca_once_value(builder, load(builder, at, DOUBLES, half)) for half in (0, 64)] for at in sums]
+    with cgutils.for_range(builder, iterations, intp=I64) as loop:
+        at = builder.add(z, builder.mul(loop.index, stride))
+        p = activate(builder, load(builder, at, FLOATS))
+        store(builder, p, at)
+        for number, half in enumerate(halves):
+            d = builder.fsub(builder.fpext(builder.shuffle_vector(p, p, half), DOUBLES), centres[number])
+            once, twice = slots[0][number], slots[1][number]
+            builder.store(builder.fadd(builder.load(once), d), once)
+            builder.store(fma(builder, d, d, builder.load(twice)), twice)
+    for at, pair in zip(sums, slots, strict=True):
+        for half, slot in zip((0, 64), pair, strict=True):
+            store(builder, builder.load(slot), at, half)
 
-    It goes class by class, so that the sums of one class stay in the near cache for all the iterations. `first` tells
-    whether the first of these iterations is the first of all.
+
+def _absorb_class(activate):
+    """Make the intrinsic that activates one class of 64 lanes in several iterations and adds it to the running sums."""
+
+    @intrinsic
+    def absorb_class(typingctx, z, stride, iterations, pivot, sum1, sum2, first):
+        def codegen(context, builder, signature, args):
+            z, stride, iterations, pivot, sum1, sum2, first = args
+            for vector in range(4):
+                near, far = offset(64 * vector), offset(128 * vector)
+                sums = [builder.add(at, far) for at in (sum1, sum2)]
+                _absorb_vector(
+                    builder, activate, builder.add(z, near), stride, iterations, builder.add(pivot, near), sums, first
+                )
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 6, types.boolean), codegen
+
+    return absorb_class
+
+
+_absorb_sigmoid = _absorb_class(sigmoid_ir)
+_absorb_relu = _absorb_class(lambda builder, x: clip(builder, x, 0.0, float("inf")))
+_absorb_as_is = _absorb_class(lambda builder, x: x)
+
+
+@kernel
+def absorb(z, iterations, activation, classes, pivot, sum1, sum2, first):
+    """Activate the outputs z[iterations][classes * 64] of several iterations and add them to the running sums.
+
+    It goes class by class, so that the sums stay in registers for all the iterations. `first` tells whether the first
+    of these iterations is the first of all.
     """
     if activation == SOFTMAX:
         for t in range(iterations):
-            activate_in_place(z[t], activation, classes, lanes)
+            activate_in_place(z[t], activation, classes, LANES)
+    stride = z.shape[1] * 4
     for c in range(classes):
-        part = slice(c * lanes, (c + 1) * lanes)
-        centre, once, twice = pivot[part], sum1[part], sum2[part]
-        for t in range(iterations):
-            p = z[t, part]
-            if activation != SOFTMAX:
-                activate_in_place(p, activation, 1, lanes)
-            accumulate(p, centre, once, twice, first and t == 0, lanes)
+        at, near, far = z.ctypes.data + c * LANES * 4, pivot.ctypes.data + c * LANES * 4, c * LANES * 8
+        once, twice = sum1.ctypes.data + far, sum2.ctypes.data + far
+        if activation == SIGMOID:
+            _absorb_sigmoid(at, stride, iterations, near, once, twice, first)
+        elif activation == RELU:
+            _absorb_relu(at, stride, iterations, near, once, twice, first)
+        else:
+            _absorb_as_is(at, stride, iterations, near, once, twice, first)
 
 
 @kernel

@@ -4,7 +4,7 @@ import numpy as np
 
 from fastuq.kernels.compiled import aligned_bytes, kernel
 from fastuq.kernels.elementwise import activate_in_place
-from fastuq.kernels.lanes import IN_ORDER, transpose
+from fastuq.kernels.lanes import IN_ORDER, real_rows, transpose
 from fastuq.kernels.moments import absorb, accumulate_entropy, finish
 from fastuq.kernels.plan import output_count, output_unit
 from fastuq.kernels.tiles import LANES, TILE, float_tile
@@ -14,14 +14,11 @@ TOGETHER = 8
 
 
 @kernel
-def _load_rows(plan, features, first, codes, square, turned, rows):
+def _load_rows(plan, features, first, codes, square, words, rows):
     """Turn features of 64 samples into the head's float32 inputs, feature-major: rows[D][64]; `codes` is scratch."""
-    transpose(features, first, codes, square, turned)
-    for d in range(plan.widths[0]):
-        scale, shift = plan.input_scale[d], plan.input_shift[d]
-        row, place = codes[d * LANES : (d + 1) * LANES], rows[d * LANES : (d + 1) * LANES]
-        for s in range(LANES):
-            place[s] = np.float32(row[s]) * scale + shift
+    transpose(features, first, codes, square, words)
+    scale, shift = plan.input_scale.ctypes.data, plan.input_shift.ctypes.data
+    real_rows(codes.ctypes.data, scale, shift, plan.widths[0], rows.ctypes.data)
 
 
 @kernel
@@ -82,7 +79,7 @@ def run_shared_float32(
     classes, last = plan.widths[-1], plan.activations[-1]
     widest, width = np.max(plan.widths) + TILE, plan.widths[0]
     codes = aligned_bytes(width * LANES).view(np.int8)
-    square, turned = aligned_bytes(LANES * LANES).view(np.int8), aligned_bytes(LANES * LANES).view(np.int8)
+    square, words = aligned_bytes(LANES * LANES).view(np.int8), aligned_bytes(LANES * LANES).view(np.int32)
     inputs = aligned_bytes(width * LANES * 4).view(np.float32)
     base = aligned_bytes((plan.widths[1] + TILE) * LANES * 4).view(np.float32)
     hidden = aligned_bytes(2 * widest * LANES * 4).view(np.float32).reshape(2, widest * LANES)
@@ -93,7 +90,7 @@ def run_shared_float32(
     for number in range(start, stop):
         first = number * LANES
         samples = min(LANES, len(features) - first)
-        _load_rows(plan, features, first, codes, square, turned, inputs)
+        _load_rows(plan, features, first, codes, square, words, inputs)
         if plan.complement == 1:
             _full_product(plan, inputs, every, full, base)
         spread[:] = 0
@@ -104,7 +101,7 @@ def run_shared_float32(
             )  # fmt: skip
             if place == TOGETHER - 1 or t == len(units) - 1:
                 is_first = begins and t == place
-                absorb(z, place + 1, last, classes, LANES, pivot[number], sum1[number], sum2[number], is_first)
+                absorb(z, place + 1, last, classes, pivot[number], sum1[number], sum2[number], is_first)
                 if len(entropy) > 0:
                     for past in range(place + 1):
                         accumulate_entropy(z[past], last, classes, LANES, spread)

@@ -9,8 +9,8 @@ import numpy as np
 
 from fastuq.kernels import tiles
 from fastuq.kernels.compiled import aligned_bytes, kernel
-from fastuq.kernels.elementwise import LINEAR, RELU, encode, round_to_int
-from fastuq.kernels.lanes import TURNED, transpose
+from fastuq.kernels.elementwise import LINEAR, RELU, encode
+from fastuq.kernels.lanes import TURNED, code_rows, transpose
 from fastuq.kernels.moments import absorb, accumulate_entropy, finish
 from fastuq.kernels.plan import output_count, output_unit
 from fastuq.kernels.tiles import LANES, TILE
@@ -20,16 +20,11 @@ TOGETHER = 8
 
 
 @kernel
-def _load_codes(plan, features, first, codes, square, turned):
+def _load_codes(plan, features, first, codes, square, words):
     """Turn features of 64 samples into unsigned input codes, feature-major: codes[D][64]."""
-    signed = codes.view(np.int8)
-    transpose(features, first, signed, square, turned)
-    for d in range(plan.widths[0]):
-        scale, shift = plan.input_scale[d], plan.input_shift[d]
-        row, place = signed[d * LANES : (d + 1) * LANES], codes[d * LANES : (d + 1) * LANES]
-        for s in range(LANES):
-            y = np.float32(row[s]) * scale + shift
-            place[s] = round_to_int(min(max(y, np.float32(-127)), np.float32(127))) + 128
+    transpose(features, first, codes.view(np.int8), square, words)
+    at = codes.ctypes.data
+    code_rows(at, plan.input_scale.ctypes.data, plan.input_shift.ctypes.data, plan.widths[0], at)
 
 
 @kernel
@@ -99,7 +94,7 @@ def _full_product(vnni, plan, codes, quads, full, base):
     count = (width + 3) // 4
     everything = np.zeros(4 * count, np.int32)
     everything[:width] = np.arange(width)
-    tiles.gather_quads(codes.ctypes.data, everything.ctypes.data, count, quads.ctypes.data)
+    tiles.gather_quads(codes.ctypes.data, everything.ctypes.data, LANES, count, quads.ctypes.data)
     nothing = np.zeros(LANES, np.int32)
     starts = np.full(TILE, nothing.ctypes.data, np.int64)
     for first in range(0, outputs, TILE):
@@ -116,7 +111,7 @@ def _run_iteration(vnni, plan, units, counts, weights_at, vectors_at, vectors, c
     weights, correction, scale, bias = vectors
     data, listed = codes.ctypes.data, units.ctypes.data
     for block in range(len(plan.activations)):
-        tiles.gather_quads(data, listed, np.int64(counts[block] + 3) // 4, quads.ctypes.data)
+        tiles.gather_quads(data, listed, LANES, np.int64(counts[block] + 3) // 4, quads.ctypes.data)
         at = vectors_at[block]
         _run_block(
             vnni, plan, units, counts, block, quads.ctypes.data, weights.ctypes.data + weights_at[block],
@@ -141,7 +136,7 @@ def run_shared_int8(
     classes, last = plan.widths[-1], plan.activations[-1]
     rows, width = np.max(plan.widths) + TILE, plan.widths[0]
     codes, hidden, quads = aligned_bytes(width * LANES), aligned_bytes(rows * LANES), aligned_bytes((rows + 4) * LANES)
-    square, turned = aligned_bytes(LANES * LANES).view(np.int8), aligned_bytes(LANES * LANES).view(np.int8)
+    square, words = aligned_bytes(LANES * LANES).view(np.int8), aligned_bytes(LANES * LANES).view(np.int32)
     base = aligned_bytes((plan.widths[1] + TILE + 1) * LANES * 4).view(np.int32)
     outputs = (classes + TILE) * LANES
     z = aligned_bytes(TOGETHER * outputs * 4).view(np.float32).reshape(TOGETHER, outputs)
@@ -149,7 +144,7 @@ def run_shared_int8(
     for number in range(start, stop):
         first = number * LANES
         samples = min(LANES, len(features) - first)
-        _load_codes(plan, features, first, codes, square, turned)
+        _load_codes(plan, features, first, codes, square, words)
         if plan.complement == 1:
             _full_product(vnni, plan, codes, quads, full, base)
         else:
@@ -163,7 +158,7 @@ def run_shared_int8(
             )  # fmt: skip
             if place == TOGETHER - 1 or t == len(units) - 1:
                 is_first = begins and t == place
-                absorb(z, place + 1, last, classes, LANES, pivot[number], sum1[number], sum2[number], is_first)
+                absorb(z, place + 1, last, classes, pivot[number], sum1[number], sum2[number], is_first)
                 if len(entropy) > 0:
                     for past in range(place + 1):
                         accumulate_entropy(z[past], last, classes, LANES, spread)

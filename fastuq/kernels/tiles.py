@@ -133,23 +133,26 @@ portable_sums_tile, portable_real_tile, portable_relu_tile, portable_linear_tile
 
 
 @intrinsic
-def gather_quads(typingctx, rows, units, quads, out):
-    """Interleave the listed rows (64 bytes each) by fours into out[quads][64][4]; see `ir.quad_of_byte`."""
+def gather_quads(typingctx, rows, units, stride, quads, out):
+    """Interleave 64 bytes of the listed rows by fours into out[quads][64][4]; see `ir.quad_of_byte`.
+
+    Row u begins at byte u * stride of `rows`.
+    """
 
     def codegen(context, builder, signature, args):
-        data, units, quads, out = args
+        data, units, stride, quads, out = args
         with cgutils.for_range(builder, quads, intp=I64) as loop:
             units_at = builder.add(units, builder.mul(loop.index, offset(16)))
             vectors = []
             for i in range(4):
                 unit = builder.zext(load(builder, units_at, I32, 4 * i), I64)
-                vectors.append(load(builder, builder.add(data, builder.mul(unit, offset(64))), BYTES))
+                vectors.append(load(builder, builder.add(data, builder.mul(unit, stride)), BYTES))
             out_at = builder.add(out, builder.mul(loop.index, offset(256)))
             for number, vector in enumerate(interleave(builder, *vectors)):
                 store(builder, vector, out_at, 64 * number)
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 4), codegen
+    return types.void(*[types.int64] * 5), codegen
 
 
 def _float_tile_ir(builder, data, rows, weights, out, count):
