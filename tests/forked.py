@@ -27,11 +27,12 @@ for line in sys.stdin:
     caches.images(int(count)).fingerprint()
     child = os.fork()
     if child == 0:
-        log = os.open(log_path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         fastuq.backbone.Backbone = Logged
         if int(fsize):
             resource.setrlimit(resource.RLIMIT_FSIZE, (int(fsize), int(fsize)))
         def run(args):
+            global log
+            log = os.open(log_path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
             caches.write(path, int(count), int(batch_size))
             return 0
         with fastuq.cli._sigterm_unwinds():
@@ -72,8 +73,12 @@ class Forks:
         return int(self._server.stdout.readline())
 
     def run(self, *args, kill_after=None, how=signal.SIGKILL, **options):
+        """Run `caches.write`, kill it so many seconds after its beginning if wanted, and return its exit status."""
         child = self.start(*args, **options)
         if kill_after is not None:
+            until = time.monotonic() + 30
+            while not self._log.exists() and time.monotonic() < until:
+                time.sleep(0.0005)
             time.sleep(kill_after)
             os.kill(child, how)  # not reaped before `end`, so the number is still the child's
         return self.end()

@@ -169,6 +169,46 @@ def test_a_complete_cache_is_read_where_nothing_can_be_written(tmp_path, monkeyp
 
 
 class TestTwoAtOnce:
+    def test_a_reader_between_any_two_writes(self, tmp_path, monkeypatch):
+        path, real, looks = tmp_path / "x.h5", os.pwrite, []
+
+        def looked_at(*args):
+            looks.append(path.exists())
+            check_what_is_left(path)
+            return real(*args)
+
+        monkeypatch.setattr(os, "pwrite", looked_at)
+        caches.write(path, COUNT, 80)
+        assert looks.count(True) == 2 * COUNT // 80
+
+    def test_a_writer_between_any_two_reads(self, tmp_path, monkeypatch):
+        real, features = os.preadv, caches.features()
+        for turn in range(2):
+            path = tmp_path / f"{turn}.h5"
+            data = bytearray(caches.whole_file(50, 8))
+            places = json.loads(data.split(b"\n")[1])["datasets"]
+            entry, row = places["checksums"]["offset"], places["features"]["offset"]
+            data[entry : entry + 8], data[row : row + 256] = bytes(8), bytes(256)
+            path.write_bytes(data)
+            reads = []
+
+            def written_meanwhile(*args, path=path, turn=turn, reads=reads):
+                if len(reads) == turn:
+                    file = CacheFile(path)
+                    with file.locked():
+                        file.write(0, features[:8])
+                    file.close()
+                reads.append(args)
+                return real(*args)
+
+            with FeatureCache.open(path, incomplete=True) as cache, monkeypatch.context() as patch:
+                patch.setattr(os, "preadv", written_meanwhile)
+                if turn == 0:
+                    np.testing.assert_array_equal(cache.read(0, 8), features[:8])
+                else:
+                    with pytest.raises(CacheError, match="not written yet"):
+                        cache.read(0, 8)
+
     def test_the_second_writer_stops_with_one_line(self, tmp_path, monkeypatch):
         monkeypatch.setattr(rawio, "LOCK_SECONDS", 0.1)
         path = caches.write(tmp_path / "x.h5")
