@@ -38,7 +38,7 @@ def time_one_image(model: Model, image: np.ndarray, *, num_iter: int = 50, seed:
     FastUQError
         The two sides differ by more than 1e-5, which is a bug or a broken installation.
     """
-    backbone = Backbone(model.backbone_path)
+    backbone = Backbone(model.read_backbone())
     run = MonteCarlo(model, num_iter=num_iter, seed=seed)
 
     def naive() -> Any:

@@ -213,7 +213,7 @@ def _locked(output: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(f"another `fastuq corrupt` is writing to {output}; wait for it to end") from None
-        for stale in output.glob(".*.npy.*.partial"):
+        for stale in (*output.glob(".*.npy.*.partial"), *output.glob(f".{RECORD}.*.partial")):
             stale.unlink(missing_ok=True)
         yield
 
