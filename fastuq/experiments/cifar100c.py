@@ -1,8 +1,9 @@
 """CIFAR-100-C whole: one feature cache per corruption, every severity scored from it."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,9 @@ def score_cifar100c(
     _check_there(files)
     scorer = Scorer(model, mutual_information=mutual_information, threads=threads, **options)
     rows, seconds_features = [], 0.0
-    with progress_bar(len(corruptions) * len(severities), "CIFAR-100-C", "split") as bar:
-        images, start = _images_ahead(corruptions), time.perf_counter()
+    bar = progress_bar(len(corruptions) * len(severities), "CIFAR-100-C", "split")
+    with bar, closing(_images_ahead(corruptions)) as images:
+        start = time.perf_counter()
         for (name, file), found in zip(files.items(), images, strict=True):
             with _cache(file, found, model, threads) as cache:
                 seconds_features += time.perf_counter() - start
@@ -107,7 +109,7 @@ def _check_there(files: dict[str, Path]) -> None:
         )
 
 
-def _images_ahead(names: Sequence[str]) -> Iterator[ImageSet | None]:
+def _images_ahead(names: Sequence[str]) -> Generator[ImageSet | None, None, None]:
     """Yield the images of each corruption, None where there are none; those of the next are read meanwhile."""
     with ThreadPoolExecutor(1) as reader:
         ahead = reader.submit(_images, names[0])
