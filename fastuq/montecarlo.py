@@ -161,15 +161,15 @@ class MonteCarlo:
 
     def _run_shared(self, pool: ThreadPoolExecutor, features: np.ndarray, out: tuple) -> None:
         blocks = -(-len(features) // LANES)
-        shape = (blocks, self._num_classes * LANES)
-        state = (np.empty(shape, np.float32), np.empty(shape), np.empty(shape))
         at_once = max(1, min(self._num_iter, PACKED_BYTES // packed_bytes(self._kernels)))
+        kept = self._state(blocks if at_once < self._num_iter else 0)
         for first in range(0, self._num_iter, at_once):
             count = min(at_once, self._num_iter - first)
             units, counts, packed = self._pack(pool, first, count)
             begins, ends = first == 0, first + count == self._num_iter
 
             def work(start: int, stop: int) -> None:
+                state = kept if len(kept[0]) else self._state(1)
                 self._kernels.run_shared(
                     features, units, counts, packed, start, stop, begins, ends, self._num_iter, state, *out  # noqa: B023
                 )  # fmt: skip
@@ -177,6 +177,11 @@ class MonteCarlo:
             with announced_compile():
                 work(0, 0)
             _in_threads(pool, self.threads, work, blocks)
+
+    def _state(self, blocks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return room for the running sums of that many blocks: pivots and two sums."""
+        shape = (blocks, self._num_classes * LANES)
+        return np.empty(shape, np.float32), np.empty(shape), np.empty(shape)
 
     def _pack(self, pool: ThreadPoolExecutor, first: int, count: int) -> tuple:
         """Return the packed heads of iterations first to first + count; kept where they are all there are."""

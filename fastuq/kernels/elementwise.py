@@ -40,13 +40,13 @@ def round_ir(builder, x):
     return builder.sub(shifted, _constant(words, 0x4B400000))
 
 
-def exp_ir(builder, x):
-    """Return exp(x), relative error below 3e-7, for x in [-87, 87]; x is clipped to that.
+def exp_ir(builder, x, sign=1):
+    """Return exp(x), or exp(-x) with sign -1, relative error below 3e-7; x is clipped to [-87, 87].
 
     exp(x) = 2^k 2^f with k = rint(x log2 e) and f in [-0.5, 0.5].
     """
     kind, words = x.type, _words_of(x.type)
-    t = builder.fmul(clip(builder, x, -87.0, 87.0), _constant(kind, 1.4426950216293335))
+    t = builder.fmul(clip(builder, x, -87.0, 87.0), _constant(kind, sign * 1.4426950216293335))
     shifted = builder.fadd(t, _constant(kind, _ROUND))
     f = builder.fsub(t, builder.fsub(shifted, _constant(kind, _ROUND)))
     p = _constant(kind, _POWER[0])
@@ -60,7 +60,7 @@ def exp_ir(builder, x):
 def sigmoid_ir(builder, x):
     """Return 1 / (1 + exp(-x)), absolute error below 1e-6."""
     one = _constant(x.type, 1.0)
-    return builder.fdiv(one, builder.fadd(one, exp_ir(builder, builder.fneg(x))))
+    return builder.fdiv(one, builder.fadd(one, exp_ir(builder, x, -1)))
 
 
 def _scalar(function, returns):

@@ -51,6 +51,15 @@ def call(builder, name, kind, *arguments):
     return builder.call(function, list(arguments))
 
 
+def prefetch(builder, address, at):
+    """Ask for the cache line at byte `at` of an address; any address will do."""
+    pointer = builder.inttoptr(builder.add(address, offset(at)), I8.as_pointer())
+    kind = ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32])
+    name, read, near, data = "llvm.prefetch.p0", I32(0), I32(3), I32(1)
+    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    builder.call(function, [pointer, read, near, data])
+
+
 def fma(builder, a, b, c):
     """Return a * b + c of float32 or float64 numbers or vectors, rounded once."""
     lanes, element = (f"v{a.type.count}", a.type.element) if isinstance(a.type, ir.VectorType) else ("", a.type)

@@ -127,9 +127,11 @@ def finish(pivot, sum1, sum2, iterations, classes, places, mean, std):
     Sample s is lane places[s] of len(places) in pivot, sum1, sum2 [classes][lanes].
     """
     lanes = len(places)
+    middle, width = np.empty(classes * lanes, np.float32), np.empty(classes * lanes, np.float32)
+    for i in range(classes * lanes):
+        shift = sum1[i] / iterations
+        middle[i] = np.float32(np.float64(pivot[i]) + shift)
+        width[i] = np.float32(math.sqrt(max(sum2[i] / iterations - shift * shift, 0.0)))
     for s in range(len(mean)):
         for c in range(classes):
-            i = c * lanes + places[s]
-            shift = sum1[i] / iterations
-            mean[s, c] = np.float32(np.float64(pivot[i]) + shift)
-            std[s, c] = np.float32(math.sqrt(max(sum2[i] / iterations - shift * shift, 0.0)))
+            mean[s, c], std[s, c] = middle[c * lanes + places[s]], width[c * lanes + places[s]]

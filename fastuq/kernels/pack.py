@@ -15,14 +15,13 @@ def pack_int8(plan, units, counts, weights_at, vectors_at, start, stop, packed, 
     where the block is complemented. Its outputs' offset corrections (int32), scales and biases, filled up with zeros
     to whole tiles, begin at ``vectors_at[t, l]``.
     """
-    words = packed.view(np.uint32)
+    words = packed.view(np.int32)
     totals, chosen = np.empty(np.max(plan.widths), np.int32), np.empty(np.max(plan.widths) + TILE, np.int64)
     for t in range(start, stop):
         for block in range(len(plan.activations)):
             inputs, count = units[t, plan.unit_at[block] :], counts[t, block]
             out_count = output_count(plan, counts[t], block)
-            for number in range(out_count):
-                chosen[number] = output_unit(plan, units[t], block, number)
+            _choose(plan, units[t], block, out_count, chosen)
             _pack_words(plan, block, inputs, count, chosen, out_count, words[weights_at[t, block] // 4 :])
             _kept_sums(plan, block, inputs, count, totals)
             at = vectors_at[t, block]
@@ -37,27 +36,30 @@ def pack_int8(plan, units, counts, weights_at, vectors_at, start, stop, packed, 
 
 
 @kernel
+def _choose(plan, units, block, out_count, chosen):
+    """List the outputs that are computed; what fills up the last tile is the number of outputs, past them all."""
+    for number in range(out_count):
+        chosen[number] = output_unit(plan, units, block, number)
+    chosen[out_count : out_count + TILE] = plan.widths[block + 1]
+
+
+@kernel
 def _pack_words(plan, block, inputs, count, chosen, out_count, words):
     """Write words[tile][quad][6]: the weights of four listed inputs to one chosen output; the rest gets 0."""
     outputs, weights = plan.widths[block + 1], plan.weights[plan.weight_at[block] :]
     sign = np.int32(-1 if block == 0 and plan.complement == 1 else 1)
-    quads, byte = (count + 3) // 4, np.uint32(255)
-    signs, rows = np.empty(4, np.int32), np.empty(4, np.int64)
+    quads = (np.int64(count) + 3) // 4
+    joined = np.zeros(outputs + 1, np.int32)  # the last stays 0: it fills up the last tile
     for quad in range(quads):
-        for i in range(4):
-            # The list is filled up with unit 0, which counts nothing.
-            rows[i] = inputs[4 * quad + i] * outputs
-            signs[i] = sign if 4 * quad + i < count else 0
-        s0, s1, s2, s3 = signs
-        r0, r1, r2, r3 = rows
-        for number in range((out_count + TILE - 1) // TILE * TILE):
-            word = np.uint32(0)
-            if number < out_count:
-                unit = chosen[number]
-                a, b = np.uint32(s0 * weights[r0 + unit]) & byte, np.uint32(s1 * weights[r1 + unit]) & byte
-                c, d = np.uint32(s2 * weights[r2 + unit]) & byte, np.uint32(s3 * weights[r3 + unit]) & byte
-                word = a | b << np.uint32(8) | c << np.uint32(16) | d << np.uint32(24)
-            words[(number // TILE * quads + quad) * TILE + number % TILE] = word
+        joined[:outputs] = 0
+        for i in range(min(4, count - 4 * quad)):
+            row = weights[inputs[4 * quad + i] * outputs : (inputs[4 * quad + i] + 1) * outputs]
+            for h in range(outputs):
+                joined[h] |= ((sign * np.int32(row[h])) & np.int32(255)) << np.int32(8 * i)
+        for first in range(0, out_count, TILE):
+            place = first * quads + quad * TILE
+            for number in range(TILE):
+                words[place + number] = joined[chosen[first + number]]
 
 
 @kernel
@@ -82,17 +84,18 @@ def pack_float32(plan, units, counts, weights_at, start, stop, packed):
     Block l of iteration t begins at ``weights_at[t, l]`` as [tile][input][6 outputs], negated where the block is
     complemented.
     """
-    chosen = np.empty(np.max(plan.widths) + TILE, np.int64)
+    chosen, row = np.empty(np.max(plan.widths) + TILE, np.int64), np.empty(np.max(plan.widths) + 1, np.float32)
     for t in range(start, stop):
         for block in range(len(plan.activations)):
             sign = np.float32(-1 if block == 0 and plan.complement == 1 else 1)
             inputs, outputs = units[t, plan.unit_at[block] :], plan.widths[block + 1]
             count, out_count = np.int64(counts[t, block]), output_count(plan, counts[t], block)
             weights, out = plan.weights[plan.weight_at[block] :], packed[weights_at[t, block] :]
-            for number in range(out_count):
-                chosen[number] = output_unit(plan, units[t], block, number)
+            _choose(plan, units[t], block, out_count, chosen)
             for i in range(count):
-                row = weights[inputs[i] * outputs : (inputs[i] + 1) * outputs]
-                for number in range((out_count + TILE - 1) // TILE * TILE):
-                    weight = sign * row[chosen[number]] if number < out_count else np.float32(0)
-                    out[(number // TILE * count + i) * TILE + number % TILE] = weight
+                row[:outputs] = weights[inputs[i] * outputs : (inputs[i] + 1) * outputs]
+                row[outputs] = 0
+                for first in range(0, out_count, TILE):
+                    place = first * count + i * TILE
+                    for number in range(TILE):
+                        out[place + number] = sign * row[chosen[first + number]]

@@ -75,7 +75,7 @@ def run_shared_float32(
     state, entropy, mean, std,
 ):  # fmt: skip
     """Run the packed iterations over blocks `start` to `stop` of 64 samples; arguments as in `run_shared_int8`."""
-    pivot, sum1, sum2 = state
+    pivots, sums1, sums2 = state
     classes, last = plan.widths[-1], plan.activations[-1]
     widest, width = np.max(plan.widths) + TILE, plan.widths[0]
     codes = aligned_bytes(width * LANES).view(np.int8)
@@ -90,6 +90,8 @@ def run_shared_float32(
     for number in range(start, stop):
         first = number * LANES
         samples = min(LANES, len(features) - first)
+        row = number % len(pivots)
+        pivot, sum1, sum2 = pivots[row], sums1[row], sums2[row]
         _load_rows(plan, features, first, codes, square, words, inputs)
         if plan.complement == 1:
             _full_product(plan, inputs, every, full, base)
@@ -101,7 +103,7 @@ def run_shared_float32(
             )  # fmt: skip
             if place == TOGETHER - 1 or t == len(units) - 1:
                 is_first = begins and t == place
-                absorb(z, place + 1, last, classes, pivot[number], sum1[number], sum2[number], is_first)
+                absorb(z, place + 1, last, classes, pivot, sum1, sum2, is_first)
                 if len(entropy) > 0:
                     for past in range(place + 1):
                         accumulate_entropy(z[past], last, classes, LANES, spread)
@@ -109,6 +111,6 @@ def run_shared_float32(
             entropy[first + s] += spread[s] / iterations
         if ends:
             finish(
-                pivot[number], sum1[number], sum2[number], iterations, classes, IN_ORDER, mean[first : first + samples],
+                pivot, sum1, sum2, iterations, classes, IN_ORDER, mean[first : first + samples],
                 std[first : first + samples],
             )  # fmt: skip

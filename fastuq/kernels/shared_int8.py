@@ -127,12 +127,13 @@ def run_shared_int8(
     """Run the packed iterations over blocks `start` to `stop` of 64 samples, adding to the running sums.
 
     `packed` holds weights_at, vectors_at and the vectors of `pack_int8`; `full` the packed first block of a head that
-    drops nothing; `state` the pivot (float32) and two sums (float64), each (blocks, classes * 64). `begins` and `ends`
-    tell whether these are the first and the last of `iterations` in all; at the end mean and std (N, C) are written.
+    drops nothing; `state` the pivot (float32) and two sums (float64), each (blocks, classes * 64), of all blocks or,
+    where one call runs all iterations, of one. `begins` and `ends` tell whether these are the first and the last of
+    `iterations` in all; at the end mean and std (N, C) are written.
     `vnni` is True or None (portable). `entropy` is float64 (N,) or empty.
     """
     weights_at, vectors_at, vectors = packed
-    pivot, sum1, sum2 = state
+    pivots, sums1, sums2 = state
     classes, last = plan.widths[-1], plan.activations[-1]
     rows, width = np.max(plan.widths) + TILE, plan.widths[0]
     codes, hidden, quads = aligned_bytes(width * LANES), aligned_bytes(rows * LANES), aligned_bytes((rows + 4) * LANES)
@@ -144,6 +145,8 @@ def run_shared_int8(
     for number in range(start, stop):
         first = number * LANES
         samples = min(LANES, len(features) - first)
+        row = number % len(pivots)
+        pivot, sum1, sum2 = pivots[row], sums1[row], sums2[row]
         _load_codes(plan, features, first, codes, square, words)
         if plan.complement == 1:
             _full_product(vnni, plan, codes, quads, full, base)
@@ -158,7 +161,7 @@ def run_shared_int8(
             )  # fmt: skip
             if place == TOGETHER - 1 or t == len(units) - 1:
                 is_first = begins and t == place
-                absorb(z, place + 1, last, classes, pivot[number], sum1[number], sum2[number], is_first)
+                absorb(z, place + 1, last, classes, pivot, sum1, sum2, is_first)
                 if len(entropy) > 0:
                     for past in range(place + 1):
                         accumulate_entropy(z[past], last, classes, LANES, spread)
@@ -166,6 +169,6 @@ def run_shared_int8(
             entropy[first + s] += spread[TURNED[s]] / iterations
         if ends:
             finish(
-                pivot[number], sum1[number], sum2[number], iterations, classes, TURNED, mean[first : first + samples],
+                pivot, sum1, sum2, iterations, classes, TURNED, mean[first : first + samples],
                 std[first : first + samples],
             )  # fmt: skip

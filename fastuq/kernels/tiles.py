@@ -23,6 +23,7 @@ from fastuq.kernels.ir import (
     offset,
     portable_dot,
     portable_join,
+    prefetch,
     splat,
     store,
     vnni_dot,
@@ -33,6 +34,8 @@ LANES = 64
 """Samples that a tile holds: four vectors of 16."""
 TILE = 6
 """Output units that a tile holds: 6 x 4 accumulators and 4 inputs fit in 32 registers."""
+_AHEAD = 4096
+"""Bytes ahead of a tile's weights that are fetched from the far caches: they are read once per 64 samples."""
 SUMS, REAL, RELU, LINEAR = 0, 1, 2, 3
 """What an int8 tile stores; see `_int8_tile`."""
 
@@ -51,6 +54,7 @@ def _sum_tile(builder, dot, data, weights, quads, starts, correction):
         data_at = builder.add(data, builder.mul(loop.index, offset(256)))
         weights_at = builder.add(weights, builder.mul(loop.index, offset(4 * TILE)))
         codes = [load(builder, data_at, WORDS, 64 * vector) for vector in range(4)]
+        prefetch(builder, weights_at, _AHEAD)
         for row in range(TILE):
             weight = splat(builder, load(builder, weights_at, I32, 4 * row))
             for vector in range(4):
