@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,7 @@ class MonteCarlo:
         else:
             self._kernels = Float32Kernels(float32_plan(model.head, model.feature_scale, model.feature_zero_point))
         self._packed: tuple | None = None
+        self._compiled: set[str] = set()
 
     def __call__(self, features: np.ndarray, sample_ids: np.ndarray | None = None) -> Moments:
         """Return the moments of features (N, D) int8 of the samples numbered `sample_ids` (default 0 to N - 1)."""
@@ -139,7 +141,8 @@ class MonteCarlo:
         with ThreadPoolExecutor(self.threads) as pool:
             for start in range(0, n, SAMPLES_AT_ONCE):
                 part = slice(start, start + SAMPLES_AT_ONCE)
-                rows = np.ascontiguousarray(features[part])
+                # Read-only arrays are another type to numba, for which it would compile everything again.
+                rows = np.require(features[part], requirements=("C", "W"))
                 out = (entropy[part], mean[part], std[part])
                 if one_by_one:
                     self._run_one_by_one(pool, rows, ids[part], out)
@@ -154,10 +157,7 @@ class MonteCarlo:
         def work(start: int, stop: int) -> None:
             kernels.run_per_sample(features, ids, self._seed, self._num_iter, start, stop, *out)
 
-        with announced_compile():
-            kernels.prepare_per_sample()
-            work(0, 0)
-        _in_threads(pool, self.threads, work, len(features))
+        self._in_threads(pool, "one by one", work, len(features))
 
     def _run_shared(self, pool: ThreadPoolExecutor, features: np.ndarray, out: tuple) -> None:
         blocks = -(-len(features) // LANES)
@@ -174,9 +174,7 @@ class MonteCarlo:
                     features, units, counts, packed, start, stop, begins, ends, self._num_iter, state, *out  # noqa: B023
                 )  # fmt: skip
 
-            with announced_compile():
-                work(0, 0)
-            _in_threads(pool, self.threads, work, blocks)
+            self._in_threads(pool, "shared", work, blocks)
 
     def _state(self, blocks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return room for the running sums of that many blocks: pivots and two sums."""
@@ -191,16 +189,30 @@ class MonteCarlo:
         units = np.empty((count, plan.unit_at[-1] + selection_width(plan.widths[-2])), np.int32)
         counts = np.empty((count, len(plan.activations)), np.int32)
 
-        def run(work: Callable[[int, int], None], total: int) -> None:
-            with announced_compile():
-                work(0, 0)
-            _in_threads(pool, self.threads, work, total)
+        def select(start: int, stop: int) -> None:
+            select_iterations(plan, self._seed, first, start, stop, units, counts)
 
-        run(lambda start, stop: select_iterations(plan, self._seed, first, start, stop, units, counts), count)
-        made = (units, counts, self._kernels.pack(units, counts, run))
+        self._in_threads(pool, "select", select, count)
+        made = (units, counts, self._kernels.pack(units, counts, partial(self._in_threads, pool, "pack")))
         if count == self._num_iter:
             self._packed = made
         return made
+
+    def _in_threads(self, pool: ThreadPoolExecutor, name: str, work: Callable[[int, int], None], count: int) -> None:
+        """Call work(start, stop) over ranges that cover 0 to count, a few per thread so that none waits long.
+
+        Work that comes under this `name` for the first time is called on nothing before, which compiles its kernels.
+        """
+        if name not in self._compiled:
+            with announced_compile():
+                work(0, 0)
+            self._compiled.add(name)
+        size = max(1, -(-count // (self.threads * 8)))
+        if self.threads == 1 or size >= count:
+            work(0, count)
+            return
+        for _ in pool.map(lambda start: work(start, min(start + size, count)), range(0, count, size)):
+            pass
 
     def _check_features(self, features: np.ndarray, sample_ids: np.ndarray | None) -> np.ndarray:
         """Return the sample numbers, or raise InputError where the features are not int8 (N, D)."""
@@ -212,7 +224,7 @@ class MonteCarlo:
             )
         if sample_ids is None:
             return np.arange(len(features), dtype=np.int64)
-        ids = np.ascontiguousarray(sample_ids, np.int64)
+        ids = np.require(sample_ids, np.int64, ("C", "W"))
         if ids.shape != (len(features),) or (ids < 0).any():
             raise InputError(f"sample_ids: expected {len(features)} whole numbers from 0, found shape {ids.shape}")
         return ids
@@ -228,8 +240,8 @@ def int8_plan(head: QuantizedHead) -> Plan:
         offsets,
         np.concatenate([b.weights.ravel() for b in blocks]),
         np.concatenate([b.scale for b in blocks]),
-        head.input_scale,
-        head.input_shift,
+        head.input_scale.copy(),
+        head.input_shift.copy(),
         blocks[0].weights.sum(axis=0, dtype=np.int32),
     )
 
@@ -292,13 +304,6 @@ def check_options(num_iter: int, seed: int, masks: str, precision: str, threads:
         raise InputError(f"precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
     if threads is not None and threads < 1:
         raise InputError(f"threads: expected 1 or more, found {threads}")
-
-
-def _in_threads(pool: ThreadPoolExecutor, threads: int, work: Callable[[int, int], None], count: int) -> None:
-    """Call work(start, stop) over ranges that cover 0 to count, a few per thread so that none waits long."""
-    size = max(1, -(-count // (threads * 8)))
-    for _ in pool.map(lambda start: work(start, min(start + size, count)), range(0, count, size)):
-        pass
 
 
 @contextmanager

@@ -13,8 +13,14 @@ RELU, LINEAR, SIGMOID, SOFTMAX = 0, 1, 2, 3
 
 _ROUND = 12582912.0
 """1.5 * 2^23: adding it rounds to a whole number, ties to even, and leaves it in the low bits."""
-_POWER = (0.0013276468962430954, 0.009675540961325169, 0.05550713464617729)
-_POWER += (0.24022120237350464, 0.6931469440460205, 1.0000001192092896)
+_POWER = (
+    0.0013276468962430954,
+    0.009675540961325169,
+    0.05550713464617729,
+    0.24022120237350464,
+    0.6931469440460205,
+    1.0000001192092896,
+)
 """2^f for f in [-0.5, 0.5], highest power first: fitted here to the least largest relative error."""
 
 

@@ -15,7 +15,7 @@ class Float32Kernels:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self._rows: tuple | None = None
+        self._rows: tuple[np.ndarray, np.ndarray] | None = None
         self._full: np.ndarray | None = None
 
     def pack(self, units: np.ndarray, counts: np.ndarray, run) -> tuple:
@@ -41,20 +41,18 @@ class Float32Kernels:
             state, entropy, mean, std,
         )  # fmt: skip
 
-    def prepare_per_sample(self) -> None:
-        """Lay out the weights for `run_per_sample`."""
-        if self._rows is not None:
-            return
+    def _lay_out_rows(self) -> tuple[np.ndarray, np.ndarray]:
         widths = self.plan.widths
         sizes = -(-widths[1:] // 64) * 64 * widths[:-1]
         rows_at = np.concatenate([[0], np.cumsum(sizes)[:-1]])
         rows = aligned(sizes.sum(), np.float32)
         pack_rows_float32(self.plan, rows, rows_at)
-        self._rows = (rows, rows_at)
+        return rows, rows_at
 
     def run_per_sample(self, features, sample_ids, seed, num_iter, start, stop, entropy, mean, std):
         """Run all iterations for samples `start` to `stop`; see `run_per_sample_float32`."""
-        self.prepare_per_sample()
+        if self._rows is None:  # the first call, which compiles, is made by one thread
+            self._rows = self._lay_out_rows()
         run_per_sample_float32(
             self.plan, features, sample_ids, *self._rows, seed, num_iter, start, stop, entropy, mean, std
         )

@@ -47,10 +47,7 @@ class Int8Kernels:
             state, entropy, mean, std,
         )  # fmt: skip
 
-    def prepare_per_sample(self) -> None:
-        """Lay out the weights for `run_per_sample`."""
-        if self._rows is not None:
-            return
+    def _lay_out_rows(self) -> tuple:
         plan, widths = self.plan, self.plan.widths
         groups = -(-widths[1:] // 64)
         first = aligned(groups[0] * widths[0] * 64, np.uint8)
@@ -61,10 +58,12 @@ class Int8Kernels:
         dense[:] = 0  # what fills inputs up to fours
         sums = np.zeros((len(groups), groups.max() * 64), np.int32)
         pack_rows_int8(plan, first, dense, dense_at, sums)
-        self._rows = (first, dense, dense_at, sums)
+        return first, dense, dense_at, sums
 
     def run_per_sample(self, features, sample_ids, seed, num_iter, start, stop, entropy, mean, std):
         """Run all iterations for samples `start` to `stop`; see `run_per_sample_int8`."""
+        if self._rows is None:  # the first call, which compiles, is made by one thread
+            self._rows = self._lay_out_rows()
         run_per_sample_int8(
             self._vnni, self.plan, features, sample_ids, self._rows, seed, num_iter, start, stop, entropy, mean, std
         )

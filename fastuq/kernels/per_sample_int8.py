@@ -30,9 +30,9 @@ def pack_rows_int8(plan, first_rows, dense, dense_at, dense_sums):
         weights = plan.weights[plan.weight_at[block] :]
         for column in range((outputs + 63) // 64 * 64):
             group, lane = column // 64, column % 64
-            total = 0
+            total = np.int64(0)
             for d in range(inputs):
-                w = np.int64(weights[d * outputs + column]) if column < outputs else 0
+                w = np.int64(weights[d * outputs + column]) if column < outputs else np.int64(0)
                 total += w
                 if block == 0:
                     first_rows[(group * inputs + d) * 64 + TURNED[lane]] = w + 128
