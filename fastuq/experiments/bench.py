@@ -19,7 +19,7 @@ from fastuq.experiments.bench_head import (
     ratio,
 )
 from fastuq.experiments.bench_networks import BUNDLED, NetworkTimings, bench_network, open_network
-from fastuq.experiments.bench_process import bench_start
+from fastuq.experiments.bench_process import bench_cache, bench_start
 from fastuq.experiments.bench_timing import Timing
 from fastuq.kernels.compiled import has_vnni
 from fastuq.progress import progress_bar
@@ -46,6 +46,8 @@ class Scope:
         Cached features that the head is timed on.
     iterations, sizes : tuple of int
         T and N of the grid.
+    cached : int
+        Samples of the cache that is scored for its memory.
     folder : Path
         Where randomly initialised networks are kept.
     """
@@ -55,6 +57,7 @@ class Scope:
     samples: int
     iterations: tuple[int, ...]
     sizes: tuple[int, ...]
+    cached: int
     folder: Path
 
 
@@ -63,16 +66,19 @@ def scope_of(*, quick: bool, networks: list[str] | None, rounds: int | None, fol
     if rounds is not None and rounds < 1:
         raise InputError(f"rounds: expected 1 or more, found {rounds}")
     if quick:
-        return Scope(tuple(networks or (BUNDLED,)), rounds or 3, 2048, (NUM_ITER,), (1, 32, 1024), folder)
-    return Scope(tuple(networks or NETWORKS), rounds or 7, 8192, GRID_ITERATIONS, GRID_SAMPLES, folder)
+        return Scope(tuple(networks or (BUNDLED,)), rounds or 3, 2048, (NUM_ITER,), (1, 32, 1024), 65_536, folder)
+    return Scope(tuple(networks or NETWORKS), rounds or 7, 8192, GRID_ITERATIONS, GRID_SAMPLES, 1_000_000, folder)
 
 
 def run_bench(scope: Scope) -> dict[str, Any]:
     """Run the benchmark; the returned mapping is what `--json` writes, times in milliseconds."""
     models = [open_network(name, scope.folder) for name in scope.networks]
-    with progress_bar(3 + len(models), "benchmark", unit="part") as bar:
+    with progress_bar(4 + len(models), "benchmark", unit="part") as bar:
         bar.set_description("compiling")
         start = bench_start()
+        bar.update()
+        bar.set_description("cache")
+        cache = bench_cache(scope.cached, scope.folder)
         bar.update()
         bar.set_description("heads")
         heads = bench_head(rounds=scope.rounds, samples=scope.samples, advance=bar.refresh)
@@ -96,6 +102,8 @@ def run_bench(scope: Scope) -> dict[str, Any]:
         **_head_figures(heads),
         "head_grid": grid,
         "compile_seconds": start,
+        "cache": {key: value for key, value in cache.items() if key != "peak_rss_mb"},
+        "peak_rss_mb": cache["peak_rss_mb"],
     }
 
 

@@ -101,12 +101,15 @@ def _kind(kind: str) -> str:
 
 
 def _others(figures: dict[str, Any]) -> Table:
-    start = figures["compile_seconds"]
+    start, cache = figures["compile_seconds"], figures["cache"]
     rows = [
         ("first run: start, compile, result", f"{start['first_run']:.1f} s"),
         ("later runs: start, result", f"{start['later_run']:.2f} s"),
+        ("reading and verifying features from HDF5", f"{_ms(cache['read_ms_per_sample'])} ms/sample"),
+        (f"scoring {cache['samples']:,} cached samples", f"{_ms(cache['score_ms_per_sample'])} ms/sample"),
+        ("peak memory of that", f"{figures['peak_rss_mb']:.0f} MB"),
     ]
-    return Table("Start and memory", ("what", "figure"), rows)
+    return Table("Start, cache and memory", ("what", "figure"), rows)
 
 
 def _machine_line(figures: dict[str, Any]) -> str:
