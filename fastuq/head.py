@@ -111,11 +111,14 @@ class Head:
         ndarray, (N, C), float32
             Output of the last activation.
         """
-        x = np.asarray(features, np.float32) * self.scale + self.shift
+        x = np.asarray(features, np.float32) * self.scale
+        x += self.shift  # in place here and below: fresh pages for every chunk cost as much as the products
         for number, block in enumerate(self.blocks):
             if masks is not None:
                 x = np.where(masks[number], x / np.float32(1 - block.rate), np.float32(0))
-            x = activate(x @ block.weights + block.bias, block.activation)
+            x = x @ block.weights
+            x += block.bias
+            x = activate(x, block.activation)
         return x
 
     def to_arrays(self) -> dict[str, np.ndarray]:

@@ -93,8 +93,10 @@ class Model:
 
     def dequantize(self, features_int8: np.ndarray) -> np.ndarray:
         """Return int8 features (N, D) as float32 real values."""
-        codes = features_int8.astype(np.float32) - np.float32(self.feature_zero_point)
-        return codes * np.float32(self.feature_scale)
+        codes = features_int8.astype(np.float32)
+        codes -= np.float32(self.feature_zero_point)
+        codes *= np.float32(self.feature_scale)
+        return codes
 
 
 def load_model(path: str | Path | None = None) -> Model:

@@ -79,6 +79,6 @@ def _features(args: argparse.Namespace, model: "Model") -> "tuple[FeatureCache, 
 
     if args.cache:
         return FeatureCache.open(args.cache if len(args.cache) > 1 else args.cache[0], model=model), args.cache[0]
-    images = open_images(args.images, image_size=model.input_shape[:2])
+    images = open_images(args.images, image_size=model.input_shape[:2]).matched_to(model.class_names)
     cache = cache_features(images, model, default_cache_path(images, model), threads=args.threads)
     return cache, images.name
