@@ -73,8 +73,8 @@ class Head:
             if block.activation == "softmax" and not last:
                 raise ModelError(f"head block {number}: softmax is allowed in the last block alone")
         for array in (self.scale, self.shift, *(a for b in self.blocks for a in (b.weights, b.bias))):
-            if not np.isfinite(array).all():
-                raise ModelError("head: expected finite weights, found NaN or infinity; the model is damaged")
+            if not within_range(array):
+                raise ModelError("head: expected finite weights, found NaN, infinity or huge; the model is damaged")
 
     @property
     def num_features(self) -> int:
@@ -172,6 +172,11 @@ def exact_array(arrays: Any, name: str, dtype: type) -> np.ndarray:
     if array.dtype != dtype:
         raise ValueError(f"{name} is {array.dtype}, not {np.dtype(dtype)}")
     return np.ascontiguousarray(array)
+
+
+def within_range(array: np.ndarray) -> bool:
+    """Tell whether all values are finite and far enough from the largest float32 to be scaled by a dropout rate."""
+    return bool((np.abs(array) <= 1e30).all())
 
 
 def short(error: object) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from fastuq.errors import InputError, ModelError
-from fastuq.head import ACTIVATIONS, Block, Head, activate, exact_array, read_layout, short
+from fastuq.head import ACTIVATIONS, Block, Head, activate, exact_array, read_layout, short, within_range
 
 CALIBRATION_SAMPLES = 4096
 _PERCENTILES = (0.01, 99.99)
@@ -77,10 +77,10 @@ class QuantizedHead:
                 raise ModelError(f"int8 head block {number}: at most {MAX_INPUTS} inputs, found {width}")
             if not 0 <= block.rate <= 0.9 or block.activation not in ACTIVATIONS or block.weights.dtype != np.int8:
                 raise ModelError(f"int8 head block {number}: not a fastuq int8 block; build the model again")
-            if not all(np.isfinite(a).all() for a in (block.scale, block.bias)) or (block.weights == -128).any():
+            if not all(within_range(a) for a in (block.scale, block.bias)) or (block.weights == -128).any():
                 raise ModelError(f"int8 head block {number}: values out of range; the model is damaged")
             width = outputs
-        if not all(np.isfinite(a).all() for a in (self.input_scale, self.input_shift)):
+        if not all(within_range(a) for a in (self.input_scale, self.input_shift)):
             raise ModelError("int8 head: input scale or shift is not finite; the model is damaged")
 
     @property

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastuq.decisions import decide, interval, ternary_vector
-from fastuq.errors import CacheError, InputError
+from fastuq.errors import CacheError, InputError, ModelError
 from fastuq.model import Model
 from fastuq.montecarlo import MonteCarlo
 from fastuq.result import Options, Result
@@ -158,11 +158,12 @@ def _score_rows(
     began = time.perf_counter()
     found = run(rows, np.arange(start, start + len(rows), dtype=np.int64))
     seconds["head"] += time.perf_counter() - began
+    _check_finite(model, found.mean, found.std)
     lower, upper = interval(
         found.mean, found.std, options.conf_factor, kind=options.interval, num_iter=options.num_iter
     )
     decision = decide(ternary_vector(lower, upper, options.threshold), found.mean, mixed=options.mixed)
-    plain = model.head.forward(model.dequantize(rows))
+    plain = _plain(model, rows)
     each, predicted = np.arange(len(rows)), decision.prediction
     entropy = predictive_entropy(found.mean, model.head.blocks[-1].activation)
     columns = {
@@ -184,6 +185,23 @@ def _score_rows(
     if found.mean_entropy is not None:
         columns["mutual_information"] = (entropy - found.mean_entropy).astype(np.float32)
     return columns
+
+
+def _plain(model: Model, rows: np.ndarray) -> np.ndarray:
+    """Return the outputs of one pass without dropout."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        plain = model.head.forward(model.dequantize(rows))
+    _check_finite(model, plain)
+    return plain
+
+
+def _check_finite(model: Model, *outputs: np.ndarray) -> None:
+    """Raise ModelError where outputs are NaN or infinite: finite weights can be so large that sums overflow."""
+    if not all(np.isfinite(array).all() for array in outputs):
+        raise ModelError(
+            f"model {model.sha256[:12]}: its head gives NaN or infinity, expected finite numbers; its weights are far "
+            "too large, make the model again"
+        )
 
 
 def predictive_entropy(mean: np.ndarray, activation: str) -> np.ndarray:

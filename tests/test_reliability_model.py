@@ -16,6 +16,7 @@ from damage import drawn_bits, edited, flipped, generator, outcome, refused
 from fastuq.errors import InputError, ModelError
 from fastuq.model import load_model
 from fastuq.model_folder import DESCRIPTION, MAX_HEAD_BYTES, PARTS, identity, write_folder
+from fastuq.scoring import score
 
 TINY = Path(__file__).parent / "data" / "tiny_model"
 FILES = (*PARTS, DESCRIPTION)
@@ -208,6 +209,7 @@ FORGED = {
     "softmax within": lambda: npz(**head_arrays(layout=layout(activation="softmax"))),
     "nan": lambda: with_first("head.npz", "weights_0", np.nan),
     "infinity": lambda: with_first("head.npz", "bias_0", np.inf),
+    "huge": lambda: with_first("head.npz", "weights_1", 3e38),
     "nan affine": lambda: with_first("head.npz", "scale", np.nan),
     "float64": lambda: npz(**head_arrays(weights_0=np.full((32, 300), 1e300))),
     "complex": lambda: npz(**head_arrays(bias_0=np.zeros(300, complex))),
@@ -243,6 +245,18 @@ FORGED_INT8 = {
 def test_forged_int8_heads_are_refused(folder, kind):
     forge(folder, {"head_int8.npz": FORGED_INT8[kind]()})
     assert isinstance(outcome(lambda: load_model(folder)), ModelError)
+
+
+def test_sums_that_overflow_are_no_result(folder):
+    """Every weight is finite, their sums are not."""
+    arrays = {name: array if name == "layout" else np.full_like(array, 9e29) for name, array in head_arrays().items()}
+    arrays["weights_1"][::2] *= -1  # infinity minus infinity
+    forge(folder, {"head.npz": npz(**arrays)})
+    model, features = load_model(folder), np.full((3, 32), 100, np.int8)
+    for precision in ("int8", "float32"):
+        found = outcome(lambda p=precision: score(model, features, num_iter=5, precision=p))
+        assert isinstance(found, ModelError)
+        assert "NaN or infinity" in str(found)
 
 
 @pytest.mark.parametrize(
