@@ -47,7 +47,7 @@ def round_ir(builder, x):
 
 
 def exp_ir(builder, x, sign=1):
-    """Return exp(x), or exp(-x) with sign -1, relative error below 3e-7; x is clipped to [-87, 87].
+    """Return exp(x), or exp(-x) with sign -1, relative error below 3e-7 + 8e-8 |x|; x is clipped to [-87, 87].
 
     exp(x) = 2^k 2^f with k = rint(x log2 e) and f in [-0.5, 0.5].
     """

@@ -1,0 +1,113 @@
+"""The building blocks of the kernels against NumPy."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit
+
+from fastuq.kernels import elementwise, lanes, moments
+from fastuq.kernels.compiled import aligned_bytes, has_vnni, kernel
+from fastuq.kernels.ir import quad_of_byte
+from fastuq.kernels.peak import int8_peak
+from fastuq.quantized_head import SIGMOID_STEPS, hidden_codes
+
+
+@kernel
+def exp_of(x, out):
+    for i in range(len(x)):
+        out[i] = elementwise.exp32(x[i])
+
+
+@kernel
+def sigmoid_of(x, out):
+    for i in range(len(x)):
+        out[i] = elementwise.sigmoid32(x[i])
+
+
+def mapped(function, x):
+    out = np.empty(len(x), np.float32)
+    function(x, out)
+    return out.astype(np.float64)
+
+
+def test_exp_and_sigmoid_errors():
+    x = np.linspace(-87, 87, 1_000_001).astype(np.float32)
+    exact = np.exp(x.astype(np.float64))
+    assert (np.abs(mapped(exp_of, x) / exact - 1) < 3e-7 + 8e-8 * np.abs(x))[np.abs(x) < 86].all()
+    assert np.abs(mapped(sigmoid_of, x) - expit(x.astype(np.float64))).max() < 1e-6
+
+
+def test_sigmoid_far_out():
+    x = np.array([-1e30, -200, 200, 1e30], np.float32)
+    assert np.array_equal(mapped(sigmoid_of, x).round(30), [0, 0, 1, 1])
+
+
+def test_sigmoid_codes_are_those_of_numpy_at_every_step():
+    """At each step and the floats beside it, where rounding an approximate sigmoid would be off by one."""
+    beside = [np.nextafter(SIGMOID_STEPS, np.float32(side)) for side in (-np.inf, np.inf)]
+    z = np.concatenate([SIGMOID_STEPS, *beside, np.linspace(-9, 9, 10_007).astype(np.float32)])
+    codes = np.empty(len(z), np.uint8)
+    elementwise.encode(z, elementwise.SIGMOID, len(z), codes)
+    assert np.array_equal(codes, hidden_codes(z, "sigmoid"))
+    assert np.array_equal(hidden_codes(z, "sigmoid")[: len(SIGMOID_STEPS)], np.arange(1, 256))
+
+
+@settings(max_examples=30, deadline=None)
+@given(samples=st.integers(1, 130), width=st.integers(1, 200), first=st.integers(0, 129))
+def test_transpose(samples, width, first):
+    first = min(first, samples - 1)
+    features = np.random.default_rng(width).integers(-128, 128, (samples, width), np.int8)
+    rows = aligned_bytes(width * 64).view(np.int8)
+    lanes.transpose(features, first, rows, np.empty(4096, np.int8), np.empty(1024, np.int32))
+    count = min(64, samples - first)
+    assert np.array_equal(rows.reshape(width, 64)[:, :count], features[first : first + count].T)
+
+
+def test_quads_turn_back():
+    assert [quad_of_byte(quad_of_byte(p)) for p in range(64)] == list(range(64))
+
+
+@pytest.mark.parametrize("activation", range(4))
+@pytest.mark.parametrize("pieces", [[11], [3, 8], [1, 1, 9]])
+def test_absorbed_moments(activation, pieces):
+    rng = np.random.default_rng(3)
+    classes, total = 5, sum(pieces)
+    z = (rng.standard_normal((total, classes * 64)) * 3).astype(np.float32)
+    state = [np.full(classes * 64, np.nan, kind) for kind in (np.float32, np.float64, np.float64)]
+    start = 0
+    for count in pieces:
+        moments.absorb(z[start : start + count].copy(), count, activation, classes, *state, start == 0)
+        start += count
+    mean, std = np.empty((3, classes), np.float32), np.empty((3, classes), np.float32)
+    places = np.random.default_rng(4).permutation(64)
+    moments.finish(*state, total, classes, places, mean, std)
+    exact = z.astype(np.float64).reshape(total, classes, 64)
+    if activation == elementwise.RELU:
+        exact = np.maximum(exact, 0)
+    elif activation == elementwise.SIGMOID:
+        exact = expit(exact)
+    elif activation == elementwise.SOFTMAX:
+        exact = np.exp(exact) / np.exp(exact).sum(axis=1, keepdims=True)
+    assert np.abs(mean - exact.mean(axis=0)[:, places[:3]].T).max() < 2e-6
+    assert np.abs(std - exact.std(axis=0)[:, places[:3]].T).max() < 2e-6
+
+
+def test_moments_of_a_hundred_thousand_iterations_far_from_the_pivot():
+    """One odd first iteration, then a tiny spread: float32 sums would lose it."""
+    z = np.full((2, 64), 0.25, np.float32)
+    z[1] += np.float32(2.0**-12)
+    state = [np.empty(64, kind) for kind in (np.float32, np.float64, np.float64)]
+    moments.absorb(np.ones((1, 64), np.float32), 1, elementwise.LINEAR, 1, *state, True)
+    for _ in range(50_000):
+        moments.absorb(z, 2, elementwise.LINEAR, 1, *state, False)
+    mean, std = np.empty((1, 1), np.float32), np.empty((1, 1), np.float32)
+    moments.finish(*state, 100_001, 1, np.arange(64), mean, std)
+    values = np.concatenate([[1.0], np.tile(z[:, 0].astype(np.float64), 50_000)])
+    assert abs(mean[0, 0] - values.mean()) < 1e-7
+    assert abs(std[0, 0] - values.std()) < 1e-7
+
+
+@pytest.mark.skipif(not has_vnni(), reason="this processor has no AVX512-VNNI")
+def test_peak_is_measured():
+    assert int8_peak(1, seconds=0.001) > 1e9
