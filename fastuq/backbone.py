@@ -63,8 +63,7 @@ class Backbone:
         self._xnnpack = xnnpack
         self.runtime = {"litert": version("ai-edge-litert"), "delegate": "xnnpack" if xnnpack else "none"}
         first = self._interpreter(1)
-        taken, given = first.get_input_details()[0], first.get_output_details()[0]
-        self._check(first, taken, given)
+        taken, given = self._ends(first)
         self.input_shape = tuple(int(n) for n in taken["shape"][1:])
         self.output_shape = (int(given["shape"][1]),)
         self.scale, self.zero_point = float(given["quantization"][0]), int(given["quantization"][1])
@@ -145,17 +144,23 @@ class Backbone:
             ) from error
         return made
 
-    def _check(self, interpreter: Any, taken: dict, given: dict) -> None:
-        one_each = len(interpreter.get_input_details()) == len(interpreter.get_output_details()) == 1
-        image = taken["dtype"] == np.uint8 and len(taken["shape"]) == 4 and taken["shape"][0] == 1
-        vector = given["dtype"] == np.int8 and len(given["shape"]) == 2 and given["quantization"][0] > 0
-        if not (one_each and image and vector):
-            raise ModelError(
-                f"{self._name}: expected a network from uint8 images (1, H, W, 3) to int8 vectors (1, D), found "
-                f"{np.dtype(taken['dtype'])} {tuple(taken['shape'].tolist())} to "
-                f"{np.dtype(given['dtype'])} {tuple(given['shape'].tolist())}; "
-                "quantize it with `fastuq train` or `fastuq quantize`"
-            )
+    def _ends(self, interpreter: Any) -> tuple[dict, dict]:
+        """Return what LiteRT says of the one input and the one output, which must be images and vectors."""
+        inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+        if len(inputs) == len(outputs) == 1:
+            taken, given = inputs[0], outputs[0]
+            image = taken["dtype"] == np.uint8 and len(taken["shape"]) == 4 and taken["shape"][0] == 1
+            vector = given["dtype"] == np.int8 and len(given["shape"]) == 2 and given["quantization"][0] > 0
+            if image and vector:
+                return taken, given
+        found = " to ".join(
+            ", ".join(f"{np.dtype(end['dtype'])} {tuple(end['shape'].tolist())}" for end in ends) or "nothing"
+            for ends in (inputs, outputs)
+        )
+        raise ModelError(
+            f"{self._name}: expected a network from uint8 images (1, H, W, 3) to int8 vectors (1, D), found {found}; "
+            "quantize it with `fastuq train` or `fastuq quantize`"
+        )
 
 
 class _Runner:
@@ -168,10 +173,15 @@ class _Runner:
 
     def run(self, images: np.ndarray, features: np.ndarray) -> None:
         taken, given = self._interpreter.tensor(self._input), self._interpreter.tensor(self._output)
-        for image, row in zip(images, features, strict=True):
-            taken()[0] = image
-            self._interpreter.invoke()
-            row[:] = given()[0]
+        try:
+            for image, row in zip(images, features, strict=True):
+                taken()[0] = image
+                self._interpreter.invoke()
+                row[:] = given()[0]
+        except RuntimeError as error:
+            raise ModelError(
+                f"network: LiteRT cannot run it ({' '.join(str(error).split())[:120]}); make the model again"
+            ) from error
 
 
 def _content(model_file: str | Path | bytes) -> bytes:

@@ -113,7 +113,7 @@ def ternary_vector(lower: np.ndarray, upper: np.ndarray, threshold: float) -> np
     InputError
         `threshold` is not finite.
     """
-    if not _is_number(threshold) or abs(threshold) > np.finfo(np.float32).max:
+    if not _is_number(threshold) or abs(threshold) > float(np.finfo(np.float32).max):
         raise InputError(f"threshold: expected a finite number, found {threshold!r}")
     # The paper's comparisons are strict: an interval that touches the threshold is uncertain.
     level = np.float32(threshold)
