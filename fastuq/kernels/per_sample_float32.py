@@ -1,4 +1,7 @@
-"""float32 head one sample at a time: as `per_sample_int8`, adding up the weight rows of the listed inputs."""
+"""float32 head one sample at a time: as `per_sample_int8`, adding up the weight rows of the listed inputs.
+
+Each sum is the same fused multiply-adds in the same order as in `shared_float32`, so both give the same bits.
+"""
 
 import numpy as np
 
@@ -26,30 +29,29 @@ def pack_rows_float32(plan, rows, rows_at):
 
 
 @kernel
-def _pick(values, units, count, picked):
+def _pick(values, sign, units, count, picked):
     for i in range(count):
-        picked[i] = values[units[i]]
+        picked[i] = sign * values[units[i]]
 
 
 @kernel
-def _later_blocks(plan, rows, rows_at, seed, iteration, sample, words, units, picked, first_out, z):
-    """Take the pre-activations first_out of the first block to z, the activated output of the last."""
+def _later_blocks(plan, rows, rows_at, seed, iteration, sample, words, units, picked, z, sums):
+    """Take the pre-activations z of the first block to the activated output of the last, in place; sums is scratch."""
     blocks = len(plan.activations)
-    z[: plan.widths[1]] = first_out[: plan.widths[1]]
     for block in range(blocks):
         outputs = plan.widths[block + 1]
-        biases = plan.bias[plan.output_at[block] : plan.output_at[block] + outputs]
-        for h in range(outputs):
-            z[h] += biases[h]
         activate_in_place(z, plan.activations[block], outputs, 1)
         if block == blocks - 1:
             return
         keep_words(seed, block + 1, iteration, sample, plan.thresholds[block + 1], outputs, words)
         count = list_units(words, outputs, False, units)
-        _pick(z, units, count, picked)
-        for group in range((plan.widths[block + 2] + 63) // 64):
+        _pick(z, np.float32(1), units, count, picked)
+        following, at = plan.widths[block + 2], plan.output_at[block + 1]
+        sums[:following] = plan.bias[at : at + following]
+        for group in range((following + 63) // 64):
             at = rows.ctypes.data + (rows_at[block + 1] + group * outputs * 64) * 4
-            float_row_sums(at, units.ctypes.data, picked.ctypes.data, count, z.ctypes.data + group * 256)
+            float_row_sums(at, units.ctypes.data, picked.ctypes.data, count, sums.ctypes.data + group * 256)
+        z[:following] = sums[:following]
 
 
 @kernel
@@ -62,8 +64,9 @@ def run_per_sample_float32(plan, features, sample_ids, rows, rows_at, seed, num_
     x = np.empty(width, np.float32)
     units, picked = np.empty((_TOGETHER, widest + 16), np.int32), np.empty((_TOGETHER, widest + 16), np.float32)
     counts = np.empty(_TOGETHER, np.int64)
-    base, z = np.empty(groups * 64, np.float32), aligned_bytes(widest * 4).view(np.float32)
-    outs = np.empty((_TOGETHER, groups * 64), np.float32)
+    base, sums = np.zeros(groups * 64, np.float32), aligned_bytes(widest * 4).view(np.float32)
+    outs = aligned_bytes(_TOGETHER * widest * 4).view(np.float32).reshape(_TOGETHER, widest)
+    hidden = plan.widths[1]
     words = np.empty(widest // 64 + 4, np.uint64)
     everything = np.arange(width).astype(np.int32)
     pivot, sum1, sum2, spread = np.empty(classes, np.float32), np.empty(classes), np.empty(classes), np.zeros(1)
@@ -76,24 +79,23 @@ def run_per_sample_float32(plan, features, sample_ids, rows, rows_at, seed, num_
             for group in range(groups):
                 at = rows.ctypes.data + group * width * 256
                 float_row_sums(at, everything.ctypes.data, x.ctypes.data, width, base.ctypes.data + group * 256)
+        base[:hidden] += plan.bias[:hidden]
         spread[0] = 0
         for first in range(0, num_iter, _TOGETHER):
             together = min(_TOGETHER, num_iter - first)
             for t in range(together):
                 keep_words(seed, 0, first + t, sample, plan.thresholds[0], width, words)
                 counts[t] = list_units(words, width, complement, units[t])
-                _pick(x, units[t], counts[t], picked[t])
+                _pick(x, np.float32(-1 if complement else 1), units[t], counts[t], picked[t])
+                outs[t, :hidden] = base[:hidden]
             for group in range(groups):
                 at = rows.ctypes.data + group * width * 256
                 for t in range(together):
                     out = outs[t].ctypes.data + group * 256
                     float_row_sums(at, units[t].ctypes.data, picked[t].ctypes.data, counts[t], out)
             for t in range(together):
-                out = outs[t]
-                if complement:
-                    for h in range(groups * 64):
-                        out[h] = base[h] - out[h]
-                _later_blocks(plan, rows, rows_at, seed, first + t, sample, words, units[t], picked[t], out, z)
+                z = outs[t]
+                _later_blocks(plan, rows, rows_at, seed, first + t, sample, words, units[t], picked[t], z, sums)
                 accumulate(z, pivot, sum1, sum2, first + t == 0, classes)
                 if len(entropy) > 0:
                     accumulate_entropy(z, last, classes, 1, spread)

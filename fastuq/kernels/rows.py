@@ -104,11 +104,11 @@ def mask_codes(typingctx, codes, words, count, code):
 
 @intrinsic
 def float_row_sums(typingctx, rows, units, values, count, out):
-    """Store in out[64] the sum over i below count of values[i] * rows[units[i]][64], all float32."""
+    """Add to out[64] the products of values[i] and rows[units[i]][64], i below count in that order, all float32."""
 
     def codegen(context, builder, signature, args):
         rows, units, values, count, out = args
-        slots = [cgutils.alloca_once_value(builder, all_lanes(0.0)) for _ in range(4)]
+        slots = [cgutils.alloca_once_value(builder, load(builder, out, FLOATS, 64 * number)) for number in range(4)]
         with cgutils.for_range(builder, count, intp=I64) as loop:
             at = builder.mul(loop.index, offset(4))
             unit = builder.zext(load(builder, units, I32, at), I64)
