@@ -26,7 +26,7 @@ from fastuq.progress import progress_bar
 # The paper's own recipe (arXiv 2403.01076): 10 epochs, Adam, learning rate 0.01, binary cross-entropy.
 PAPER = Recipe(epochs=10, learning_rate=0.01, cosine=False, weight_decay=0.0, batch_size=128)
 DEFAULT = Recipe(epochs=30, learning_rate=2e-3, cosine=True, weight_decay=0.05, batch_size=256)
-TUNE = Recipe(epochs=4, learning_rate=5e-4, cosine=True, weight_decay=0.02, batch_size=128, mixup=0.2)
+TUNE = Recipe(epochs=8, learning_rate=5e-4, cosine=True, weight_decay=0.02, batch_size=128, mixup=0.2)
 PRESETS = {"default": (DEFAULT, TUNE), "paper": (PAPER, PAPER)}
 PROBE_EPOCHS = 5
 
