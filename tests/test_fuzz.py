@@ -21,7 +21,7 @@ from fastuq.datasets import open_images
 from fastuq.models.torch_weights import read_state_dict
 
 TINY = Path(__file__).parent / "data" / "tiny_model"
-QUICK, LONG = 150, 30_000
+QUICK, LONG = 150, 10_000
 
 
 def cifar_pickles():

@@ -79,7 +79,7 @@ def test_flipped_bits_and_cuts(folder):
 
 @pytest.mark.torture
 def test_many_flipped_bits_and_cuts(folder):
-    tried, found = check_flips_and_cuts(folder, 1, 4000)
+    tried, found = check_flips_and_cuts(folder, 1, 2000)
     assert found >= 0.99 * tried
 
 
@@ -345,7 +345,7 @@ def test_edited_parts_with_their_checksums_in_order(folder):
 
 @pytest.mark.torture
 def test_many_edited_parts_with_their_checksums_in_order(folder):
-    assert check_forged_parts(folder, 3, 20_000) > 10_000
+    assert check_forged_parts(folder, 3, 5000) > 2500
 
 
 # ---------------------------------------------------------------- saving
