@@ -85,7 +85,7 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
     try:
         return _read(stream)
     except Exception as error:  # a damaged file can raise nearly anything
-        reason = f"refused: it holds {error}" if isinstance(error, Refused) else " ".join(str(error).split())[:80]
+        reason = " ".join(f"{'refused: it holds ' if isinstance(error, Refused) else ''}{error}".split())[:120]
         raise InputError(
             f"weights {path}: expected a PyTorch state_dict file (the format before 1.6), found something else "
             f"({reason}); it may be truncated, get it again"
