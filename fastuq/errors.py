@@ -1,8 +1,19 @@
 """Errors a user can act on: one line that says expected, found, likely cause and the way out."""
 
+LONGEST = 2000
+
+
+def one_line(text: object) -> str:
+    """Return a text as one line without control characters, whatever the file it quotes from holds."""
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(str(text).split()))
+    return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
+
 
 class FastUQError(Exception):
     """Base of every error that the command line prints as one line (exit 2)."""
+
+    def __init__(self, message: object) -> None:
+        super().__init__(one_line(message))
 
 
 class InputError(FastUQError):

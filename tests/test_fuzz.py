@@ -228,6 +228,15 @@ def test_many_odd_values_on_the_command_line(workplace, capsys):
     assert fuzz_options(workplace, capsys, 8, 3000)[2]
 
 
+def test_what_an_error_quotes_is_one_line(tmp_path):
+    """Names of members, classes and calls come from the file that is refused."""
+    names = ["a\nb", "\x1b[2J", "x" * 60_000]
+    np.savez(tmp_path / "a.npz", **dict.fromkeys(names, np.zeros(3)))
+    found = outcome(lambda: open_images(tmp_path / "a.npz"))
+    assert refused(found)
+    assert str(found).isprintable()
+
+
 def test_names_that_no_terminal_can_show(workplace, capsys):
     """A file name need not be UTF-8; what is printed of it is."""
     from fastuq import cli

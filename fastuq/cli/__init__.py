@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from fastuq import __version__
-from fastuq.errors import FastUQError
+from fastuq.errors import FastUQError, one_line
 
 SUMMARIES = {
     "demo": "score the bundled 20 images and show what is kept and why",
@@ -123,8 +123,7 @@ def _run(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> 
 
 
 def _fail(message: str, status: int = USER_ERROR) -> int:
-    line = " ".join(message.split())
-    print("fastuq:", "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line), file=sys.stderr)
+    print("fastuq:", one_line(message), file=sys.stderr)
     return status
 
 

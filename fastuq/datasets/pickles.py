@@ -199,7 +199,7 @@ def read_pickle(path: str | Path) -> dict[str, Any]:
         value = Machine(NAMES).run(stream)
     except Refused as error:
         raise InputError(
-            f"{path}: refused: it holds {' '.join(str(error).split())}, but a CIFAR file holds plain data only; "
+            f"{path}: refused: it holds {error}, but a CIFAR file holds plain data only; "
             "it is no CIFAR file or was tampered with, fetch it anew with `fastuq download cifar100`"
         ) from None
     except Exception as error:  # a damaged pickle can raise nearly anything
