@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastuq.features import cache_features
 
 from fastuq.backbone import Backbone
 from fastuq.bundled import bundled_path
 from fastuq.datasets import open_images
 from fastuq.decisions import decide, interval, ternary_vector
 from fastuq.errors import InputError
+from fastuq.features import cache_features
 from fastuq.model import load_model
 from fastuq.montecarlo import moments
 from fastuq.reference import naive_moments
