@@ -52,6 +52,13 @@ def mean_of(reports):
     return float(np.mean(reports))
 
 
+def over_seeds(reports):
+    """Average reports of several seeds, and add the largest differences, without sign."""
+    points = [report["difference_in_points"] for report in reports]
+    largest = {name: max(abs(found[name]) for found in points) for name in points[0]}
+    return {**mean_of(reports), "largest_difference_in_points": largest}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="?", help="labelled images, as `fastuq score` takes them")
@@ -71,8 +78,8 @@ def main():
             return score(model, cache, num_iter=args.num_iter, masks=args.masks, precision=precision, seed=seed)
 
         exact = [run("float32", seed) for seed in range(args.seeds + 1)]
-        precisions = mean_of([compared(exact[seed], run("int8", seed)) for seed in range(args.seeds)])
-        seeds = mean_of([compared(exact[seed], exact[seed + 1]) for seed in range(args.seeds)])
+        precisions = over_seeds([compared(exact[seed], run("int8", seed)) for seed in range(args.seeds)])
+        seeds = over_seeds([compared(exact[seed], exact[seed + 1]) for seed in range(args.seeds)])
     report = {
         "images": images.name,
         "n": len(images),
@@ -85,9 +92,9 @@ def main():
         "next_seed_minus_seed": seeds,
     }
     for title, found in (("int8 against float32, same masks", precisions), ("another seed, float32", seeds)):
-        print(f"{title}: {found['equal_decisions']:.2%} of decisions equal", end="; ")
-        moved = found["difference_in_points"]
-        print(", ".join(f"{name} {moved[name]:+.2f}" for name in moved), "points")
+        print(f"{title}: {found['equal_decisions']:.2%} of decisions equal; points, mean (largest):", end=" ")
+        moved, largest = found["difference_in_points"], found["largest_difference_in_points"]
+        print(", ".join(f"{name} {moved[name]:+.2f} ({largest[name]:.2f})" for name in moved))
     if args.json:
         write_json(args.json, report)
 
