@@ -4,11 +4,15 @@ import numba
 import numpy as np
 from llvmlite import binding
 
-kernel = numba.njit(nogil=True, cache=True, error_model="numpy", boundscheck=False)
+_OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "boundscheck": False}
+kernel = numba.njit(**_OPTIONS)
 """Compile without bounds checks, releasing the GIL: threads are Python's own, so their number is an argument.
 
 No fastmath: a multiply and an add stay two IEEE operations, so every processor gives the same bits.
 """
+
+inlined = numba.njit(**_OPTIONS, forceinline=True)
+"""The same, put into its callers: a call that passes a plan copies a hundred numbers."""
 
 
 def has_vnni() -> bool:

@@ -5,7 +5,7 @@ Each sum is the same fused multiply-adds in the same order as in `shared_float32
 
 import numpy as np
 
-from fastuq.kernels.compiled import aligned_bytes, kernel
+from fastuq.kernels.compiled import aligned_bytes, inlined, kernel
 from fastuq.kernels.elementwise import activate_in_place
 from fastuq.kernels.moments import accumulate, accumulate_entropy, finish
 from fastuq.kernels.rows import float_row_sums
@@ -34,7 +34,7 @@ def _pick(values, sign, units, count, picked):
         picked[i] = sign * values[units[i]]
 
 
-@kernel
+@inlined
 def _later_blocks(plan, rows, rows_at, seed, iteration, sample, words, units, picked, z, sums):
     """Take the pre-activations z of the first block to the activated output of the last, in place; sums is scratch."""
     blocks = len(plan.activations)

@@ -7,7 +7,7 @@ interleaved at a time; the later ones run dense on codes whose dropped units hol
 import numpy as np
 
 from fastuq.kernels import rows as row_kernels
-from fastuq.kernels.compiled import aligned_bytes, kernel
+from fastuq.kernels.compiled import aligned_bytes, inlined, kernel
 from fastuq.kernels.elementwise import activate_in_place, encode, round_to_int
 from fastuq.kernels.lanes import TURNED
 from fastuq.kernels.moments import accumulate, accumulate_entropy, finish
@@ -20,10 +20,11 @@ _ONE = np.zeros(1, np.int64)
 def pack_rows_int8(plan, first_rows, dense, dense_at, dense_sums):
     """Lay out the whole int8 head for `run_per_sample_int8`.
 
-    `first_rows` (uint8) gets the first block as [group of 64 outputs][input][64], 128 added. `dense` (int8) gets block
-    l > 0 at ``dense_at[l]`` as [group of 64 outputs][quad of inputs][64][4]; `dense_sums` (int32, (L, 64 groups)) what
-    its inputs' zero points add to the sums.
+    `first_rows` (uint8) gets the first block as [group of 64 outputs][input][64], negated where it is complemented, and
+    128 added. `dense` (int8) gets block l > 0 at ``dense_at[l]`` as [group of 64 outputs][quad of inputs][64][4];
+    `dense_sums` (int32, (L, 64 groups)) what its inputs' zero points add to the sums, 0 for the first block.
     """
+    sign = np.int64(-1 if plan.complement == 1 else 1)
     for block in range(len(plan.activations)):
         inputs, outputs = plan.widths[block], plan.widths[block + 1]
         quads = (inputs + 3) // 4
@@ -35,18 +36,18 @@ def pack_rows_int8(plan, first_rows, dense, dense_at, dense_sums):
                 w = np.int64(weights[d * outputs + column]) if column < outputs else np.int64(0)
                 total += w
                 if block == 0:
-                    first_rows[(group * inputs + d) * 64 + TURNED[lane]] = w + 128
+                    first_rows[(group * inputs + d) * 64 + TURNED[lane]] = sign * w + 128
                 else:
                     dense[dense_at[block] + ((group * quads + d // 4) * 64 + lane) * 4 + d % 4] = w
-            dense_sums[block, column] = total * plan.zero_points[block]
+            dense_sums[block, column] = total * plan.zero_points[block] if block > 0 else np.int64(0)
 
 
 @kernel
-def _row_sums(vnni, rows, units, values, quads, out):
+def _row_sums(vnni, rows, units, values, quads, start, out):
     if vnni is None:
-        row_kernels.portable_row_sums(rows, units, values, quads, out)
+        row_kernels.portable_row_sums(rows, units, values, quads, start, out)
     else:
-        row_kernels.vnni_row_sums(rows, units, values, quads, out)
+        row_kernels.vnni_row_sums(rows, units, values, quads, start, out)
 
 
 @kernel
@@ -57,36 +58,38 @@ def _dense_sums(vnni, codes, weights, quads, out):
         row_kernels.vnni_dense_sums(codes, weights, quads, out)
 
 
-@kernel
-def _add_rows(vnni, plan, rows, units, values, count, totals):
-    """Set totals[outputs] to the sum over the listed inputs of value times weights; fills the lists up to fours."""
-    for i in range(count, (count + 3) // 4 * 4):
-        units[i], values[i] = 0, 0
-    excess = np.int32(0)
-    for i in range(count):
-        excess += np.int32(values[i])
-    excess *= np.int32(128)
-    width, outputs = plan.widths[0], plan.widths[1]
-    for group in range((outputs + 63) // 64):
+@inlined
+def _add_rows(vnni, plan, rows, units, values, count, base, totals):
+    """Set totals[outputs] to base plus the sum of value times row over the listed inputs; return how much too much.
+
+    The lists are filled up with zeros.
+    """
+    units[count : count + 3] = 0
+    values[count : count + 64] = 0
+    for group in range((plan.widths[1] + 63) // 64):
         _row_sums(
-            vnni, rows.ctypes.data + group * width * 64, units.ctypes.data, values.ctypes.data,
-            np.int64(count + 3) // 4, totals.ctypes.data + group * 256,
+            vnni, rows.ctypes.data + group * plan.widths[0] * 64, units.ctypes.data, values.ctypes.data,
+            np.int64(count + 3) // 4, base.ctypes.data + group * 256, totals.ctypes.data + group * 256,
         )  # fmt: skip
-    for h in range(outputs):
-        totals[h] -= excess
+    if vnni is None:
+        return 128 * row_kernels.portable_sum_of_bytes(values.ctypes.data, (count + 63) // 64)
+    return 128 * row_kernels.vnni_sum_of_bytes(values.ctypes.data, (count + 63) // 64)
 
 
-@kernel
-def _later_blocks(vnni, plan, dense, dense_at, dense_sums, seed, iteration, sample, words, totals, z, codes):
-    """Take totals (int32) of the first block to `z` (float32) of the last, each block's dropout in between."""
+@inlined
+def _later_blocks(vnni, plan, dense, dense_at, dense_sums, seed, iteration, sample, words, totals, excess, z, codes):
+    """Take totals (int32, too much by `excess`) of the first block to `z` (float32) of the last."""
     blocks = len(plan.activations)
     for block in range(blocks):
-        outputs, at = plan.widths[block + 1], plan.output_at[block]
-        scale, bias = plan.scale[at : at + outputs], plan.bias[at : at + outputs]
-        for h in range(outputs):
-            z[h] = np.float32(totals[h]) * scale[h] + bias[h]
+        outputs, at = plan.widths[block + 1], plan.output_at[block] * 4
+        offsets = dense_sums.ctypes.data + block * dense_sums.shape[1] * 4
+        row_kernels.real_of_sums(
+            totals.ctypes.data, excess, offsets, plan.scale.ctypes.data + at, plan.bias.ctypes.data + at,
+            (outputs + 15) // 16, z.ctypes.data,
+        )  # fmt: skip
         if block == blocks - 1:
             return
+        excess = np.int64(0)
         encode(z, plan.activations[block], outputs, codes)
         keep_words(seed, block + 1, iteration, sample, plan.thresholds[block + 1], outputs, words)
         row_kernels.mask_codes(codes.ctypes.data, words.ctypes.data, (outputs + 63) // 64, plan.zero_points[block + 1])
@@ -94,9 +97,6 @@ def _later_blocks(vnni, plan, dense, dense_at, dense_sums, seed, iteration, samp
         for group in range((plan.widths[block + 2] + 63) // 64):
             weights = dense.ctypes.data + dense_at[block + 1] + group * quads * 256
             _dense_sums(vnni, codes.ctypes.data, weights, quads, totals.ctypes.data + group * 256)
-        offsets = dense_sums[block + 1]
-        for c in range(plan.widths[block + 2]):
-            totals[c] -= offsets[c]
 
 
 @kernel
@@ -121,18 +121,17 @@ def run_per_sample_int8(vnni, plan, features, sample_ids, packed, seed, num_iter
         for d in range(width):
             y = np.float32(row[d]) * plan.input_scale[d] + plan.input_shift[d]
             codes[d] = round_to_int(min(max(y, np.float32(-127)), np.float32(127)))
+        base[:] = 0
         if complement:
             count = list_units(everything, width, False, units, codes, values)
-            _add_rows(vnni, plan, rows, units, values, count, base)
+            excess = _add_rows(vnni, plan, rows, units, values, count, base, base)
+            base[:] = np.int32(excess) - base  # the rows are negated
         spread[0] = 0
         for t in range(num_iter):
             keep_words(seed, 0, t, sample, plan.thresholds[0], width, words)
             count = list_units(words, width, complement, units, codes, values)
-            _add_rows(vnni, plan, rows, units, values, count, totals)
-            if complement:
-                for h in range(plan.widths[1]):
-                    totals[h] = base[h] - totals[h]
-            _later_blocks(vnni, plan, dense, dense_at, dense_sums, seed, t, sample, words, totals, z, hidden)
+            excess = _add_rows(vnni, plan, rows, units, values, count, base, totals)
+            _later_blocks(vnni, plan, dense, dense_at, dense_sums, seed, t, sample, words, totals, excess, z, hidden)
             activate_in_place(z, last, classes, 1)
             accumulate(z, pivot, sum1, sum2, t == 0, classes)
             if len(entropy) > 0:

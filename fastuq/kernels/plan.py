@@ -26,7 +26,7 @@ class Plan(NamedTuple):
     weight_at, output_at, unit_at : int64 (L,)
         Where each block's weights, outputs (in scale and bias) and input units (in a row of selected units) begin.
     scale, bias : float32, flat
-        As in `fastuq.quantized_head`; float32 heads do not read `scale`.
+        As in `fastuq.quantized_head`, then a vector of zeros; float32 heads do not read `scale`.
     input_scale, input_shift : float32 (D,)
     column_sums : int32 (outputs of the first block,)
         Sums of the first block's int8 weights over the inputs.

@@ -13,6 +13,7 @@ from fastuq.kernels.ir import (
     I64,
     WORDS,
     all_lanes,
+    call,
     fma,
     interleave,
     load,
@@ -27,15 +28,18 @@ from fastuq.kernels.ir import (
 def _row_sums(dot):
     """Make the intrinsic that adds up listed rows of weights for one sample.
 
-    Its arguments are addresses: rows[D][64] (uint8, columns in the order of `ir.quad_of_byte`), units (int32) and
-    values (int8) in fours, their number of fours, out[64] (int32). It stores sum_i values[i] * rows[units[i]].
+    Its arguments are addresses: rows[D][64] (uint8: the weights plus 128, columns in the order of `ir.quad_of_byte`),
+    units (int32) and values (int8) in fours, their number of fours, start[64], out[64] (int32). It stores
+    start + sum_i values[i] * rows[units[i]], which is too much by 128 times the sum of the values.
     """
 
     @intrinsic
-    def row_sums(typingctx, rows, units, values, quads, out):
+    def row_sums(typingctx, rows, units, values, quads, start, out):
         def codegen(context, builder, signature, args):
-            rows, units, values, quads, out = args
-            slots = [cgutils.alloca_once_value(builder, all_lanes(0, WORDS)) for _ in range(4)]
+            rows, units, values, quads, start, out = args
+            slots = [
+                cgutils.alloca_once_value(builder, load(builder, start, WORDS, 64 * number)) for number in range(4)
+            ]
             with cgutils.for_range(builder, quads, intp=I64) as loop:
                 units_at = builder.add(units, builder.mul(loop.index, offset(16)))
                 vectors = []
@@ -49,7 +53,7 @@ def _row_sums(dot):
                 store(builder, builder.load(slot), out, 64 * number)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 5), codegen
+        return types.void(*[types.int64] * 6), codegen
 
     return row_sums
 
@@ -83,6 +87,49 @@ def _dense_sums(dot):
 
 vnni_row_sums, portable_row_sums = _row_sums(vnni_dot), _row_sums(portable_dot)
 vnni_dense_sums, portable_dense_sums = _dense_sums(vnni_dot), _dense_sums(portable_dot)
+
+
+@intrinsic
+def real_of_sums(typingctx, sums, excess, offsets, scale, bias, vectors, z):
+    """Store z = float(sums - excess - offsets) * scale + bias, addresses of 16 `vectors` int32 or float32 numbers.
+
+    `excess` is a number.
+    """
+
+    def codegen(context, builder, signature, args):
+        sums, excess, offsets, scale, bias, vectors, z = args
+        excess = splat(builder, builder.trunc(excess, I32))
+        with cgutils.for_range(builder, vectors, intp=I64) as loop:
+            at = builder.mul(loop.index, offset(64))
+            total = builder.sub(builder.sub(load(builder, sums, WORDS, at), excess), load(builder, offsets, WORDS, at))
+            product = builder.fmul(builder.sitofp(total, FLOATS), load(builder, scale, FLOATS, at))
+            store(builder, builder.fadd(product, load(builder, bias, FLOATS, at)), z, at)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 7), codegen
+
+
+def _sum_of_bytes(dot):
+    """Make the intrinsic that returns the sum of 64 `vectors` int8 numbers at an address."""
+
+    @intrinsic
+    def sum_of_bytes(typingctx, values, vectors):
+        def codegen(context, builder, signature, args):
+            values, vectors = args
+            slot = cgutils.alloca_once_value(builder, all_lanes(0, WORDS))
+            ones = builder.bitcast(all_lanes(1, BYTES), WORDS)
+            with cgutils.for_range(builder, vectors, intp=I64) as loop:
+                part = load(builder, values, WORDS, builder.mul(loop.index, offset(64)))
+                builder.store(dot(builder, builder.load(slot), ones, part), slot)
+            total = call(builder, "llvm.vector.reduce.add.v16i32", I32, builder.load(slot))
+            return builder.sext(total, I64)
+
+        return types.int64(types.int64, types.int64), codegen
+
+    return sum_of_bytes
+
+
+vnni_sum_of_bytes, portable_sum_of_bytes = _sum_of_bytes(vnni_dot), _sum_of_bytes(portable_dot)
 
 
 @intrinsic
