@@ -9,19 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from fastuq.errors import InputError
-from fastuq.head import ACTIVATIONS, Head
 from fastuq.kernels.compiled import has_vnni
+from fastuq.kernels.flatten import float32_plan, int8_plan, packed_bytes
 from fastuq.kernels.float32 import Float32Kernels
 from fastuq.kernels.int8 import Int8Kernels
-from fastuq.kernels.plan import Plan, select_iterations, selection_width
-from fastuq.masks import check_seed, keep_threshold
+from fastuq.kernels.plan import select_iterations, selection_width
+from fastuq.masks import check_seed
 from fastuq.model import Model
-from fastuq.quantized_head import QuantizedHead
 
 MASKS = ("shared", "per_sample")
 PRECISIONS = ("int8", "float32")
@@ -159,7 +157,7 @@ class MonteCarlo:
 
     def _run_shared(self, pool: ThreadPoolExecutor, features: np.ndarray, out: tuple) -> None:
         blocks = -(-len(features) // LANES)
-        at_once = max(1, min(self._num_iter, PACKED_BYTES // packed_bytes(self._kernels)))
+        at_once = max(1, min(self._num_iter, PACKED_BYTES // packed_bytes(self._kernels.plan)))
         kept = self._state(blocks if at_once < self._num_iter else 0)
         for first in range(0, self._num_iter, at_once):
             count = min(at_once, self._num_iter - first)
@@ -226,69 +224,6 @@ class MonteCarlo:
         if ids.shape != (len(features),) or (ids < 0).any():
             raise InputError(f"sample_ids: expected {len(features)} whole numbers from 0, found shape {ids.shape}")
         return ids
-
-
-def int8_plan(head: QuantizedHead) -> Plan:
-    """Flatten an int8 head for the kernels."""
-    blocks = head.blocks
-    offsets = [128, *(128 if block.activation == "linear" else 0 for block in blocks[:-1])]
-    return _plan(
-        blocks,
-        len(blocks[-1].bias),
-        offsets,
-        np.concatenate([b.weights.ravel() for b in blocks]),
-        np.concatenate([b.scale for b in blocks]),
-        head.input_scale.copy(),
-        head.input_shift.copy(),
-        blocks[0].weights.sum(axis=0, dtype=np.int32),
-    )
-
-
-def float32_plan(head: Head, feature_scale: float, feature_zero_point: int) -> Plan:
-    """Flatten a float32 head for the kernels, with dequantization and dropout's 1 / (1 - p) folded in."""
-    step = head.scale.astype(np.float64) * feature_scale
-    return _plan(
-        head.blocks,
-        head.num_classes,
-        [0] * len(head.blocks),
-        np.concatenate([(b.weights / np.float32(1 - b.rate)).ravel() for b in head.blocks]),
-        np.ones(sum(len(b.bias) for b in head.blocks), np.float32),
-        step.astype(np.float32),
-        (head.shift - step * feature_zero_point).astype(np.float32),
-        np.zeros(head.blocks[0].weights.shape[1], np.int32),
-    )
-
-
-def _plan(blocks: Any, classes: int, offsets: list[int], weights, scale, input_scale, input_shift, column_sums) -> Plan:
-    widths = np.array([*(b.weights.shape[0] for b in blocks), classes], np.int64)
-    rooms = np.array([selection_width(width) for width in widths[:-1]])
-    sizes = np.array([b.weights.size for b in blocks])
-    return Plan(
-        widths,
-        np.array([ACTIVATIONS.index(b.activation) for b in blocks], np.int64),
-        np.array([keep_threshold(b.rate) for b in blocks], np.int64),
-        np.array(offsets, np.int64),
-        int(blocks[0].rate < 0.5),
-        weights,
-        np.cumsum(sizes) - sizes,
-        np.cumsum(widths[1:]) - widths[1:],
-        np.cumsum(rooms) - rooms,
-        np.pad(scale, (0, 16)),
-        np.pad(np.concatenate([b.bias for b in blocks]), (0, 16)),
-        input_scale,
-        input_shift,
-        column_sums,
-    )
-
-
-def packed_bytes(kernels: Int8Kernels | Float32Kernels) -> int:
-    """Return about how many bytes one packed iteration takes."""
-    plan = kernels.plan
-    kept = plan.thresholds / 65536
-    listed = kept.copy()
-    listed[0] = 1 - kept[0] if plan.complement else kept[0]
-    outputs = np.append(kept[1:], 1) * plan.widths[1:]
-    return int((listed * plan.widths[:-1] * outputs).sum() * kernels.bytes_per_weight) + 1
 
 
 def check_options(num_iter: int, seed: int, masks: str, precision: str, threads: int | None = None) -> None:

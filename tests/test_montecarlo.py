@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from fastuq import montecarlo
 from fastuq.errors import InputError
 from fastuq.kernels.compiled import has_vnni
+from fastuq.kernels.flatten import packed_bytes
 from fastuq.montecarlo import MonteCarlo, moments
 
 LAYOUTS = {
@@ -115,7 +116,7 @@ def test_threads_pieces_rounds_and_order_do_not_matter(paper, precision, masks, 
         montecarlo.Moments(*(np.concatenate([getattr(p, k) for p in pieces]) for k in ("mean", "std", "mean_entropy")))
     )
     monkeypatch.setattr(montecarlo, "SAMPLES_AT_ONCE", 128)
-    monkeypatch.setattr(montecarlo, "PACKED_BYTES", 4 * montecarlo.packed_bytes(run._kernels))
+    monkeypatch.setattr(montecarlo, "PACKED_BYTES", 4 * packed_bytes(run._kernels.plan))
     monkeypatch.setattr(montecarlo, "FEW_SAMPLES", 0)
     results.append(moments(model, features, **options))
     for result in results:

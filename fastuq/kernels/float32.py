@@ -11,8 +11,6 @@ from fastuq.kernels.shared_float32 import run_shared_float32
 class Float32Kernels:
     """Kernels bound to the plan of a float32 head."""
 
-    bytes_per_weight = 4
-
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._rows: tuple[np.ndarray, np.ndarray] | None = None

@@ -11,8 +11,6 @@ from fastuq.kernels.shared_int8 import run_shared_int8
 class Int8Kernels:
     """Kernels bound to the plan of an int8 head; `vnni` chooses the VNNI instruction or the portable path."""
 
-    bytes_per_weight = 1
-
     def __init__(self, plan: Plan, vnni: bool) -> None:
         self.plan = plan
         self._vnni = True if vnni else None  # numba compiles the branch on None away
