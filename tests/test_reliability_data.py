@@ -78,7 +78,7 @@ def check_flips_and_cuts(root, name, flips, cuts):
         file.write_bytes(content[: int(cut)])
         assert refused(outcome(lambda: opened(spec))), "a truncated file was read"
     file.write_bytes(content)
-    print(f"{name}: {flips} flips {counts}, {cuts} cuts refused")
+    print(f"{name}: {sum(counts.values())} flips {counts}, {cuts} cuts refused")
     return counts
 
 
