@@ -4,6 +4,7 @@ import functools
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -100,6 +101,7 @@ class MonteCarlo:
     """A head made ready to run on features piece by piece; arguments as in `moments`.
 
     `vnni` forces the VNNI instruction or the portable path; by default the processor decides. Both give the same bits.
+    `seconds_compiling` is the time that went into compiling kernels or loading compiled ones, once per process.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class MonteCarlo:
             self._kernels = Float32Kernels(float32_plan(model.head, model.feature_scale, model.feature_zero_point))
         self._packed: tuple | None = None
         self._compiled: set[str] = set()
+        self.seconds_compiling = 0.0
 
     def __call__(self, features: np.ndarray, sample_ids: np.ndarray | None = None) -> Moments:
         """Return the moments of features (N, D) int8 of the samples numbered `sample_ids` (default 0 to N - 1)."""
@@ -200,8 +203,10 @@ class MonteCarlo:
         Work that comes under this `name` for the first time is called on nothing before, which compiles its kernels.
         """
         if name not in self._compiled:
+            began = time.perf_counter()
             with announced_compile():
                 work(0, 0)
+            self.seconds_compiling += time.perf_counter() - began
             self._compiled.add(name)
         size = max(1, -(-count // (self.threads * 8)))
         if self.threads == 1 or size >= count:

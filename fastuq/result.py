@@ -77,7 +77,8 @@ class Result:
         argmax of the plain pass.
     labels : ndarray, (N,), int64, or None
     seconds : dict
-        ``features`` (reading them), ``head`` (all iterations), ``total``.
+        ``features`` (reading them), ``compile`` (kernels compiled, or loaded: once per process), ``head`` (all
+        iterations), ``total``.
     model_sha256 : str
     data_fingerprint : str or None
         Of the images that a cache was made of; None for an array.

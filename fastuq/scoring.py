@@ -94,7 +94,7 @@ class Scorer:
         if n == 0:
             raise InputError("score: expected at least one sample, found none")
         truth = _checked_labels(getattr(features, "labels", None) if labels is None else labels, n, model)
-        seconds = {"features": 0.0, "head": 0.0}
+        seconds = {"features": 0.0, "compile": 0.0, "head": 0.0}
         columns: dict[str, np.ndarray] = {}
         for start, rows in _chunks(features, n, seconds):
             part = _score_rows(model, self._run, rows, start, self.options, seconds)
@@ -155,9 +155,11 @@ def _score_rows(
     model: Model, run: MonteCarlo, rows: np.ndarray, start: int, options: Options, seconds: dict[str, float]
 ) -> dict[str, np.ndarray]:
     """Return the columns of samples `start` onwards."""
-    began = time.perf_counter()
+    began, compiling = time.perf_counter(), run.seconds_compiling
     found = run(rows, np.arange(start, start + len(rows), dtype=np.int64))
-    seconds["head"] += time.perf_counter() - began
+    compiling = run.seconds_compiling - compiling
+    seconds["compile"] += compiling
+    seconds["head"] += time.perf_counter() - began - compiling
     _check_finite(model, found.mean, found.std)
     lower, upper = interval(
         found.mean, found.std, options.conf_factor, kind=options.interval, num_iter=options.num_iter

@@ -201,7 +201,7 @@ def test_the_command_writes_what_the_library_gives(pictures, workplace, model, c
         expected = score(model, cache, num_iter=30, seed=2).summary()
     found = json.loads((workplace / "s.json").read_text())
     assert {**found, "seconds": 0} == {**expected, "seconds": 0}
-    assert set(found["seconds"]) == {"features", "head", "total"}
+    assert set(found["seconds"]) == {"features", "compile", "head", "total"}
     assert len((workplace / "t.csv").read_text().splitlines()) == 31
     caches = [path for path in workplace.rglob("*.h5") if path.name not in ("m.h5", "other.h5")]
     assert cli.main(["score", "--cache", str(caches[0]), *argv[2:], "--json", "-"]) == 0

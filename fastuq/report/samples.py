@@ -89,7 +89,8 @@ def summary_lines(summary: dict[str, Any], title: str) -> list[str]:
         ]
     lines.append(
         f"  seconds   features {seconds['features']:.2f}, head {seconds['head']:.3f} "
-        f"({seconds['head'] / n * 1e3:.4f} ms/image), total {seconds['total']:.2f}"
+        f"({seconds['head'] / n * 1e3:.4f} ms/image), loading kernels {seconds['compile']:.2f}, "
+        f"total {seconds['total']:.2f}"
     )
     return lines
 
