@@ -31,6 +31,8 @@ PACKED_BYTES = 32 * 2**20
 FEW_SAMPLES = 48
 """Below this many samples, packing heads for shared masks costs more than it saves."""
 LANES = 64
+_COMPILED: set[tuple] = set()
+"""Kernels that this process has compiled or loaded."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,6 @@ class MonteCarlo:
         else:
             self._kernels = Float32Kernels(float32_plan(model.head, model.feature_scale, model.feature_zero_point))
         self._packed: tuple | None = None
-        self._compiled: set[str] = set()
         self.seconds_compiling = 0.0
 
     def __call__(self, features: np.ndarray, sample_ids: np.ndarray | None = None) -> Moments:
@@ -156,6 +157,7 @@ class MonteCarlo:
         def work(start: int, stop: int) -> None:
             kernels.run_per_sample(features, ids, self._seed, self._num_iter, start, stop, *out)
 
+        self._in_threads(pool, "rows", lambda start, stop: kernels.prepare_per_sample(), 1)
         self._in_threads(pool, "one by one", work, len(features))
 
     def _run_shared(self, pool: ThreadPoolExecutor, features: np.ndarray, out: tuple) -> None:
@@ -200,14 +202,16 @@ class MonteCarlo:
     def _in_threads(self, pool: ThreadPoolExecutor, name: str, work: Callable[[int, int], None], count: int) -> None:
         """Call work(start, stop) over ranges that cover 0 to count, a few per thread so that none waits long.
 
-        Work that comes under this `name` for the first time is called on nothing before, which compiles its kernels.
+        Work that comes under this `name` for the first time in this process is called on nothing before, which compiles
+        its kernels.
         """
-        if name not in self._compiled:
+        key = (*self._kernels.identity, name)
+        if key not in _COMPILED:
             began = time.perf_counter()
             with announced_compile():
                 work(0, 0)
             self.seconds_compiling += time.perf_counter() - began
-            self._compiled.add(name)
+            _COMPILED.add(key)
         size = max(1, -(-count // (self.threads * 8)))
         if self.threads == 1 or size >= count:
             work(0, count)

@@ -1,5 +1,7 @@
 """How every kernel is compiled, and what the processor offers."""
 
+import functools
+
 import numba
 import numpy as np
 from llvmlite import binding
@@ -15,6 +17,7 @@ inlined = numba.njit(**_OPTIONS, forceinline=True)
 """The same, put into its callers: a call that passes a plan copies a hundred numbers."""
 
 
+@functools.cache
 def has_vnni() -> bool:
     """Tell whether this processor has the AVX512-VNNI instruction that `simd.dot_tile` emits."""
     features = binding.get_host_cpu_features()

@@ -51,7 +51,7 @@ def _plan(blocks: Any, classes: int, offsets: list[int], weights, scale, input_s
         np.array([keep_threshold(b.rate) for b in blocks], np.int64),
         np.array(offsets, np.int64),
         int(blocks[0].rate < 0.5),
-        weights,
+        np.pad(weights, (0, 64)),
         np.cumsum(sizes) - sizes,
         np.cumsum(widths[1:]) - widths[1:],
         np.cumsum(rooms) - rooms,

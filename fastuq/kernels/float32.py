@@ -11,6 +11,8 @@ from fastuq.kernels.shared_float32 import run_shared_float32
 class Float32Kernels:
     """Kernels bound to the plan of a float32 head."""
 
+    identity = ("float32",)
+
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._rows: tuple[np.ndarray, np.ndarray] | None = None
@@ -18,10 +20,11 @@ class Float32Kernels:
 
     def pack(self, units: np.ndarray, counts: np.ndarray, run) -> tuple:
         """Pack the heads of the selected iterations; ``run(work, count)`` calls work(start, stop) in threads."""
+        made = self._pack(self.plan, units, counts, run)
         if self._full is None:
             whole, whole_units, whole_counts = whole_selection(self.plan)
             self._full = self._pack(whole, whole_units, whole_counts, lambda work, count: work(0, count))[1]
-        return self._pack(self.plan, units, counts, run)
+        return made
 
     @staticmethod
     def _pack(plan, units, counts, run) -> tuple:
@@ -39,18 +42,20 @@ class Float32Kernels:
             state, entropy, mean, std,
         )  # fmt: skip
 
-    def _lay_out_rows(self) -> tuple[np.ndarray, np.ndarray]:
+    def prepare_per_sample(self) -> None:
+        """Lay out the weights for `run_per_sample`."""
+        if self._rows is not None:
+            return
         widths = self.plan.widths
         sizes = -(-widths[1:] // 64) * 64 * widths[:-1]
         rows_at = np.concatenate([[0], np.cumsum(sizes)[:-1]])
         rows = aligned(sizes.sum(), np.float32)
         pack_rows_float32(self.plan, rows, rows_at)
-        return rows, rows_at
+        self._rows = (rows, rows_at)
 
     def run_per_sample(self, features, sample_ids, seed, num_iter, start, stop, entropy, mean, std):
         """Run all iterations for samples `start` to `stop`; see `run_per_sample_float32`."""
-        if self._rows is None:  # the first call, which compiles, is made by one thread
-            self._rows = self._lay_out_rows()
+        assert self._rows is not None
         run_per_sample_float32(
             self.plan, features, sample_ids, *self._rows, seed, num_iter, start, stop, entropy, mean, std
         )

@@ -14,15 +14,17 @@ class Int8Kernels:
     def __init__(self, plan: Plan, vnni: bool) -> None:
         self.plan = plan
         self._vnni = True if vnni else None  # numba compiles the branch on None away
+        self.identity = ("int8", vnni)
         self._rows: tuple | None = None
         self._full: np.ndarray | None = None
 
     def pack(self, units: np.ndarray, counts: np.ndarray, run) -> tuple:
         """Pack the heads of the selected iterations; ``run(work, count)`` calls work(start, stop) in threads."""
+        made = self._pack(self.plan, units, counts, run)
         if self._full is None:
             whole, whole_units, whole_counts = whole_selection(self.plan)
             self._full = self._pack(whole, whole_units, whole_counts, lambda work, count: work(0, count))[2][0]
-        return self._pack(self.plan, units, counts, run)
+        return made
 
     def _pack(self, plan, units, counts, run) -> tuple:
         weights_at, vectors_at, weights_size, vectors_size = packed_layout(plan, counts, 4)
@@ -45,7 +47,10 @@ class Int8Kernels:
             state, entropy, mean, std,
         )  # fmt: skip
 
-    def _lay_out_rows(self) -> tuple:
+    def prepare_per_sample(self) -> None:
+        """Lay out the weights for `run_per_sample`."""
+        if self._rows is not None:
+            return
         plan, widths = self.plan, self.plan.widths
         groups = -(-widths[1:] // 64)
         first = aligned(groups[0] * widths[0] * 64, np.uint8)
@@ -56,12 +61,10 @@ class Int8Kernels:
         dense[:] = 0  # what fills inputs up to fours
         sums = np.zeros((len(groups), groups.max() * 64), np.int32)
         pack_rows_int8(plan, first, dense, dense_at, sums)
-        return first, dense, dense_at, sums
+        self._rows = (first, dense, dense_at, sums)
 
     def run_per_sample(self, features, sample_ids, seed, num_iter, start, stop, entropy, mean, std):
         """Run all iterations for samples `start` to `stop`; see `run_per_sample_int8`."""
-        if self._rows is None:  # the first call, which compiles, is made by one thread
-            self._rows = self._lay_out_rows()
         run_per_sample_int8(
             self._vnni, self.plan, features, sample_ids, self._rows, seed, num_iter, start, stop, entropy, mean, std
         )

@@ -60,6 +60,12 @@ def prefetch(builder, address, at):
     builder.call(function, [pointer, read, near, data])
 
 
+def compress(builder, words, mask):
+    """Move the lanes of 16 words whose bit in `mask` (16 bits) is set to the front; zeros follow."""
+    bits = builder.bitcast(mask, ir.VectorType(ir.IntType(1), 16))
+    return call(builder, "llvm.experimental.vector.compress.v16i32", WORDS, words, bits, all_lanes(0, WORDS))
+
+
 def fma(builder, a, b, c):
     """Return a * b + c of float32 or float64 numbers or vectors, rounded once."""
     lanes, element = (f"v{a.type.count}", a.type.element) if isinstance(a.type, ir.VectorType) else ("", a.type)

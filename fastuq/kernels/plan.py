@@ -22,7 +22,7 @@ class Plan(NamedTuple):
     complement : int64
         1 where the first block is computed as X W - X[:, dropped] W[dropped], 0 where the kept inputs are summed.
     weights : int8 or float32, flat
-        Weights (inputs, outputs) of all blocks; float32 ones include the 1 / (1 - p) of dropout.
+        Weights (inputs, outputs) of all blocks, then 64 zeros; float32 ones include the 1 / (1 - p) of dropout.
     weight_at, output_at, unit_at : int64 (L,)
         Where each block's weights, outputs (in scale and bias) and input units (in a row of selected units) begin.
     scale, bias : float32, flat

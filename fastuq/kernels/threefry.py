@@ -6,7 +6,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from fastuq.kernels.compiled import kernel
-from fastuq.kernels.ir import BYTES, I8, I32, I64, WORDS, call, load, splat, store
+from fastuq.kernels.ir import BYTES, I8, I32, I64, WORDS, call, compress, load, splat, store
 
 _ROUNDS = 13
 _PARITY = 0x1BD11BDA
@@ -87,13 +87,6 @@ def keep_words(seed, layer, iteration, sample, threshold, width, words):
         _keep_group(seed, layer, group, iteration, sample, threshold, words.ctypes.data + 32 * group)
 
 
-def _compress(builder, values, mask):
-    """Move the chosen lanes of 16 words to the front."""
-    bits = builder.bitcast(mask, ir.VectorType(ir.IntType(1), 16))
-    nothing = ir.Constant(WORDS, ir.Undefined)
-    return call(builder, "llvm.experimental.vector.compress.v16i32", WORDS, values, bits, nothing)
-
-
 @intrinsic
 def _list_word(typingctx, word, first, codes, count, units, values):
     """List the set bits of a uint64 from entry `count` on: their positions plus `first` as int32 at address `units`.
@@ -111,11 +104,11 @@ def _list_word(typingctx, word, first, codes, count, units, values):
             numbers = ir.Constant(WORDS, [16 * part + i for i in range(16)])
             numbers = builder.add(numbers, splat(builder, builder.trunc(first, I32)))
             store(
-                builder, _compress(builder, numbers, mask), builder.add(units, builder.mul(count, ir.Constant(I64, 4)))
+                builder, compress(builder, numbers, mask), builder.add(units, builder.mul(count, ir.Constant(I64, 4)))
             )
             with builder.if_then(with_values):
                 picked = builder.zext(load(builder, builder.add(codes, first), few, 16 * part), WORDS)
-                chosen = builder.trunc(_compress(builder, picked, mask), few)
+                chosen = builder.trunc(compress(builder, picked, mask), few)
                 store(builder, chosen, builder.add(values, count))
             count = builder.add(count, builder.zext(builder.ctpop(mask), I64))
         return count
