@@ -1,6 +1,5 @@
-"""Files that appear whole or not at all, JSON read without trust, and SHA-256."""
+"""Files that appear whole or not at all; JSON read without trust."""
 
-import hashlib
 import json
 import os
 import tempfile
@@ -92,9 +91,3 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(name: str) -> float:
     raise ValueError(f"{name} is no number")
-
-
-def sha256_file(path: str | Path) -> str:
-    """Return the SHA-256 of a file as 64 hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
