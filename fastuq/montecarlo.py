@@ -28,6 +28,8 @@ MAX_ITERATIONS = 10_000_000
 SAMPLES_AT_ONCE = 8192
 PACKED_BYTES = 32 * 2**20
 """Packed heads that are held at once; more iterations go in several rounds."""
+RUNS_AT_ONCE = 100_000
+"""Iterations times samples that one call of a per-sample kernel takes: about a tenth of a second."""
 FEW_SAMPLES = 48
 """Below this many samples, packing heads for shared masks costs more than it saves."""
 LANES = 64
@@ -158,15 +160,16 @@ class MonteCarlo:
             kernels.run_per_sample(features, ids, self._seed, self._num_iter, start, stop, *out)
 
         self._in_threads(pool, "rows", lambda start, stop: kernels.prepare_per_sample(), 1)
-        self._in_threads(pool, "one by one", work, len(features))
+        self._in_threads(pool, "one by one", work, len(features), max(1, RUNS_AT_ONCE // self._num_iter))
 
     def _run_shared(self, pool: ThreadPoolExecutor, features: np.ndarray, out: tuple) -> None:
         blocks = -(-len(features) // LANES)
         at_once = max(1, min(self._num_iter, PACKED_BYTES // packed_bytes(self._kernels.plan)))
         kept = self._state(blocks if at_once < self._num_iter else 0)
+        made: tuple | None = None
         for first in range(0, self._num_iter, at_once):
             count = min(at_once, self._num_iter - first)
-            units, counts, packed = self._pack(pool, first, count)
+            units, counts, packed = made = self._pack(pool, first, count, made)
             begins, ends = first == 0, first + count == self._num_iter
 
             def work(start: int, stop: int) -> None:
@@ -182,26 +185,41 @@ class MonteCarlo:
         shape = (blocks, self._num_classes * LANES)
         return np.empty(shape, np.float32), np.empty(shape), np.empty(shape)
 
-    def _pack(self, pool: ThreadPoolExecutor, first: int, count: int) -> tuple:
-        """Return the packed heads of iterations first to first + count; kept where they are all there are."""
+    def _pack(self, pool: ThreadPoolExecutor, first: int, count: int, before: tuple | None) -> tuple:
+        """Return the packed heads of iterations first to first + count; kept where they are all there are.
+
+        The memory of what was packed `before` is used again.
+        """
         if self._packed is not None:
             return self._packed
         plan = self._kernels.plan
-        units = np.empty((count, plan.unit_at[-1] + selection_width(plan.widths[-2])), np.int32)
-        counts = np.empty((count, len(plan.activations)), np.int32)
+        if before is None:
+            units = np.empty((count, plan.unit_at[-1] + selection_width(plan.widths[-2])), np.int32)
+            counts, packed = np.empty((count, len(plan.activations)), np.int32), None
+        else:
+            units, counts, packed = before[0][:count], before[1][:count], before[2]
 
         def select(start: int, stop: int) -> None:
             select_iterations(plan, self._seed, first, start, stop, units, counts)
 
         self._in_threads(pool, "select", select, count)
-        made = (units, counts, self._kernels.pack(units, counts, partial(self._in_threads, pool, "pack")))
+        run = partial(self._in_threads, pool, "pack")
+        made = (units, counts, self._kernels.pack(units, counts, run, packed))
         if count == self._num_iter:
             self._packed = made
         return made
 
-    def _in_threads(self, pool: ThreadPoolExecutor, name: str, work: Callable[[int, int], None], count: int) -> None:
+    def _in_threads(
+        self,
+        pool: ThreadPoolExecutor,
+        name: str,
+        work: Callable[[int, int], None],
+        count: int,
+        at_once: int = SAMPLES_AT_ONCE,
+    ) -> None:
         """Call work(start, stop) over ranges that cover 0 to count, a few per thread so that none waits long.
 
+        No range is longer than `at_once`: Ctrl-C is heard between ranges only.
         Work that comes under this `name` for the first time in this process is called on nothing before, which compiles
         its kernels.
         """
@@ -212,11 +230,9 @@ class MonteCarlo:
                 work(0, 0)
             self.seconds_compiling += time.perf_counter() - began
             _COMPILED.add(key)
-        size = max(1, -(-count // (self.threads * 8)))
-        if self.threads == 1 or size >= count:
-            work(0, count)
-            return
-        for _ in pool.map(lambda start: work(start, min(start + size, count)), range(0, count, size)):
+        size = max(1, min(at_once, -(-count // (self.threads * 8))))
+        run = map if self.threads == 1 or size >= count else pool.map
+        for _ in run(lambda start: work(start, min(start + size, count)), range(0, count, size)):
             pass
 
     def _check_features(self, features: np.ndarray, sample_ids: np.ndarray | None) -> np.ndarray:

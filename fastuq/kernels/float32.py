@@ -4,7 +4,7 @@ import numpy as np
 
 from fastuq.kernels.pack import pack_float32
 from fastuq.kernels.per_sample_float32 import pack_rows_float32, run_per_sample_float32
-from fastuq.kernels.plan import Plan, aligned, packed_layout, whole_selection
+from fastuq.kernels.plan import Plan, aligned, packed_layout, reused, whole_selection
 from fastuq.kernels.shared_float32 import run_shared_float32
 
 
@@ -18,18 +18,21 @@ class Float32Kernels:
         self._rows: tuple[np.ndarray, np.ndarray] | None = None
         self._full: np.ndarray | None = None
 
-    def pack(self, units: np.ndarray, counts: np.ndarray, run) -> tuple:
-        """Pack the heads of the selected iterations; ``run(work, count)`` calls work(start, stop) in threads."""
-        made = self._pack(self.plan, units, counts, run)
+    def pack(self, units: np.ndarray, counts: np.ndarray, run, before: tuple | None = None) -> tuple:
+        """Pack the heads of the selected iterations; ``run(work, count)`` calls work(start, stop) in threads.
+
+        What was packed `before` is no longer needed: its memory is used again.
+        """
+        made = self._pack(self.plan, units, counts, run, before)
         if self._full is None:
             whole, whole_units, whole_counts = whole_selection(self.plan)
             self._full = self._pack(whole, whole_units, whole_counts, lambda work, count: work(0, count))[1]
         return made
 
     @staticmethod
-    def _pack(plan, units, counts, run) -> tuple:
+    def _pack(plan, units, counts, run, before=None) -> tuple:
         weights_at, _, size, _ = packed_layout(plan, counts, 1)
-        packed = aligned(size, np.float32)
+        packed = reused(None if before is None else before[1], size, np.float32)
         run(lambda start, stop: pack_float32(plan, units, counts, weights_at, start, stop, packed), len(units))
         return weights_at, packed
 

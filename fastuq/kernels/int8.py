@@ -4,7 +4,7 @@ import numpy as np
 
 from fastuq.kernels.pack import pack_int8
 from fastuq.kernels.per_sample_int8 import pack_rows_int8, run_per_sample_int8
-from fastuq.kernels.plan import Plan, aligned, packed_layout, whole_selection
+from fastuq.kernels.plan import Plan, aligned, packed_layout, reused, whole_selection
 from fastuq.kernels.shared_int8 import run_shared_int8
 
 
@@ -18,20 +18,23 @@ class Int8Kernels:
         self._rows: tuple | None = None
         self._full: np.ndarray | None = None
 
-    def pack(self, units: np.ndarray, counts: np.ndarray, run) -> tuple:
-        """Pack the heads of the selected iterations; ``run(work, count)`` calls work(start, stop) in threads."""
-        made = self._pack(self.plan, units, counts, run)
+    def pack(self, units: np.ndarray, counts: np.ndarray, run, before: tuple | None = None) -> tuple:
+        """Pack the heads of the selected iterations; ``run(work, count)`` calls work(start, stop) in threads.
+
+        What was packed `before` is no longer needed: its memory is used again.
+        """
+        made = self._pack(self.plan, units, counts, run, before)
         if self._full is None:
             whole, whole_units, whole_counts = whole_selection(self.plan)
             self._full = self._pack(whole, whole_units, whole_counts, lambda work, count: work(0, count))[2][0]
         return made
 
-    def _pack(self, plan, units, counts, run) -> tuple:
+    def _pack(self, plan, units, counts, run, before=None) -> tuple:
         weights_at, vectors_at, weights_size, vectors_size = packed_layout(plan, counts, 4)
-        packed = aligned(weights_size, np.int8)
-        correction = np.empty(vectors_size, np.int32)
-        scale, bias = np.empty(vectors_size, np.float32), np.empty(vectors_size, np.float32)
-        vectors = (packed, correction, scale, bias)
+        kinds = (np.int8, np.int32, np.float32, np.float32)
+        sizes = (weights_size, vectors_size, vectors_size, vectors_size)
+        rooms = (None,) * 4 if before is None else before[2]
+        vectors = tuple(reused(*each) for each in zip(rooms, sizes, kinds, strict=True))
         run(
             lambda start, stop: pack_int8(plan, units, counts, weights_at, vectors_at, start, stop, *vectors),
             len(units),

@@ -53,6 +53,13 @@ def aligned(count: int, dtype: type) -> np.ndarray:
     return aligned_bytes(int(count) * np.dtype(dtype).itemsize + 64).view(dtype)[: int(count)]
 
 
+def reused(array: np.ndarray | None, count: int, dtype: type) -> np.ndarray:
+    """Return `array` where it holds `count` numbers, else a new one with an eighth to spare: fresh memory is slow."""
+    if array is not None and len(array) >= count:
+        return array
+    return aligned(count + count // 8, dtype)
+
+
 def packed_layout(plan: Plan, counts: np.ndarray, multiple: int) -> tuple[np.ndarray, np.ndarray, int, int]:
     """Lay out packed heads: where each (iteration, block) begins in the weights and in the vectors, and both sizes.
 
