@@ -260,13 +260,13 @@ def check_options(num_iter: int, seed: int, masks: str, precision: str, threads:
         raise InputError(f"masks: expected one of {', '.join(MASKS)}, found {masks!r}")
     if precision not in PRECISIONS:
         raise InputError(f"precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
-    if threads is not None and threads < 1:
-        raise InputError(f"threads: expected 1 or more, found {threads}")
+    if threads is not None and not (isinstance(threads, int | np.integer) and threads >= 1):
+        raise InputError(f"threads: expected a whole number from 1, found {threads!r}")
 
 
 @contextmanager
 def announced_compile() -> Iterator[None]:
-    """Say on stderr that kernels are being compiled when the block takes longer than a second."""
+    """Say on stderr what takes so long when the block takes longer than a second."""
     timer = threading.Timer(1.0, _announce)
     timer.start()
     try:
@@ -277,4 +277,4 @@ def announced_compile() -> Iterator[None]:
 
 @functools.cache
 def _announce() -> None:
-    print("fastuq: compiling the kernels for this processor (the first run only)", file=sys.stderr, flush=True)
+    print("fastuq: compiling or loading the kernels (slow the first time only)", file=sys.stderr, flush=True)

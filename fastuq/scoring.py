@@ -84,6 +84,11 @@ class Scorer:
     def __call__(self, features: "FeatureCache | np.ndarray", *, labels: Any = None, details: bool = True) -> Result:
         """Score the features of one data set."""
         began = time.perf_counter()
+        if not isinstance(features, np.ndarray) and not hasattr(features, "model_sha256"):
+            raise InputError(
+                f"features: expected a FeatureCache or an int8 array (N, D), found {type(features).__name__}; "
+                "make a cache of images with cache_features"
+            )
         model, n = self.model, len(features)
         if not isinstance(features, np.ndarray) and features.model_sha256 != model.sha256:
             raise CacheError(

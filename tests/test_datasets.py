@@ -215,6 +215,13 @@ def test_folder_without_classes_has_no_labels_and_keeps_pixels_of_the_right_size
     assert np.array_equal(np.asarray(images.images)[0], pixels)
 
 
+def test_grey_pictures_of_16_bits_keep_their_levels(tmp_path):
+    grey = RNG.integers(0, 256, (32, 32)).astype(np.uint8)
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    found = np.asarray(open_images(tmp_path).images)[0]
+    assert np.array_equal(found, np.stack([grey] * 3, axis=-1))
+
+
 def test_folders_that_make_no_set_are_refused(tmp_path):
     with pytest.raises(InputError, match="found none"):
         open_images(tmp_path)

@@ -140,6 +140,7 @@ def test_without_labels_or_with_nothing_kept(model, features, labels):
         ({"mixed": "drop"}, "mixed"),
         ({"num_iters": 5}, "no option 'num_iters'"),
         ({"threads": 0}, "threads"),
+        ({"threads": 1.5}, "threads"),
         ({"labels": [1, 2]}, "expected 90 whole numbers"),
         ({"labels": np.full(90, 1000)}, "expected classes 0 to"),
         ({"labels": np.zeros(90)}, "whole numbers"),
@@ -150,7 +151,7 @@ def test_wrong_options_are_refused(model, features, options, words):
         score(model, features, **options)
 
 
-@pytest.mark.parametrize("wrong", [np.zeros((3, 32)), np.zeros((3, 31), np.int8), np.zeros((0, 32), np.int8)])
+@pytest.mark.parametrize("wrong", [[[1, 2]], np.zeros((3, 32)), np.zeros((3, 31), np.int8), np.zeros((0, 32), np.int8)])
 def test_wrong_features_are_refused(model, wrong):
     with pytest.raises(InputError):
         score(model, wrong)
@@ -174,6 +175,15 @@ def test_the_table(model, features, labels, tmp_path):
     text = readable_rows(result, model.class_names)
     assert len(text) == 91
     assert sum("(wrong)" in line for line in text) == (result.prediction != labels).sum()
+
+
+def test_an_array_of_images_is_enough(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(5).integers(0, 256, (7, 32, 32, 3)).astype(np.uint8)
+    with cache_features(images, model) as cache:
+        result = score(model, cache)
+    assert np.array_equal(result.mean, score(model, Backbone(model.backbone_path)(images)).mean)
+    assert [path.parent.name for path in tmp_path.rglob("*.h5")] == ["out"]
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def read_image(path: Path, image_size: tuple[int, int]) -> np.ndarray:
                     )
                 picture.verify()  # the checksums of a PNG, which decoding does not look at
             with Image.open(content, formats=("PNG", "JPEG")) as picture:
-                rgb = picture.convert("RGB")
+                rgb = _eight_bits(picture).convert("RGB")
                 if rgb.size != (width, height):
                     rgb = rgb.resize((width, height), Image.Resampling.BILINEAR)
                 return np.asarray(rgb)
@@ -87,6 +87,16 @@ def read_image(path: Path, image_size: tuple[int, int]) -> np.ndarray:
             f"{path}: expected a PNG or JPEG picture, found a truncated or foreign file ({type(error).__name__}); "
             "replace it or take it out of the folder"
         ) from None
+
+
+def _eight_bits(picture: Any) -> Any:
+    """Return a picture whose grey levels of 16 bits became 8: Pillow's own conversion cuts them off at 255."""
+    if not picture.mode.startswith("I"):
+        return picture
+    from PIL import Image
+
+    levels = np.asarray(picture)
+    return Image.fromarray((np.clip(levels, 0, 65535) >> 8).astype(np.uint8))
 
 
 def open_folder(folder: Path, image_size: tuple[int, int]) -> ImageSet:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastuq import __version__
-from fastuq.datasets import ImageSet
+from fastuq.datasets import ImageSet, open_images
 from fastuq.errors import InputError, ModelError
 from fastuq.features.cache import FeatureCache
 from fastuq.features.cachefile import CacheFile, create_file
@@ -26,9 +26,9 @@ BATCH_SIZE = 256
 
 
 def cache_features(
-    images: ImageSet,
+    images: ImageSet | np.ndarray,
     model: Model,
-    path: str | Path,
+    path: str | Path | None = None,
     *,
     batch_size: int = BATCH_SIZE,
     threads: int | None = None,
@@ -41,9 +41,10 @@ def cache_features(
 
     Parameters
     ----------
-    images : ImageSet
+    images : ImageSet or ndarray, (N, H, W, 3), uint8
     model : Model
-    path : str or Path
+    path : str or Path, optional
+        Default: see `default_cache_path`.
     batch_size : int
         Images that share a checksum, and at most lost by a kill; a file that is there keeps its own.
     threads : int, optional
@@ -65,9 +66,9 @@ def cache_features(
     """
     if threads is not None and threads < 1:
         raise InputError(f"threads: expected 1 or more, found {threads}")
-    images = images.matched_to(model.class_names)
+    images = (images if isinstance(images, ImageSet) else open_images(images)).matched_to(model.class_names)
     header, labels = _header(images, model, batch_size, shard)
-    path = Path(path)
+    path = default_cache_path(images, model, shard) if path is None else Path(path)
     if not os.path.exists(path):  # unlike Path.exists, False where it may not even look
         create_file(path, header, model.head.num_features, labels)
     file = CacheFile(path)
