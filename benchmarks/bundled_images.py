@@ -1,4 +1,4 @@
-"""Make cifar100_first20.npz from foolbox's wheel; see SOURCE.md for the command."""
+"""Make data/images/cifar100_first20.npz from foolbox's wheel; see SOURCE.md beside it for the command."""
 
 import re
 import sys
@@ -18,5 +18,6 @@ with zipfile.ZipFile(sys.argv[1]) as wheel:
         labels.append(int(Path(name).stem.split("_")[2]))
         with wheel.open(name) as file:
             images.append(np.asarray(Image.open(file).convert("RGB")))
-with atomic_path(Path(__file__).parent / "cifar100_first20.npz") as partial, partial.open("wb") as file:
+output = Path(__file__).parents[1] / "data" / "images" / "cifar100_first20.npz"
+with atomic_path(output) as partial, partial.open("wb") as file:
     np.savez(file, images=np.stack(images), labels=np.array(labels, np.int64), class_names=np.array(CIFAR100_CLASSES))
