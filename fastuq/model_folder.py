@@ -95,7 +95,11 @@ def short(value: object) -> str:
 
 
 def check_replaceable(target: Path) -> None:
-    """Raise InputError unless `target` is absent, an empty folder or a folder with nothing but a model."""
+    """Raise InputError unless `target` can be made, is an empty folder or holds nothing but a model."""
+    parent = next(p for p in target.absolute().parents if p.exists())
+    if not (parent.is_dir() and os.access(parent, os.W_OK)):
+        problem = "is not writable" if parent.is_dir() else "is a file"
+        raise InputError(f"cannot write model {target}: {parent} {problem}; choose another folder")
     if not target.exists():
         return
     known = {*PARTS, DESCRIPTION, CARD}

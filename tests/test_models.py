@@ -116,6 +116,7 @@ def test_unknown_networks_and_weights_are_refused(network, weights):
     with pytest.raises(InputError) as caught:
         build_backbone(network, weights=weights)
     assert "\n" not in str(caught.value)
+    assert network == "tiny" or "tiny" not in str(caught.value)
 
 
 # -- heads ---------------------------------------------------------------------------------------------------------
@@ -199,6 +200,54 @@ def test_a_work_folder_of_another_run_is_refused(trained, tmp_path):
         train(replace(PLAN, seed=4), coloured(1024, 0), None, tmp_path / "model", work=work)
 
 
+def test_a_refused_work_folder_says_which_options_differ(trained, tmp_path):
+    plan = replace(PLAN, mirror=True, recipe=replace(RECIPE, epochs=9))
+    with pytest.raises(InputError, match=r"recipe.epochs 5, now 9; mirror False, now True\)"):
+        train(plan, coloured(1024, 0), None, tmp_path / "model", work=trained.path.parent / "work")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"epochs": 0}, {"epochs": -1}, {"batch_size": 0}, {"weight_decay": -1.0}, {"mixup": float("nan")}]
+    + [{"learning_rate": rate} for rate in (float("nan"), float("inf"), -1.0, 0.0)],
+)
+def test_recipes_that_fit_nothing_are_refused(change):
+    with pytest.raises(InputError, match=next(iter(change)).replace("_", " ")):
+        replace(RECIPE, **change)
+
+
+@pytest.mark.parametrize("change", [{"seed": -1}, {"seed": 2**32}, {"unfreeze": -1}])
+def test_plans_out_of_range_are_refused(change):
+    with pytest.raises(InputError, match=next(iter(change))):
+        replace(PLAN, **change)
+
+
+def test_the_largest_seed_trains(tmp_path):
+    recipe = replace(RECIPE, epochs=1)
+    plan = Plan("tiny", "none", head="0.2:sigmoid", recipe=recipe, seed=2**32 - 1)
+    train(plan, coloured(64, 0), None, tmp_path / "model", work=tmp_path / "work")
+
+
+@pytest.mark.parametrize("change", [{"unfreeze": 3}, {"weights": "imagenet"}, {"network": "vgg"}, {"head": "0:linear"}])
+def test_a_refused_option_leaves_no_work_folder(tmp_path, change):
+    with pytest.raises(InputError):
+        train(replace(PLAN, **change), coloured(16, 0), None, tmp_path / "model", work=tmp_path / "work")
+    assert not (tmp_path / "work").exists()
+
+
+def test_an_output_that_cannot_be_replaced_is_found_before_the_work(trained, tmp_path, monkeypatch):
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    network = trained.path.parent / "work" / "network.keras"
+    monkeypatch.setattr("fastuq.models.finish.to_int8", None)
+    for output in (tmp_path, tmp_path / "file" / "model"):
+        with pytest.raises(InputError, match="another"):
+            train(PLAN, coloured(16, 0), None, output, work=tmp_path / "work")
+        with pytest.raises(InputError, match="another"):
+            quantize_file(network, coloured(64, 0), None, output)
+    assert not (tmp_path / "work").exists()
+
+
 def test_training_without_labels_is_refused(tmp_path):
     images = replace(coloured(16, 0), labels=None)
     with pytest.raises(InputError, match="labels"):
@@ -223,6 +272,16 @@ def test_foreign_networks_are_refused(tmp_path):
             quantize_file(tmp_path / name, coloured(16, 0), None, tmp_path / "model")
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "model").exists()
+
+
+def test_a_truncated_or_altered_network_is_said_to_be(trained, tmp_path):
+    data = (trained.path.parent / "work" / "network.keras").read_bytes()
+    altered = bytearray(data)
+    altered[len(data) // 2] ^= 1
+    for bad in (data[: len(data) // 2], bytes(altered), b"no archive"):
+        (tmp_path / "n.keras").write_bytes(bad)
+        with pytest.raises(InputError, match="truncated, or not saved by Keras"):
+            quantize_file(tmp_path / "n.keras", coloured(16, 0), None, tmp_path / "model")
 
 
 def test_a_backbone_that_lost_its_features_is_refused():

@@ -1,5 +1,6 @@
 """The last steps to a model folder: head and whole network to int8, sizes and accuracies, the parts written."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from fastuq.datasets import ImageSet
 from fastuq.errors import InputError
 from fastuq.head import Head
 from fastuq.model import Model, save_model
+from fastuq.model_folder import check_replaceable
 from fastuq.models.heads import head_from_layers, head_network
 from fastuq.models.quantize import MIN_CORRELATION, calibration_images, check_backbone, float_size, predictor, to_int8
 from fastuq.models.runtime import silence, tensorflow
@@ -42,20 +44,12 @@ def quantize_file(
     Raises
     ------
     InputError
-        The file is missing, foreign or of another shape than the images.
+        The file is missing, foreign or of another shape than the images, or `output` holds something else.
     ModelError
         The quantized backbone does not follow the float one.
     """
-    network = _load_network(Path(path))
-    expected, found = tuple(network.input_shape[1:]), tuple(images.images.shape[1:])
-    if expected != found:
-        raise InputError(f"{images.name}: the network {path} takes images {expected}, found {found}")
-    backbone, layers = _split(network, path)
-    width = backbone.output_shape[-1]
-    head = head_from_layers(layers, width)
-    if images.class_names is None or head.num_classes != len(images.class_names):
-        names = "none" if images.class_names is None else len(images.class_names)
-        raise InputError(f"{images.name}: the network {path} has {head.num_classes} classes, the images name {names}")
+    check_replaceable(Path(output))
+    name, backbone, head = _read_network(Path(path), images)
     data = to_int8(backbone, calibration_images(images.images))
     runner = Backbone(data, threads=threads)
     check_backbone(backbone, runner, images.images[:256])
@@ -63,7 +57,7 @@ def quantize_file(
     made = {"quantized_from": Path(path).name, "training_images": images.name}
     return finish_model(
         output,
-        network.name,
+        name,
         backbone,
         data,
         head,
@@ -75,6 +69,20 @@ def quantize_file(
     )
 
 
+def _read_network(path: Path, images: ImageSet) -> tuple[str, Any, Head]:
+    """Return name, backbone and head of a network, which must take such images and know their classes."""
+    network = _load_network(path)
+    expected, found = tuple(network.input_shape[1:]), tuple(images.images.shape[1:])
+    if expected != found:
+        raise InputError(f"{images.name}: the network {path} takes images {expected}, found {found}")
+    backbone, layers = _split(network, path)
+    head = head_from_layers(layers, backbone.output_shape[-1])
+    if images.class_names is None or head.num_classes != len(images.class_names):
+        names = "none" if images.class_names is None else len(images.class_names)
+        raise InputError(f"{images.name}: the network {path} has {head.num_classes} classes, the images name {names}")
+    return network.name, backbone, head
+
+
 def _load_network(path: Path) -> Any:
     tensorflow()
     import keras
@@ -82,12 +90,23 @@ def _load_network(path: Path) -> Any:
     if path.suffix != ".keras" or not path.is_file():
         problem = "is not there" if not path.is_file() else "is no .keras file"
         raise InputError(f"network {path}: {problem}; give a network saved by Keras 3 as a .keras file")
+    if not _is_whole(path):
+        raise InputError(f"network {path}: truncated, or not saved by Keras 3 as a .keras file; save or copy it again")
     try:
         with silence():
             return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # What a foreign archive makes Keras raise is not one kind.
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"network {path}: expected a .keras file without code of its own ({reason})") from error
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether a file is an archive with the members of a .keras file, their checksums right."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {"config.json", "model.weights.h5"} <= set(archive.namelist()) and archive.testzip() is None
+    except Exception:  # what a damaged archive raises is not one kind
+        return False
 
 
 def _split(network: Any, path: str | Path) -> tuple[Any, list[Any]]:

@@ -1,5 +1,6 @@
 """The training loop: batches from arrays that may be larger than memory, one checkpoint per epoch, resumable."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ import numpy as np
 from fastuq.errors import InputError
 from fastuq.models.runtime import silence, tensorflow
 from fastuq.progress import progress_bar
+
+MAX_LEARNING_RATE = 1000
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,11 @@ class Recipe:
     mixup : float
         Parameter of the Beta distribution by which inputs and targets of a batch are blended (Zhang et al., "mixup",
         ICLR 2018, arXiv:1710.09412); 0 is none.
+
+    Raises
+    ------
+    InputError
+        A value that nothing can be fitted with.
     """
 
     epochs: int
@@ -38,6 +46,21 @@ class Recipe:
     weight_decay: float
     batch_size: int
     mixup: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            raise InputError(
+                f"epochs and batch size: expected at least 1, found {self.epochs} epochs, batch size {self.batch_size}"
+            )
+        if not 0 < self.learning_rate < MAX_LEARNING_RATE:
+            raise InputError(
+                f"learning rate: expected above 0 and below {MAX_LEARNING_RATE}, found {self.learning_rate}; "
+                "0.0005 to 0.01 is usual"
+            )
+        if not all(0 <= value < math.inf for value in (self.weight_decay, self.mixup)):
+            raise InputError(
+                f"weight decay and mixup: expected numbers from 0 on, found {self.weight_decay} and {self.mixup}"
+            )
 
 
 @dataclass(frozen=True)
@@ -136,7 +159,7 @@ def _run_epoch(model: Any, samples: Samples, recipe: Recipe, seed: int, epoch: i
     view_of = rng.integers(len(samples.views), size=len(order))
     dropouts = (layer for layer in model.layers if type(layer).__name__ == "Dropout")
     for number, layer in enumerate(dropouts):
-        layer.seed_generator.state.assign(np.array([seed * 1009 + number, epoch], np.uint32))
+        layer.seed_generator.state.assign(np.array([(seed * 1009 + number) % 2**32, epoch], np.uint32))
     model.reset_metrics()
     loss = 0.0
     for start in range(0, len(order), recipe.batch_size):

@@ -27,7 +27,7 @@ class Network:
     block_end : str
         Pattern of the names of the layers that may end a block; group 1 is the block, and its last match counts.
     imagenet_file : str
-        Name of the file that holds the ImageNet weights.
+        Name of the file that holds the ImageNet weights; empty for a network that only tests use.
     """
 
     image_size: int
@@ -116,7 +116,8 @@ def build_backbone(
         The ImageNet weights are not on this machine and cannot be fetched.
     """
     if network not in NETWORKS:
-        raise InputError(f"network: expected one of {', '.join(NETWORKS)}, found {network!r}")
+        published = ", ".join(name for name, entry in NETWORKS.items() if entry.imagenet_file)
+        raise InputError(f"network: expected one of {published}, found {network!r}")
     if weights not in ("imagenet", "none") and not Path(weights).is_file():
         raise InputError(f"weights: expected imagenet, none or a file, found {weights!r}, which is not there")
     tensorflow()

@@ -97,7 +97,8 @@ def _settle(network: Any, inputs: np.ndarray) -> None:
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.momentum = 0.0
-    network(inputs.astype(np.float32), training=True)
+    # Compiled, each activation is freed after its last use; eager Keras keeps all of them (gigabytes at 224 px).
+    tensorflow().function(lambda x: network(x, training=True))(inputs.astype(np.float32))
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
 

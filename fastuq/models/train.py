@@ -15,9 +15,10 @@ from fastuq.datasets import ImageSet
 from fastuq.errors import InputError
 from fastuq.files import write_json
 from fastuq.model import Model
+from fastuq.model_folder import check_replaceable
 from fastuq.models.finish import finish_model
 from fastuq.models.fitting import Recipe, Samples, fit
-from fastuq.models.heads import PAPER_HEAD, attach, build_head, head_from_layers, parse_layout
+from fastuq.models.heads import PAPER_HEAD, Layout, attach, build_head, head_from_layers, parse_layout
 from fastuq.models.networks import build_backbone, split_backbone
 from fastuq.models.quantize import calibration_images, check_backbone, to_int8
 from fastuq.models.runtime import silence, tensorflow
@@ -50,6 +51,12 @@ class Plan:
     mirror : bool
         Also train on every image mirrored left to right.
     seed : int
+        Of everything random, 0 to 2^32 - 1.
+
+    Raises
+    ------
+    InputError
+        A value out of range.
     """
 
     network: str = "efficientnet_lite0"
@@ -60,6 +67,12 @@ class Plan:
     tune: Recipe = TUNE
     mirror: bool = False
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed: expected 0 to {2**32 - 1}, found {self.seed}")
+        if self.unfreeze < 0:
+            raise InputError(f"--unfreeze: expected a number of blocks from 0 on, found {self.unfreeze}")
 
 
 def train(
@@ -89,21 +102,22 @@ def train(
     Raises
     ------
     InputError
-        Images without labels or of a wrong shape, a plan that does not fit, `work` of another run.
+        Images without labels or of a wrong shape, a plan that does not fit, `work` of another run, `output` that holds
+        something else.
     ModelError
         The quantized backbone does not follow the float one.
     """
+    check_replaceable(Path(output))
     labels, names = _labelled(images)
-    layout = parse_layout(plan.head, len(names))
-    if layout.blocks[-1][2] not in ("sigmoid", "softmax"):
-        raise InputError(f"head {plan.head}: expected sigmoid or softmax in the last block, which training needs")
+    layout = _trainable_layout(plan.head, len(names))
+    shape = tuple(images.images.shape[1:])
+    backbone = build_backbone(plan.network, weights=plan.weights, input_shape=shape, seed=plan.seed)
+    parts = split_backbone(backbone, plan.network, plan.unfreeze) if plan.unfreeze else None
+    # All that can be refused is by now: a refused option leaves no work folder that refuses the right one.
     folder = _open_work(Path(work), plan, images)
-    backbone = build_backbone(
-        plan.network, weights=plan.weights, input_shape=tuple(images.images.shape[1:]), seed=plan.seed
-    )
     width = backbone.output_shape[-1]
-    if plan.unfreeze:
-        _tune(plan, backbone, build_head(layout, width, seed=plan.seed), images, folder)
+    if parts:
+        _tune(plan, *parts, build_head(layout, width, seed=plan.seed), images, folder)
     data = _kept(
         folder / "backbone.tflite", lambda: to_int8(backbone, calibration_images(images.images, seed=plan.seed))
     )
@@ -127,6 +141,13 @@ def _labelled(images: ImageSet) -> tuple[np.ndarray, tuple[str, ...]]:
     return images.labels, images.class_names
 
 
+def _trainable_layout(head: str, num_classes: int) -> Layout:
+    layout = parse_layout(head, num_classes)
+    if layout.blocks[-1][2] not in ("sigmoid", "softmax"):
+        raise InputError(f"head {head}: expected sigmoid or softmax in the last block, which training needs")
+    return layout
+
+
 def _open_work(folder: Path, plan: Plan, images: ImageSet) -> Path:
     """Make the work folder, or take up the one of the same run."""
     run = {"plan": asdict(plan), "images": images.fingerprint()}
@@ -139,10 +160,24 @@ def _open_work(folder: Path, plan: Plan, images: ImageSet) -> Path:
     if found is None:
         write_json(description, run)
     elif found != json.loads(json.dumps(run)):
+        there, here = _flat(found), _flat(run)
+        changed = [
+            f"{key.removeprefix('plan.')} {there.get(key)!s:.40}, now {value!s:.40}"
+            for key, value in here.items()
+            if there.get(key) != value
+        ]
         raise InputError(
-            f"work folder {folder}: holds a run with other options or images; delete it or give another --work"
+            f"work folder {folder}: holds a run with other options or images ({'; '.join(changed) or 'unknown ones'}); "
+            "give the same ones, delete it, or give another --work"
         )
     return folder
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Return the leaves of nested dictionaries by dotted name."""
+    if not isinstance(value, dict):
+        return {name: value}
+    return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{name}.{key}".lstrip(".")).items()}
 
 
 def _kept(file: Path, make: Callable[[], bytes]) -> bytes:
@@ -190,8 +225,8 @@ def _features(runner: Backbone, data: bytes, images: ImageSet, folder: Path, vie
     )
 
 
-def _tune(plan: Plan, backbone: Any, head: Any, images: ImageSet, folder: Path) -> None:
-    """Fine-tune the last blocks of `backbone` in place, with a head, on activations computed once.
+def _tune(plan: Plan, body: Any, tail: Any, head: Any, images: ImageSet, folder: Path) -> None:
+    """Fine-tune the `tail` of a backbone in place, with a head, on activations of its `body` computed once.
 
     BatchNorm stays in inference mode: its statistics are ImageNet's, over many more images than a batch.
     """
@@ -199,7 +234,6 @@ def _tune(plan: Plan, backbone: Any, head: Any, images: ImageSet, folder: Path) 
     import keras
 
     labels, names = _labelled(images)
-    body, tail = split_backbone(backbone, plan.network, plan.unfreeze)
     forward = tf.function(lambda x: tf.cast(body(x, training=False), tf.float16), reduce_retracing=True)
     shape, cut = (len(images), *body.output_shape[1:]), body.layers[-1].name
 
