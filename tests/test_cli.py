@@ -76,7 +76,11 @@ def test_wrong_arguments_exit_2(argv, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(argv)
     assert ended.value.code == 2
-    assert "usage: fastuq" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("fastuq: ")
+    assert said.err.endswith(f"; see fastuq{' download' if argv[:1] == ['download'] else ''} --help\n")
+    assert said.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,12 @@ def test_another_size_is_refused_before_it_is_fetched(archive, server, tmp_path)
             download(archive, tmp_path, url=server.url)
 
 
+def test_offline_leaves_nothing(archive, tmp_path):
+    with pytest.raises(DownloadError, match="cannot fetch"):
+        download(archive, tmp_path / "new" / "data", wait=0)
+    assert not list(tmp_path.iterdir())
+
+
 def test_offline_names_address_file_and_place(archive, tmp_path):
     with pytest.raises(DownloadError) as caught:
         download(archive, tmp_path, wait=0)

@@ -29,6 +29,14 @@ SUMMARIES = {
     "corrupt": "make CIFAR-100-C from the CIFAR-100 test images",
 }
 USER_ERROR = 2
+SHOWN = ("csv", "json", "markdown", "moments", "plot")
+"""Options whose file may be the screen."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong as one line, without the usage above it."""
+        self.exit(USER_ERROR, f"fastuq: {one_line(message)}; see {self.prog} --help\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,9 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     name = _top_parser().parse_args(given[:1]).command
     command = import_module(f"fastuq.cli.{name.replace('-', '_')}")
-    parser = argparse.ArgumentParser(prog=f"fastuq {name}", description=SUMMARIES[name], allow_abbrev=False)
+    parser = _Parser(prog=f"fastuq {name}", description=SUMMARIES[name], allow_abbrev=False)
     command.add_arguments(parser)
     args = parser.parse_args(given[1:])
+    for option, value in vars(args).items():
+        if option in SHOWN and str(value) == "/dev/stdout":
+            setattr(args, option, "-")  # so that nothing else is printed there
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text that can be shown
     with _sigterm_unwinds():
@@ -90,7 +101,7 @@ def scoring_options(args: argparse.Namespace) -> dict[str, Any]:
 def _top_parser() -> argparse.ArgumentParser:
     available = commands()
     width = max(len(name) for name in available)
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fastuq",
         description="Which predictions of a quantized vision model to trust, with the backbone run once.",
         epilog="commands:\n" + "\n".join(f"  {name:{width}}  {text}" for name, text in available.items()),

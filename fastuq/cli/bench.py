@@ -32,10 +32,12 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from fastuq.experiments.bench import run_bench, scope_of
-    from fastuq.files import write_json, write_text
+    from fastuq.files import check_outputs, write_json, write_text
     from fastuq.report.bench import markdown, readable
     from fastuq.report.bench_plot import require_matplotlib, write_plot
 
+    outputs = {"--json": args.json, "--markdown": args.markdown, "--plot": args.plot}
+    check_outputs(outputs, args.networks or [])
     if args.plot:
         require_matplotlib()
     scope = scope_of(quick=args.quick, networks=args.networks, rounds=args.rounds, folder=Path(args.models))
@@ -46,6 +48,6 @@ def run(args: argparse.Namespace) -> int:
         write_text(args.markdown, markdown(figures))
     if args.plot:
         write_plot(args.plot, figures)
-    if args.json != "-":
+    if "-" not in outputs.values():
         print(readable(figures))
     return 0

@@ -23,8 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from fastuq.files import write_json
+    from fastuq.files import check_outputs, write_json
 
+    check_outputs({"--json": args.json}, [*args.files, args.images, args.model])
     action = {"info": _info, "verify": _verify, "repair": _repair}[args.action]
     reports = action(args)
     if args.json:

@@ -27,16 +27,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import time
 
-    from fastuq.datasets import open_images
+    from fastuq.datasets import data_root, open_images
     from fastuq.features import BATCH_SIZE, cache_features, default_cache_path
-    from fastuq.files import write_json
+    from fastuq.files import check_outputs, write_json
     from fastuq.model import load_model
 
     began = time.perf_counter()
     shard = _shard(args.shard)
+    inputs = [args.images, data_root(), args.model]
+    check_outputs({"--output": _new(args.output), "--json": args.json}, [*inputs, args.output])
     model = load_model(args.model)
     images = open_images(args.images, image_size=model.input_shape[:2]).matched_to(model.class_names)
     path = args.output or default_cache_path(images, model, shard)
+    check_outputs({"--output": _new(path), "--json": args.json}, [path])
     size = BATCH_SIZE if args.batch_size is None else args.batch_size
     with cache_features(images, model, path, batch_size=size, threads=args.threads, shard=shard) as cache:
         seconds = time.perf_counter() - began
@@ -57,6 +60,11 @@ def run(args: argparse.Namespace) -> int:
     if args.json != "-":
         print(_sentence(report))
     return 0
+
+
+def _new(path: Path | None) -> Path | None:
+    """Return the path where nothing is there yet; a cache that is there is read, and none but a cache is touched."""
+    return None if path is None or path.exists() else path
 
 
 def _sentence(report: dict) -> str:

@@ -22,9 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from fastuq.datasets.opening import data_root
-    from fastuq.files import write_json
+    from fastuq.files import check_outputs, write_json
 
     output = args.output or data_root() / "CIFAR-100-C"
+    check_outputs({"--contact-sheet": args.contact_sheet, "--json": args.json}, [args.images, output, data_root()])
     if args.verify:
         report, status = _verify(output)
     else:

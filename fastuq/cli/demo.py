@@ -24,12 +24,13 @@ def run(args: argparse.Namespace) -> int:
     from fastuq.datasets import open_images
     from fastuq.experiments.one_image import time_one_image
     from fastuq.features import cache_features
-    from fastuq.files import write_json
+    from fastuq.files import check_outputs, write_json
     from fastuq.model import load_model
     from fastuq.report.samples import readable_rows, summary_lines
     from fastuq.result import Options
     from fastuq.scoring import score
 
+    check_outputs({"--json": args.json}, [args.model])
     options = Options(num_iter=args.num_iter)
     model, images = load_model(args.model), open_images("bundled")
     with tempfile.TemporaryDirectory() as folder:

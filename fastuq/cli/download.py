@@ -19,10 +19,11 @@ def run(args: argparse.Namespace) -> int:
     from fastuq.datasets.download import download
     from fastuq.datasets.opening import data_root
     from fastuq.datasets.published import ARCHIVES
-    from fastuq.files import write_json
+    from fastuq.files import check_outputs, write_json
 
     archive = ARCHIVES[args.dataset]
     root = args.output or data_root()
+    check_outputs({"--json": args.json}, [root])
     fetched = download(archive, root, url=args.url)
     folder = root / archive.folder
     print(f"{folder}: {'fetched and checked' if fetched else 'already there, checksums match'}")

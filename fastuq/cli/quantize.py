@@ -23,9 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from fastuq.datasets import open_images
+    from fastuq.datasets import data_root, open_images
+    from fastuq.files import check_outputs, write_json
     from fastuq.models.finish import quantize_file, report_lines
 
+    check_outputs({"--json": args.json}, [args.network, args.data, args.test, data_root()])
     images = open_images(args.data)
     test = None if args.test == "none" else open_images(args.test or "cifar100/test")
     model = quantize_file(args.network, images, test, args.output, threads=args.threads)
@@ -33,7 +35,5 @@ def run(args: argparse.Namespace) -> int:
         print(f"model {model.path}, SHA-256 {model.sha256}")
         print("\n".join(report_lines(model.info["made"]["report"])))
     if args.json:
-        from fastuq.files import write_json
-
         write_json(args.json, {"model_sha256": model.sha256, **model.info["made"]})
     return 0

@@ -31,11 +31,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from fastuq.datasets.corruptions import require_extra
     from fastuq.experiments.reproduction import reproduce
-    from fastuq.files import write_json, write_text
+    from fastuq.files import check_outputs, write_json, write_text
     from fastuq.report.figures import disagreement_curve, image_grid, require_plot
     from fastuq.report.reproduction import reproduction_markdown
 
     options = scoring_options(args)
+    files = ["reproduction.md", "reproduction.json", "seeds.png", *(f"ignored-{group}.png" for group in TITLES)]
+    outputs = {f"--output ({name})": args.output / name for name in files}
+    models = [args.model, args.resnet50, args.efficientnet_b0]
+    check_outputs({**outputs, "--json": args.json}, [*models, *args.caches.glob("*.h5")])
     require_plot()
     require_extra()
     found = reproduce(_networks(args), full=args.full, caches=args.caches, threads=args.threads, **options)

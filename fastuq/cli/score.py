@@ -37,14 +37,17 @@ def run(args: argparse.Namespace) -> int:
     import time
     from dataclasses import replace
 
+    from fastuq.datasets import data_root
     from fastuq.features import save_moments
-    from fastuq.files import write_json
+    from fastuq.files import check_outputs, write_json
     from fastuq.model import load_model
     from fastuq.report.samples import summary_lines, write_sample_table
     from fastuq.scoring import score
 
     began = time.perf_counter()
     options = scoring_options(args)
+    outputs = _outputs(args)
+    check_outputs(outputs, [args.images, data_root(), args.model, *(args.cache or [])])
     model = load_model(args.model)
     cache, title = _features(args, model)
     with cache:
@@ -67,18 +70,25 @@ def run(args: argparse.Namespace) -> int:
     summary = result.summary()
     if args.json:
         write_json(args.json, summary)
-    if args.json != "-":
+    if "-" not in outputs.values():
         print("\n".join(summary_lines(summary, title)))
     return 0
+
+
+def _outputs(args: argparse.Namespace) -> dict[str, str | None]:
+    return {"--csv": args.csv, "--moments": args.moments, "--json": args.json}
 
 
 def _features(args: argparse.Namespace, model: "Model") -> "tuple[FeatureCache, str]":
     """Return the cache to score, made first where it is not there, and what to call it."""
     from fastuq.datasets import open_images
     from fastuq.features import FeatureCache, cache_features, default_cache_path
+    from fastuq.files import check_outputs
 
     if args.cache:
         return FeatureCache.open(args.cache if len(args.cache) > 1 else args.cache[0], model=model), args.cache[0]
     images = open_images(args.images, image_size=model.input_shape[:2]).matched_to(model.class_names)
-    cache = cache_features(images, model, default_cache_path(images, model), threads=args.threads)
-    return cache, images.name
+    path = default_cache_path(images, model)
+    made = {} if path.exists() else {"the feature cache": path}
+    check_outputs({**made, **_outputs(args)}, [path])
+    return cache_features(images, model, path, threads=args.threads), images.name

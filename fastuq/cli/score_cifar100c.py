@@ -30,10 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from fastuq.datasets import data_root
     from fastuq.datasets.corruptions import CORRUPTIONS
     from fastuq.errors import InputError
-    from fastuq.experiments.cifar100c import score_cifar100c
-    from fastuq.files import write_json, write_text
+    from fastuq.experiments.cifar100c import cache_path, score_cifar100c
+    from fastuq.files import check_outputs, write_json, write_text
     from fastuq.model import load_model
     from fastuq.report.cifar100c import cifar100c_markdown, severity_lines
     from fastuq.report.samples import write_sample_table
@@ -43,16 +44,25 @@ def run(args: argparse.Namespace) -> int:
     options = scoring_options(args)
     if not all(level.strip().isdigit() for level in args.severities.split(",")):
         raise InputError(f"--severities {args.severities}: expected numbers 1 to 5, separated by commas")
+    corruptions = args.corruptions.split(",") if args.corruptions else CORRUPTIONS
+    severities = [int(level) for level in args.severities.split(",")]
+    outputs = {"--csv": args.csv, "--markdown": args.markdown, "--json": args.json}
+    if args.details:
+        outputs |= {f"--details ({c}-{s})": _details(args.details, c, s) for c in corruptions for s in severities}
     model = load_model(args.model)
+    caches = [cache_path(args.caches, corruption, model) for corruption in corruptions]
+    there = [cache for cache in caches if cache.exists()]
+    made = {f"the cache {cache}": cache for cache in caches if not cache.exists()}
+    check_outputs({**made, **outputs}, [data_root(), args.model, *there])
 
     def write_details(corruption: str, severity: int, result: Result) -> None:
-        write_sample_table(args.details / f"{corruption}-{severity}.csv", result, model.class_names)
+        write_sample_table(_details(args.details, corruption, severity), result, model.class_names)
 
     found = score_cifar100c(
         model,
         args.caches,
-        corruptions=args.corruptions.split(",") if args.corruptions else CORRUPTIONS,
-        severities=[int(level) for level in args.severities.split(",")],
+        corruptions=corruptions,
+        severities=severities,
         threads=args.threads,
         visit=write_details if args.details else None,
         **options,
@@ -63,6 +73,10 @@ def run(args: argparse.Namespace) -> int:
         write_text(args.markdown, cifar100c_markdown(found["rows"]))
     if args.json:
         write_json(args.json, found)
-    if args.json != "-":
+    if "-" not in outputs.values():
         print("\n".join(severity_lines(found)))
     return 0
+
+
+def _details(folder: Path, corruption: str, severity: int) -> Path:
+    return folder / f"{corruption}-{severity}.csv"

@@ -33,12 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from fastuq.datasets import ImageSet, open_images
+    from fastuq.datasets import ImageSet, data_root, open_images
     from fastuq.errors import InputError
+    from fastuq.files import check_outputs, write_json
     from fastuq.models.finish import report_lines
     from fastuq.models.heads import PAPER_HEAD
     from fastuq.models.train import PRESETS, Plan, overridden, train
 
+    check_outputs({"--json": args.json}, [args.data, args.test, args.weights, data_root()])
     recipe, tune = PRESETS[args.preset]
     plan = Plan(
         network=args.network,
@@ -65,7 +67,5 @@ def run(args: argparse.Namespace) -> int:
         print(f"model {model.path}, SHA-256 {model.sha256}")
         print("\n".join(report_lines(model.info["made"]["report"])))
     if args.json:
-        from fastuq.files import write_json
-
         write_json(args.json, {"model_sha256": model.sha256, **model.info["made"]})
     return 0

@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -89,8 +89,11 @@ def _check_archive(path: Path, archive: Archive, way_out: str) -> None:
 def _fetch(archive: Archive, url: str, path: Path, wait: float) -> None:
     """Bring `url` to `path`, over as many connections as it takes."""
     part = path.with_name(path.name + ".part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(part) as file, progress_bar(archive.size // 10**6, archive.file, unit="MB") as bar:
+    with (
+        _folder(path.parent),
+        _locked(part) as file,
+        progress_bar(archive.size // 10**6, archive.file, unit="MB") as bar,
+    ):
         failures = 0
         while (have := file.seek(0, 2)) < archive.size:
             try:
@@ -109,13 +112,30 @@ def _fetch(archive: Archive, url: str, path: Path, wait: float) -> None:
 
 
 @contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """Make a folder and those above it; those still empty at the end are removed again."""
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # the first that holds something ends it
+            for folder in made:
+                folder.rmdir()
+
+
+@contextmanager
 def _locked(part: Path) -> Iterator[BinaryIO]:
     with part.open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(f"another `fastuq download` is writing {part}; wait for it to end") from None
-        yield file
+        try:
+            yield file
+        finally:
+            if file.seek(0, 2) == 0:
+                part.unlink(missing_ok=True)
 
 
 class _Broken(Exception):

@@ -129,11 +129,11 @@ def _checked_labels(labels: Any, count: int, class_names: tuple[str, ...] | None
             f"{name}: labels do not match: expected {count} whole numbers, one per image, "
             f"found {found.dtype} {found.shape}"
         )
-    found = found.astype(np.int64)
-    limit = len(class_names) if class_names is not None else None
-    if found.min() < 0 or (limit is not None and found.max() >= limit):
-        upper = "" if limit is None else f" to {limit - 1}"
+    last = np.iinfo(np.int64).max if class_names is None else len(class_names) - 1
+    if found.min() < 0 or found.max() > last:  # before the cast, which makes large numbers negative
+        upper = "and up" if class_names is None else f"to {last}"
         raise InputError(
-            f"{name}: labels do not match: expected class numbers 0{upper}, found {found.min()} to {found.max()}"
+            f"{name}: labels do not match: expected class numbers 0 {upper}, found {found.min()} to {found.max()}; "
+            "give the labels of these images, counted from 0, or the images without labels"
         )
-    return found
+    return found.astype(np.int64)

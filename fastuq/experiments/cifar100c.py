@@ -67,7 +67,7 @@ def score_cifar100c(
     """
     _check_wanted(corruptions, severities)
     began = time.perf_counter()
-    files = {name: caches / f"{name}-{model.sha256[:8]}.h5" for name in corruptions}
+    files = {name: cache_path(caches, name, model) for name in corruptions}
     _check_there(files)
     scorer = Scorer(model, mutual_information=mutual_information, threads=threads, **options)
     rows, seconds_features = [], 0.0
@@ -86,6 +86,11 @@ def score_cifar100c(
                     bar.update()
             start = time.perf_counter()
     return {"rows": rows, "seconds_features": seconds_features, "seconds_total": time.perf_counter() - began}
+
+
+def cache_path(caches: Path, corruption: str, model: Model) -> Path:
+    """Return where the features of a corruption are kept."""
+    return caches / f"{corruption}-{model.sha256[:8]}.h5"
 
 
 def _check_wanted(corruptions: Sequence[str], severities: Sequence[int]) -> None:
