@@ -30,8 +30,10 @@ PACKED_BYTES = 32 * 2**20
 """Packed heads that are held at once; more iterations go in several rounds."""
 RUNS_AT_ONCE = 100_000
 """Iterations times samples that one call of a per-sample kernel takes: about a tenth of a second."""
-FEW_SAMPLES = 48
-"""Below this many samples, packing heads for shared masks costs more than it saves."""
+FEW_SAMPLES = 16
+"""Below this many samples shared masks run one by one: a block of 64 would cost more."""
+_WORTH_A_TASK = 400
+"""Iterations of a sample, or heads to pack, that are worth a task of their own: about half a millisecond."""
 LANES = 64
 _COMPILED: set[tuple] = set()
 """Kernels that this process has compiled or loaded."""
@@ -160,7 +162,8 @@ class MonteCarlo:
             kernels.run_per_sample(features, ids, self._seed, self._num_iter, start, stop, *out)
 
         self._in_threads(pool, "rows", lambda start, stop: kernels.prepare_per_sample(), 1)
-        self._in_threads(pool, "one by one", work, len(features), max(1, RUNS_AT_ONCE // self._num_iter))
+        least, most = _WORTH_A_TASK // self._num_iter, max(1, RUNS_AT_ONCE // self._num_iter)
+        self._in_threads(pool, "one by one", work, len(features), least, most)
 
     def _run_shared(self, pool: ThreadPoolExecutor, features: np.ndarray, out: tuple) -> None:
         blocks = -(-len(features) // LANES)
@@ -202,8 +205,8 @@ class MonteCarlo:
         def select(start: int, stop: int) -> None:
             select_iterations(plan, self._seed, first, start, stop, units, counts)
 
-        self._in_threads(pool, "select", select, count)
-        run = partial(self._in_threads, pool, "pack")
+        self._in_threads(pool, "select", select, count, _WORTH_A_TASK)
+        run = partial(self._in_threads, pool, "pack", least=_WORTH_A_TASK)
         made = (units, counts, self._kernels.pack(units, counts, run, packed))
         if count == self._num_iter:
             self._packed = made
@@ -215,11 +218,13 @@ class MonteCarlo:
         name: str,
         work: Callable[[int, int], None],
         count: int,
-        at_once: int = SAMPLES_AT_ONCE,
+        least: int = 1,
+        most: int = SAMPLES_AT_ONCE,
     ) -> None:
         """Call work(start, stop) over ranges that cover 0 to count, a few per thread so that none waits long.
 
-        No range is longer than `at_once`: Ctrl-C is heard between ranges only.
+        No range but the last is shorter than `least`, since a task takes time to start, or longer than `most`, since
+        Ctrl-C is heard between ranges only.
         Work that comes under this `name` for the first time in this process is called on nothing before, which compiles
         its kernels.
         """
@@ -230,7 +235,7 @@ class MonteCarlo:
                 work(0, 0)
             self.seconds_compiling += time.perf_counter() - began
             _COMPILED.add(key)
-        size = max(1, min(at_once, -(-count // (self.threads * 8))))
+        size = max(1, min(most, max(least, -(-count // (self.threads * 8)))))
         run = map if self.threads == 1 or size >= count else pool.map
         for _ in run(lambda start: work(start, min(start + size, count)), range(0, count, size)):
             pass
