@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--cache", nargs="+", metavar="FILE", help="score this feature cache (all its shards)")
     parser.add_argument("--model", metavar="DIR", help="model folder (default: the bundled one)")
     add_scoring_options(parser)
-    parser.add_argument("--csv", metavar="FILE", help="write one row per image")
+    parser.add_argument("--csv", metavar="FILE", help="write one row per image (- for the screen)")
     parser.add_argument("--moments", metavar="FILE", help="write mean and std of every class as HDF5")
     parser.add_argument("--mutual-information", action="store_true", help="compute it too (slower)")
     parser.add_argument("--threads", type=int, help="threads (default: all)")
