@@ -70,14 +70,15 @@ def is_stream(path: str | Path) -> bool:
 
 
 def _pour(source: Path, stream: str | Path) -> None:
-    if str(stream) == "-":
-        sys.stdout.flush()
-    with (
-        source.open("rb") as data,
-        nullcontext(sys.stdout.buffer) if str(stream) == "-" else open(stream, "wb") as file,
-    ):
-        shutil.copyfileobj(data, file)
-        file.flush()
+    screen = str(stream) == "-"
+    try:
+        with source.open("rb") as data, nullcontext(sys.stdout.buffer) if screen else open(stream, "wb") as file:
+            sys.stdout.flush()
+            shutil.copyfileobj(data, file)
+            file.flush()
+    except OSError as error:
+        error.filename = "standard output" if screen else str(stream)
+        raise
 
 
 def check_outputs(outputs: Mapping[str, str | Path | None], inputs: Iterable[str | Path | None] = ()) -> None:

@@ -128,6 +128,9 @@ def test_a_full_disk_names_the_file(place):
     with pytest.raises(OSError, match="No space") as caught, atomic_path("t.csv"):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert caught.value.filename == str(place / "t.csv")
+    with pytest.raises(OSError, match="No space") as caught:
+        write_text("/dev/full", "text")
+    assert caught.value.filename == "/dev/full"
     with pytest.raises(FileNotFoundError) as caught, atomic_path("t.csv"):
         Path("another").read_text()
     assert caught.value.filename == "another"
