@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastuq.datasets import ImageSet, data_root, open_images
+from fastuq.datasets import ImageSet, data_root, open_images, open_test_images
 from fastuq.datasets.classes import CIFAR100_CLASSES
 from fastuq.errors import InputError
 
@@ -285,3 +285,19 @@ def test_cifar100c_of_fewer_images_or_one_severity(root):
     np.save(folder / "labels.npy", np.zeros(19, np.uint8))
     with pytest.raises(InputError, match="class numbers five times"):
         open_images("cifar100c/fog/2")
+
+
+def test_test_images_follow_the_training_images(root):
+    own = open_images(np.zeros((4, 32, 32, 3), np.uint8))
+    assert open_test_images(None, own) is None
+    assert open_test_images("none", own) is None
+    write_cifar(root)
+    write_cifar(root, split="train")
+    training = open_images("cifar100/train")
+    assert open_test_images(None, training).name == "cifar100/test"
+    assert open_test_images("bundled", training).name == "bundled"
+    with pytest.raises(InputError, match="expected images"):
+        open_test_images("bundled", open_images(np.zeros((4, 16, 16, 3), np.uint8)))
+    names = ImageSet(np.zeros((4, 32, 32, 3), np.uint8), [0, 1, 0, 1], ("cat", "dog"), "own")
+    with pytest.raises(InputError, match="unknown to the model"):
+        open_test_images("bundled", names)

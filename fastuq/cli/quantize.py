@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--test",
         metavar="IMAGES",
-        help="images to report the accuracy on (default: the CIFAR-100 test set; none: skip)",
+        help="images to report the accuracy on (default: the test set of CIFAR-100 if --data is CIFAR-100; none: skip)",
     )
     add("--output", required=True, metavar="DIR", help="model folder to write")
     add("--threads", type=int, help="threads of the backbone (default: all)")
@@ -23,13 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from fastuq.datasets import data_root, open_images
+    from fastuq.datasets import data_root, open_images, open_test_images
     from fastuq.files import check_outputs, write_json
     from fastuq.models.finish import quantize_file, report_lines
 
     check_outputs({"--json": args.json}, [args.network, args.data, args.test, data_root()])
     images = open_images(args.data)
-    test = None if args.test == "none" else open_images(args.test or "cifar100/test")
+    test = open_test_images(args.test, images)
     model = quantize_file(args.network, images, test, args.output, threads=args.threads)
     if args.json != "-":
         print(f"model {model.path}, SHA-256 {model.sha256}")

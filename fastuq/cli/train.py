@@ -10,7 +10,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--test",
         metavar="IMAGES",
-        help="images to report the accuracy on (default: the CIFAR-100 test set; none: skip)",
+        help="images to report the accuracy on (default: the test set of CIFAR-100 if --data is CIFAR-100; none: skip)",
     )
     add("--network", default="efficientnet_lite0", help="resnet50, efficientnet_b0 or efficientnet_lite0 (the default)")
     add("--weights", default="imagenet", help="imagenet (default), none, or a file with weights of that network")
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from fastuq.datasets import ImageSet, data_root, open_images
+    from fastuq.datasets import ImageSet, data_root, open_images, open_test_images
     from fastuq.errors import InputError
     from fastuq.files import check_outputs, write_json
     from fastuq.models.finish import report_lines
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         whole, kept = images, len(images) - args.holdout
         images, test = whole.subset(0, kept), whole.subset(kept, len(whole))
     else:
-        test = None if args.test == "none" else open_images(args.test or "cifar100/test")
+        test = open_test_images(args.test, images)
     work = args.work or Path(args.output).with_name(Path(args.output).name + ".work")
     model = train(plan, images, test, args.output, work=work, threads=args.threads)
     if args.json != "-":

@@ -87,6 +87,34 @@ def _open_named(spec: str) -> ImageSet | None:
     return None
 
 
+def open_test_images(spec: str | None, training: ImageSet) -> ImageSet | None:
+    """Open the images on which the accuracy of a network trained on `training` is reported.
+
+    Parameters
+    ----------
+    spec : str or None
+        As `open_images` takes it; ``none`` is no report; None is the CIFAR-100 test set where `training` is CIFAR-100's
+        training set, else no report.
+
+    Raises
+    ------
+    InputError
+        The images have another shape or other classes than `training`.
+    """
+    if spec is None:
+        spec = "cifar100/test" if training.name.startswith("cifar100/train") else "none"
+    if spec == "none":
+        return None
+    expected = tuple(training.images.shape[1:])
+    test = open_images(spec, image_size=expected[:2])
+    if tuple(test.images.shape[1:]) != expected:
+        raise InputError(
+            f"--test {spec}: expected images {expected} as the training images, found {tuple(test.images.shape[1:])}; "
+            "give test images of the same kind, or --test none"
+        )
+    return test if training.class_names is None else test.matched_to(training.class_names)
+
+
 def load_bundled() -> ImageSet:
     """Return the first 20 CIFAR-100 test images, which come with fastuq."""
     return _from_npz(bundled_path("images") / "cifar100_first20.npz", "bundled")
