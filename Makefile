@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo cache-features score bench cifar100c reproduce test torture lint clean
+.PHONY: setup demo cache-features score bench cifar100c reproduce test test-oldest torture lint clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -34,6 +34,13 @@ reproduce: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# The tests that need neither TensorFlow nor the other extras, on the oldest releases that pyproject.toml allows.
+NEED_EXTRAS := bench cifar100c corruptions generate metrics models reference reliability_keras reliability_outputs reproduce
+test-oldest:
+	@test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	@.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c .ci/oldest.txt --editable '.[images]' pytest hypothesis
+	NUMBA_CACHE_DIR=.venv-oldest/numba .venv-oldest/bin/python -m pytest $(NEED_EXTRAS:%=--ignore=tests/test_%.py)
 
 torture: $(READY)
 	$(BIN)/python -m pytest -m torture
