@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -364,8 +365,10 @@ def check_moments_flips(runs, tmp_path, seed, flips, cuts):
     assert runs.run("outputs", folder) == 0
     file, rng = folder / "m.h5", generator(seed)
     content, whole = file.read_bytes(), load_moments(file)
-    damaged = [flipped(content, bit) for bit in drawn_bits(rng, content, flips)]
-    damaged += [content[: int(cut)] for cut in rng.integers(0, len(content), cuts)]
+    damaged = chain(
+        (flipped(content, bit) for bit in drawn_bits(rng, content, flips)),
+        (content[: int(cut)] for cut in rng.integers(0, len(content), cuts)),
+    )
     refusals = 0
     for data in damaged:
         file.write_bytes(data)
