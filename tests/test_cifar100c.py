@@ -12,7 +12,7 @@ from fastuq import backbone, cli
 from fastuq.backbone import Backbone
 from fastuq.datasets import open_images
 from fastuq.errors import CacheError, InputError
-from fastuq.experiments.cifar100c import score_cifar100c
+from fastuq.experiments.cifar100c import cache_path, score_cifar100c
 from fastuq.model import load_model
 from fastuq.report.cifar100c import cifar100c_markdown, mean_row
 from fastuq.report.tables import markdown_table
@@ -92,6 +92,14 @@ def test_caches_are_made_once_and_serve_without_images(model, caches, monkeypatc
     assert rows[0] == rows[1] == rows[2]
 
 
+def test_a_renamed_cache_is_noticed_without_images(model, caches, monkeypatch):
+    score_cifar100c(model, caches, corruptions=["fog"], severities=[1], num_iter=2)
+    cache_path(caches, "fog", model).rename(cache_path(caches, "snow", model))
+    monkeypatch.setenv("FASTUQ_DATA", str(caches))
+    with pytest.raises(CacheError, match="expected features of cifar100c/snow, found those of cifar100c/fog"):
+        score_cifar100c(model, caches, corruptions=["snow"], severities=[1], num_iter=2)
+
+
 def test_changed_images_are_noticed(model, caches):
     score_cifar100c(model, caches, corruptions=["snow"], **OPTIONS)
     file = Path("data/CIFAR-100-C/snow.npy")
@@ -111,7 +119,7 @@ def test_missing_files_are_named(model, caches):
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        ({"corruptions": ["rain"]}, "no corruption rain"),
+        ({"corruptions": ["rain"]}, "no corruption 'rain'"),
         ({"corruptions": []}, "no corruption given"),
         ({"severities": [0]}, "no severity 0"),
         ({"severities": []}, "no severity given"),
@@ -158,7 +166,8 @@ def test_the_command(caches, capsys):
 
 def test_mistakes_are_one_line(caches, capsys):
     argv = ["score-cifar100c", "--model", str(TINY), "--caches", str(caches)]
-    for wrong in (["--corruptions", "rain"], ["--severities", "one"], ["--severities", "6"], ["--num-iter", "1"], []):
+    twice = (["--corruptions", "fog,fog"], ["--severities", "5,5"], ["--severities", "²"], ["--corruptions", ""])
+    for wrong in (*twice, ["--corruptions", "rain"], ["--severities", "one"], ["--severities", "6"], ["--num-iter", "1"], []):
         assert cli.main([*argv, *wrong]) == 2
         captured = capsys.readouterr()
         assert (captured.out, captured.err.count("\n")) == ("", 1)

@@ -42,9 +42,10 @@ def run(args: argparse.Namespace) -> int:
     from fastuq.result import Result
 
     options = scoring_options(args)
-    if not all(level.strip().isdigit() for level in args.severities.split(",")):
+    if not all(level.strip().isdecimal() for level in args.severities.split(",")):
         raise InputError(f"--severities {args.severities}: expected numbers 1 to 5, separated by commas")
-    corruptions = args.corruptions.split(",") if args.corruptions else CORRUPTIONS
+    given = args.corruptions
+    corruptions = CORRUPTIONS if given is None else tuple(name.strip() for name in given.split(","))
     severities = [int(level) for level in args.severities.split(",")]
     outputs = {"--csv": args.csv, "--markdown": args.markdown, "--json": args.json}
     if args.details:

@@ -73,15 +73,15 @@ def bench_network(model: Model, *, rounds: int, samples: int, advance: Callable[
     images = np.random.default_rng(0).integers(0, 256, (max(_BATCHES), *model.input_shape), np.uint8)
     one = images[:1]
     backbones = {
-        "xnnpack": _fastest(model.backbone_path, one),
-        "reference": Backbone(model.backbone_path, xnnpack=False),
+        "xnnpack": _fastest(model.read_backbone(), one),
+        "reference": Backbone(model.read_backbone(), xnnpack=False),
     }
     for name, backbone in backbones.items():
         _check(model, backbone, one, name)
     naive = {f"naive {name}": Side(partial(_naive, model, b, one)) for name, b in backbones.items()}
     slow = interleave(naive, min(rounds, _SLOW_ROUNDS), advance)
     passes = {name: Backbone(model.full_path, xnnpack=name == "xnnpack") for name in backbones}
-    run, backbone = kernel_of(model, "int8.shared"), Backbone(model.backbone_path)
+    run, backbone = kernel_of(model, "int8.shared"), Backbone(model.read_backbone())
     cached = np.resize(backbone(images), (samples, model.head.num_features))
     sides = {f"pass {name}": Side(partial(p, one)) for name, p in passes.items()}
     sides |= {f"batch {n}": Side(partial(backbone, images[:n]), n) for n in (1, *_BATCHES)}
@@ -112,7 +112,7 @@ def _check(model: Model, backbone: Backbone, image: np.ndarray, name: str) -> No
         require_equal(f"naive loop ({name}, {precision}) and fast path", expected, (found.mean, found.std))
 
 
-def _fastest(network: Path, image: np.ndarray) -> Backbone:
+def _fastest(network: bytes, image: np.ndarray) -> Backbone:
     """Return the backbone with one thread or with all, whichever runs a single image faster."""
     backbones = {"one": Backbone(network, threads=1), "all": Backbone(network)}
     timings = interleave({name: Side(partial(b, image)) for name, b in backbones.items()}, 3)

@@ -12,7 +12,7 @@ import numpy as np
 from fastuq.datasets import ImageSet, data_root, open_images
 from fastuq.datasets.cifar import CIFAR100C_FOLDER
 from fastuq.datasets.corruptions import CORRUPTIONS, SEVERITIES
-from fastuq.errors import InputError
+from fastuq.errors import CacheError, InputError
 from fastuq.features import FeatureCache, cache_features
 from fastuq.metrics import auroc
 from fastuq.model import Model
@@ -75,7 +75,7 @@ def score_cifar100c(
     with bar, closing(_images_ahead(corruptions)) as images:
         start = time.perf_counter()
         for (name, file), found in zip(files.items(), images, strict=True):
-            with _cache(file, found, model, threads) as cache:
+            with _cache(name, file, found, model, threads) as cache:
                 seconds_features += time.perf_counter() - start
                 _check_layout(name, cache)
                 for severity in severities:
@@ -95,9 +95,11 @@ def cache_path(caches: Path, corruption: str, model: Model) -> Path:
 
 def _check_wanted(corruptions: Sequence[str], severities: Sequence[int]) -> None:
     for kind, wanted, known in (("corruption", corruptions, CORRUPTIONS), ("severity", severities, SEVERITIES)):
-        unknown = [str(one) for one in wanted if one not in known]
+        unknown = [repr(one) for one in wanted if one not in known]
         if unknown or not wanted:
             raise InputError(f"no {kind} {', '.join(unknown) or 'given'}; there are {', '.join(map(str, known))}")
+        if len(set(wanted)) < len(wanted):
+            raise InputError(f"{kind}: one is given twice in {', '.join(map(str, wanted))}; name each once")
 
 
 def _images_file(name: str) -> Path:
@@ -133,10 +135,18 @@ def _images(name: str) -> ImageSet | None:
     return images
 
 
-def _cache(file: Path, images: ImageSet | None, model: Model, threads: int | None) -> FeatureCache:
-    if images is None:
-        return FeatureCache.open(file, model=model)
-    return cache_features(images, model, file, threads=threads)
+def _cache(name: str, file: Path, images: ImageSet | None, model: Model, threads: int | None) -> FeatureCache:
+    if images is not None:
+        return cache_features(images, model, file, threads=threads)
+    cache = FeatureCache.open(file, model=model)
+    found, expected = cache.provenance["images"], f"cifar100c/{name}"
+    if found != expected:
+        cache.close()
+        raise CacheError(
+            f"{file}: expected features of {expected}, found those of {found}; the file was renamed or copied: "
+            "put the right one there, or delete it and run again where the images are"
+        )
+    return cache
 
 
 def _check_layout(name: str, cache: FeatureCache) -> None:

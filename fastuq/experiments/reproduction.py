@@ -112,7 +112,7 @@ def _small(
     model: Model, clean: ImageSet, first20: ImageSet, threads: int | None, options: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, list[Picture]]]:
     """Measure in the paper's sizes: 100 clean images (or 20), 20 per corruption and severity."""
-    backbone = Backbone(model.backbone_path, threads=threads)
+    backbone = Backbone(model.read_backbone(), threads=threads)
     clean, first20 = clean.matched_to(model.class_names), first20.matched_to(model.class_names)
     features = backbone(np.asarray(clean.images[:]))
     small, result = _clean_figures(model, features, clean.labels, threads, options)
@@ -218,7 +218,7 @@ def _pictures(model: Model, pixels: np.ndarray, result: Result, chosen: np.ndarr
 
 def _times(model: Model, image: np.ndarray, threads: int | None) -> dict[str, float]:
     """Return milliseconds for one image: one plain pass, the naive loop, and fastuq."""
-    backbone, times = Backbone(model.backbone_path, threads=threads), []
+    backbone, times = Backbone(model.read_backbone(), threads=threads), []
     for _ in range(20):
         began = time.perf_counter()
         model.head.forward(model.dequantize(backbone(image)))
