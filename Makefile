@@ -36,11 +36,18 @@ test: $(READY)
 	$(BIN)/python -m pytest
 
 # The tests that need neither TensorFlow nor the other extras, on the oldest releases that pyproject.toml allows.
-NEED_EXTRAS := bench cifar100c corruptions generate metrics models reference reliability_keras reliability_outputs reproduce
-test-oldest:
-	@test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
-	@.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c .ci/oldest.txt --editable '.[images]' pytest hypothesis
-	NUMBA_CACHE_DIR=.venv-oldest/numba .venv-oldest/bin/python -m pytest $(NEED_EXTRAS:%=--ignore=tests/test_%.py)
+OLDEST := .venv-oldest
+NEED_EXTRAS := bench cifar100c corruptions generate models reference reliability_keras reliability_outputs reproduce
+
+$(OLDEST)/.ready: pyproject.toml .ci/oldest.txt
+	@test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	@echo "Setting up $(OLDEST) (once)"
+	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint .ci/oldest.txt \
+		--editable '.[images]' hypothesis pytest scikit-learn
+	@touch $@
+
+test-oldest: $(OLDEST)/.ready
+	NUMBA_CACHE_DIR=$(CURDIR)/$(OLDEST)/numba $(OLDEST)/bin/python -m pytest $(NEED_EXTRAS:%=--ignore=tests/test_%.py)
 
 torture: $(READY)
 	$(BIN)/python -m pytest -m torture
