@@ -166,9 +166,10 @@ def test_the_command(caches, capsys):
 
 def test_mistakes_are_one_line(caches, capsys):
     argv = ["score-cifar100c", "--model", str(TINY), "--caches", str(caches)]
-    twice = (["--corruptions", "fog,fog"], ["--severities", "5,5"], ["--severities", "²"], ["--corruptions", ""])
-    for wrong in (*twice, ["--corruptions", "rain"], ["--severities", "one"], ["--severities", "6"], ["--num-iter", "1"], []):
-        assert cli.main([*argv, *wrong]) == 2
+    wrong = [["--corruptions", value] for value in ("rain", "fog,fog", "")]
+    wrong += [["--severities", value] for value in ("one", "6", "5,5", "²")]
+    for options in (*wrong, ["--num-iter", "1"], []):
+        assert cli.main([*argv, *options]) == 2
         captured = capsys.readouterr()
         assert (captured.out, captured.err.count("\n")) == ("", 1)
 
