@@ -192,3 +192,23 @@ def test_bad_features_are_refused(paper, change):
     model, features = paper
     with pytest.raises(InputError, match="features: expected int8"):
         moments(model, change(features))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_no_call_of_a_kernel_lasts_so_long_that_ctrl_c_is_not_heard(paper, monkeypatch, threads):
+    model, features = paper
+    whole = moments(model, features, num_iter=10, masks="per_sample")
+    monkeypatch.setattr(montecarlo, "RUNS_AT_ONCE", 30)
+    run = MonteCarlo(model, num_iter=10, masks="per_sample", threads=threads)
+    sizes, kernel = [], run._kernels.run_per_sample
+
+    def watched(*arguments):
+        start, stop = arguments[4:6]
+        sizes.append(stop - start)
+        return kernel(*arguments)
+
+    monkeypatch.setattr(run._kernels, "run_per_sample", watched)
+    found = run(features)
+    assert max(sizes) == 3
+    assert sum(sizes) == len(features)
+    assert np.array_equal(found.mean, whole.mean)

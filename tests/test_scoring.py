@@ -2,6 +2,8 @@
 
 import csv
 import json
+import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,6 +112,14 @@ def test_pieces_and_details_do_not_matter(model, features, labels, monkeypatch):
         for name in ("keep", "reason", "prediction", "positive", "max_mean", "entropy", "plain_prediction"):
             assert np.array_equal(getattr(parts, name), getattr(whole, name)), name
     assert parts.mean.shape == (0, len(model.class_names))
+
+
+def test_compiling_does_not_count_as_the_head(model, features, monkeypatch):
+    monkeypatch.setattr("fastuq.montecarlo._COMPILED", set())
+    monkeypatch.setattr("fastuq.montecarlo.announced_compile", lambda: nullcontext(time.sleep(0.2)))
+    seconds = score(model, features, num_iter=2).seconds
+    assert seconds["compile"] >= 0.2
+    assert seconds["head"] <= seconds["total"] - seconds["compile"]
 
 
 def test_without_labels_or_with_nothing_kept(model, features, labels):
