@@ -14,11 +14,12 @@ from functools import partial
 import numpy as np
 
 from fastuq.errors import InputError
+from fastuq.kernels import memory
 from fastuq.kernels.compiled import has_vnni
 from fastuq.kernels.flatten import float32_plan, int8_plan, packed_bytes
 from fastuq.kernels.float32 import Float32Kernels
 from fastuq.kernels.int8 import Int8Kernels
-from fastuq.kernels.plan import select_iterations, selection_width
+from fastuq.kernels.plan import select_iterations, words_for
 from fastuq.masks import check_seed
 from fastuq.model import Model
 
@@ -139,8 +140,8 @@ class MonteCarlo:
         """Return the moments of features (N, D) int8 of the samples numbered `sample_ids` (default 0 to N - 1)."""
         ids = self._check_features(features, sample_ids)
         n = len(features)
-        mean, std = np.empty((n, self._num_classes), np.float32), np.empty((n, self._num_classes), np.float32)
-        entropy = np.zeros(n if self._entropy else 0)
+        mean, std = (memory.empty((n, self._num_classes), np.float32) for _ in range(2))
+        entropy = memory.zeros(n if self._entropy else 0, np.float64)
         one_by_one = self._masks == "per_sample" or n < FEW_SAMPLES  # both ways give the same bits
         with ThreadPoolExecutor(self.threads) as pool:
             for start in range(0, n, SAMPLES_AT_ONCE):
@@ -159,7 +160,7 @@ class MonteCarlo:
         kernels = self._kernels
 
         def work(start: int, stop: int) -> None:
-            kernels.run_per_sample(features, ids, self._seed, self._num_iter, start, stop, *out)
+            kernels.run_per_sample(features, ids, self._seed, self._num_iter, start, stop, out)
 
         self._in_threads(pool, "rows", lambda start, stop: kernels.prepare_per_sample(), 1)
         least, most = _WORTH_A_TASK // self._num_iter, max(1, RUNS_AT_ONCE // self._num_iter)
@@ -172,21 +173,19 @@ class MonteCarlo:
         made: tuple | None = None
         for first in range(0, self._num_iter, at_once):
             count = min(at_once, self._num_iter - first)
-            units, counts, packed = made = self._pack(pool, first, count, made)
-            begins, ends = first == 0, first + count == self._num_iter
+            selection, packed = made = self._pack(pool, first, count, made)
+            part = (first == 0, first + count == self._num_iter, self._num_iter)
 
             def work(start: int, stop: int) -> None:
                 state = kept if len(kept[0]) else self._state(1)
-                self._kernels.run_shared(
-                    features, units, counts, packed, start, stop, begins, ends, self._num_iter, state, *out  # noqa: B023
-                )  # fmt: skip
+                self._kernels.run_shared(features, selection, packed, start, stop, part, state, out)  # noqa: B023
 
             self._in_threads(pool, "shared", work, blocks)
 
     def _state(self, blocks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return room for the running sums of that many blocks: pivots and two sums."""
-        shape = (blocks, self._num_classes * LANES)
-        return np.empty(shape, np.float32), np.empty(shape), np.empty(shape)
+        count = blocks * self._num_classes * LANES
+        return memory.empty(count, np.float32), memory.empty(count, np.float64), memory.empty(count, np.float64)
 
     def _pack(self, pool: ThreadPoolExecutor, first: int, count: int, before: tuple | None) -> tuple:
         """Return the packed heads of iterations first to first + count; kept where they are all there are.
@@ -197,17 +196,21 @@ class MonteCarlo:
             return self._packed
         plan = self._kernels.plan
         if before is None:
-            units = np.empty((count, plan.unit_at[-1] + selection_width(plan.widths[-2])), np.int32)
-            counts, packed = np.empty((count, len(plan.activations)), np.int32), None
+            units, counts = (
+                memory.empty(count * plan.room, np.int32),
+                memory.empty((count, len(plan.activations)), np.int32),
+            )
+            packed = None
         else:
-            units, counts, packed = before[0][:count], before[1][:count], before[2]
+            (units, counts), packed = before
+            units, counts = units[: count * plan.room], counts[:count]
 
         def select(start: int, stop: int) -> None:
-            select_iterations(plan, self._seed, first, start, stop, units, counts)
+            select_iterations(plan, self._seed, first, start, stop, words_for(plan.widths.max()), units, counts)
 
         self._in_threads(pool, "select", select, count, _WORTH_A_TASK)
         run = partial(self._in_threads, pool, "pack", least=_WORTH_A_TASK)
-        made = (units, counts, self._kernels.pack(units, counts, run, packed))
+        made = ((units, counts), self._kernels.pack((units, counts), run, packed))
         if count == self._num_iter:
             self._packed = made
         return made

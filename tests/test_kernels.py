@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from fastuq.kernels import elementwise, lanes, moments
-from fastuq.kernels.compiled import aligned_bytes, has_vnni, kernel
+from fastuq.kernels import elementwise, lanes, memory, moments
+from fastuq.kernels.compiled import has_vnni, kernel
 from fastuq.kernels.ir import quad_of_byte
 from fastuq.kernels.peak import int8_peak
 from fastuq.quantized_head import SIGMOID_STEPS, hidden_codes
@@ -48,7 +48,7 @@ def test_sigmoid_codes_are_those_of_numpy_at_every_step():
     beside = [np.nextafter(SIGMOID_STEPS, np.float32(side)) for side in (-np.inf, np.inf)]
     z = np.concatenate([SIGMOID_STEPS, *beside, np.linspace(-9, 9, 10_007).astype(np.float32)])
     codes = np.empty(len(z), np.uint8)
-    elementwise.encode(z, elementwise.SIGMOID, len(z), codes)
+    elementwise.encode(z, 0, elementwise.SIGMOID, len(z), codes, 0)
     assert np.array_equal(codes, hidden_codes(z, "sigmoid"))
     assert np.array_equal(hidden_codes(z, "sigmoid")[: len(SIGMOID_STEPS)], np.arange(1, 256))
 
@@ -58,8 +58,8 @@ def test_sigmoid_codes_are_those_of_numpy_at_every_step():
 def test_transpose(samples, width, first):
     first = min(first, samples - 1)
     features = np.random.default_rng(width).integers(-128, 128, (samples, width), np.int8)
-    rows = aligned_bytes(width * 64).view(np.int8)
-    lanes.transpose(features, first, rows, np.empty(4096, np.int8), np.empty(1024, np.int32))
+    rows = memory.empty(width * 64, np.int8)
+    lanes.transpose(features, first, rows.view(np.int32), lanes.transpose_scratch())
     count = min(64, samples - first)
     assert np.array_equal(rows.reshape(width, 64)[:, :count], features[first : first + count].T)
 
@@ -74,14 +74,16 @@ def test_absorbed_moments(activation, pieces):
     rng = np.random.default_rng(3)
     classes, total = 5, sum(pieces)
     z = (rng.standard_normal((total, classes * 64)) * 3).astype(np.float32)
-    state = [np.full(classes * 64, np.nan, kind) for kind in (np.float32, np.float64, np.float64)]
+    state = tuple(np.full(classes * 64, np.nan, kind) for kind in (np.float32, np.float64, np.float64))
     start = 0
     for count in pieces:
-        moments.absorb(z[start : start + count].copy(), count, activation, classes, *state, start == 0)
+        moments.absorb(
+            z[start : start + count].flatten(), classes * 64, count, activation, classes, state, 0, start == 0
+        )
         start += count
     mean, std = np.empty((3, classes), np.float32), np.empty((3, classes), np.float32)
     places = np.random.default_rng(4).permutation(64)
-    moments.finish(*state, total, classes, places, mean, std)
+    moments.finish(state, 0, total, classes, places, mean, std, 0, 3)
     exact = z.astype(np.float64).reshape(total, classes, 64)
     if activation == elementwise.RELU:
         exact = np.maximum(exact, 0)
@@ -95,15 +97,15 @@ def test_absorbed_moments(activation, pieces):
 
 def test_moments_of_a_hundred_thousand_iterations_far_from_the_pivot():
     """One odd first iteration, then a tiny spread: float32 sums would lose it."""
-    z = np.full((2, 64), 0.25, np.float32)
-    z[1] += np.float32(2.0**-12)
-    state = [np.empty(64, kind) for kind in (np.float32, np.float64, np.float64)]
-    moments.absorb(np.ones((1, 64), np.float32), 1, elementwise.LINEAR, 1, *state, True)
+    z = np.full(2 * 64, 0.25, np.float32)
+    z[64:] += np.float32(2.0**-12)
+    state = tuple(np.empty(64, kind) for kind in (np.float32, np.float64, np.float64))
+    moments.absorb(np.ones(64, np.float32), 64, 1, elementwise.LINEAR, 1, state, 0, True)
     for _ in range(50_000):
-        moments.absorb(z, 2, elementwise.LINEAR, 1, *state, False)
+        moments.absorb(z, 64, 2, elementwise.LINEAR, 1, state, 0, False)
     mean, std = np.empty((1, 1), np.float32), np.empty((1, 1), np.float32)
-    moments.finish(*state, 100_001, 1, np.arange(64), mean, std)
-    values = np.concatenate([[1.0], np.tile(z[:, 0].astype(np.float64), 50_000)])
+    moments.finish(state, 0, 100_001, 1, np.arange(64), mean, std, 0, 1)
+    values = np.concatenate([[1.0], np.tile(z[::64].astype(np.float64), 50_000)])
     assert abs(mean[0, 0] - values.mean()) < 1e-7
     assert abs(std[0, 0] - values.std()) < 1e-7
 

@@ -55,7 +55,7 @@ def test_kernel_makes_the_bits_of_the_reference(seed, layer, iteration, sample, 
     assert np.array_equal(np.unpackbits(bits.view(np.uint8), bitorder="little")[:width].astype(bool), expected)
     for invert in (False, True):
         units = np.empty(selection_width(width), np.int32)
-        count = list_units(bits, width, invert, units)
+        count = list_units(bits, width, invert, units, 0, None, None)
         assert np.array_equal(units[:count], np.flatnonzero(expected != invert))
 
 

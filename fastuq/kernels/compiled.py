@@ -3,7 +3,6 @@
 import functools
 
 import numba
-import numpy as np
 from llvmlite import binding
 
 _OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "boundscheck": False}
@@ -22,11 +21,3 @@ def has_vnni() -> bool:
     """Tell whether this processor has the AVX512-VNNI instruction that `simd.dot_tile` emits."""
     features = binding.get_host_cpu_features()
     return all(features.get(name, False) for name in ("avx512f", "avx512bw", "avx512vl", "avx512vnni"))
-
-
-@kernel
-def aligned_bytes(count):
-    """Return `count` uninitialised bytes that start on a cache line."""
-    raw = np.empty(count + 64, np.uint8)
-    skip = -raw.ctypes.data % 64
-    return raw[skip : skip + count]

@@ -2,11 +2,11 @@
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
+from numba.core import cgutils, types
 
 from fastuq.kernels.compiled import kernel
-from fastuq.kernels.ir import I32, fma
+from fastuq.kernels.emit import in_ir
+from fastuq.kernels.ir import F32, FLOATS, I32, I64, fma, load, plus, store
 from fastuq.quantized_head import SIGMOID_STEPS
 
 RELU, LINEAR, SIGMOID, SOFTMAX = 0, 1, 2, 3
@@ -69,24 +69,22 @@ def sigmoid_ir(builder, x):
     return builder.fdiv(one, builder.fadd(one, exp_ir(builder, x, -1)))
 
 
-def _scalar(function, returns):
-    """Make the function that numba loops call, and vectorise."""
-
-    @intrinsic
-    def wrapped(typingctx, x):
-        def codegen(context, builder, signature, args):
-            return function(builder, args[0])
-
-        return returns(types.float32), codegen
-
-    return wrapped
+@in_ir(types.int32)
+def round_to_int(builder, x):
+    """Return float32 x (below 2^22 in magnitude) rounded to int32, ties to even."""
+    return round_ir(builder, x)
 
 
-round_to_int, exp32, sigmoid32 = (
-    _scalar(round_ir, types.int32),
-    _scalar(exp_ir, types.float32),
-    _scalar(sigmoid_ir, types.float32),
-)
+@in_ir(types.float32)
+def exp32(builder, x):
+    """Return exp(x); see `exp_ir`."""
+    return exp_ir(builder, x)
+
+
+@in_ir(types.float32)
+def sigmoid32(builder, x):
+    """Return 1 / (1 + exp(-x)); see `sigmoid_ir`."""
+    return sigmoid_ir(builder, x)
 
 
 @kernel
@@ -101,47 +99,56 @@ def sigmoid_code(z):
 
 
 @kernel
-def encode(z, activation, count, codes):
-    """Turn z[count] of a block that is not the last into unsigned 8-bit codes; see `fastuq.quantized_head`."""
+def encode(z, z_at, activation, count, codes, at):
+    """Turn `count` of z[z_at:], of a block that is not the last, into codes[at:] (uint8); see `quantized_head`."""
     if activation == RELU:
         for i in range(count):
-            codes[i] = round_to_int(min(max(z[i], np.float32(0)), np.float32(255)))
+            codes[at + i] = round_to_int(min(max(z[z_at + i], np.float32(0)), np.float32(255)))
     elif activation == LINEAR:
         for i in range(count):
-            codes[i] = round_to_int(min(max(z[i], np.float32(-128)), np.float32(127))) + 128
+            codes[at + i] = round_to_int(min(max(z[z_at + i], np.float32(-128)), np.float32(127))) + 128
     else:
         for i in range(count):
-            codes[i] = sigmoid_code(z[i])
+            codes[at + i] = sigmoid_code(z[z_at + i])
+
+
+def _softmax(builder, z, kind, classes, stride):
+    """Replace numbers or vectors at z, z + stride, ... by their softmax over the classes."""
+    top = cgutils.alloca_once_value(builder, load(builder, z, kind))
+    with cgutils.for_range(builder, classes, intp=I64) as loop:
+        x, so_far = load(builder, plus(builder, z, loop.index, stride), kind), builder.load(top)
+        builder.store(builder.select(builder.fcmp_ordered(">", x, so_far), x, so_far), top)
+    highest, total = builder.load(top), cgutils.alloca_once_value(builder, _constant(kind, 0.0))
+    with cgutils.for_range(builder, classes, intp=I64) as loop:
+        at = plus(builder, z, loop.index, stride)
+        power = exp_ir(builder, builder.fsub(load(builder, at, kind), highest))
+        builder.store(builder.fadd(builder.load(total), power), total)
+        store(builder, power, at)
+    whole = builder.load(total)
+    with cgutils.for_range(builder, classes, intp=I64) as loop:
+        at = plus(builder, z, loop.index, stride)
+        store(builder, builder.fdiv(load(builder, at, kind), whole), at)
+
+
+@in_ir()
+def softmax_of_lanes(builder, z, z_at, classes):
+    """Replace z[z_at:] as [classes][64] by its softmax over the classes, lane by lane."""
+    for vector in range(4):
+        _softmax(builder, plus(builder, plus(builder, z, z_at, 4), 64 * vector), FLOATS, classes, 256)
+
+
+@in_ir()
+def softmax_of_one(builder, z, z_at, classes):
+    """Replace z[z_at:] as [classes] by its softmax."""
+    _softmax(builder, plus(builder, z, z_at, 4), F32, classes, 4)
 
 
 @kernel
-def softmax_in_place(z, classes, lanes):
-    """Replace z[classes][lanes] by its softmax over the classes, lane by lane."""
-    top = z[:lanes].copy()
-    total = np.zeros(lanes, np.float32)
-    for c in range(1, classes):
-        row = z[c * lanes : (c + 1) * lanes]
-        for s in range(lanes):
-            top[s] = max(top[s], row[s])
-    for c in range(classes):
-        row = z[c * lanes : (c + 1) * lanes]
-        for s in range(lanes):
-            row[s] = exp32(row[s] - top[s])
-            total[s] += row[s]
-    for c in range(classes):
-        row = z[c * lanes : (c + 1) * lanes]
-        for s in range(lanes):
-            row[s] /= total[s]
-
-
-@kernel
-def activate_in_place(z, activation, classes, lanes):
-    """Apply an activation to z[classes][lanes]."""
+def activate_in_place(z, z_at, activation, count):
+    """Apply an activation other than softmax to `count` of z[z_at:]."""
     if activation == SIGMOID:
-        for i in range(classes * lanes):
+        for i in range(z_at, z_at + count):
             z[i] = sigmoid32(z[i])
-    elif activation == SOFTMAX:
-        softmax_in_place(z, classes, lanes)
     elif activation == RELU:
-        for i in range(classes * lanes):
+        for i in range(z_at, z_at + count):
             z[i] = max(z[i], np.float32(0))

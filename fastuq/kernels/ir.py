@@ -1,8 +1,8 @@
 """LLVM IR that the vector building blocks share: types, memory, dot products, shuffles.
 
-They are written as IR because numba's own loops do not keep tiles in registers. Addresses are plain integers
-(``array.ctypes.data``) and nothing is checked: callers pad their buffers. Every load and store is declared unaligned,
-so that a misaligned buffer is slow, never a crash; callers align to 64 bytes.
+They are written as IR because numba's own loops do not keep tiles in registers. Addresses are int64 values, which
+`fastuq.kernels.emit` makes of arrays, and nothing is checked: callers pad their buffers. Every load and store is
+declared unaligned, so that a misaligned buffer is slow, never a crash; `memory.empty` aligns to 64 bytes.
 """
 
 from llvmlite import ir
@@ -49,6 +49,13 @@ def call(builder, name, kind, *arguments):
         signature = ir.FunctionType(kind, [argument.type for argument in arguments])
         function = ir.Function(builder.module, signature, name)
     return builder.call(function, list(arguments))
+
+
+def plus(builder, address, number, size=1):
+    """Return the address `number` elements of `size` bytes behind another one; either may be a constant or a value."""
+    if isinstance(number, int):
+        return builder.add(address, offset(number * size))
+    return builder.add(address, number if size == 1 else builder.mul(number, offset(size)))
 
 
 def prefetch(builder, address, at):

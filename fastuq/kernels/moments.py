@@ -4,31 +4,33 @@ import math
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba.core import cgutils
 
 from fastuq.kernels.compiled import kernel
-from fastuq.kernels.elementwise import RELU, SIGMOID, SOFTMAX, activate_in_place, clip, sigmoid_ir
-from fastuq.kernels.ir import FLOATS, I32, I64, all_lanes, fma, load, offset, store
+from fastuq.kernels.elementwise import RELU, SIGMOID, SOFTMAX, clip, sigmoid_ir, softmax_of_lanes
+from fastuq.kernels.emit import in_ir
+from fastuq.kernels.ir import FLOATS, I32, I64, all_lanes, fma, load, offset, plus, store
 from fastuq.kernels.tiles import LANES
 
 DOUBLES = ir.VectorType(ir.DoubleType(), 8)
 
 
 @kernel
-def accumulate(p, pivot, sum1, sum2, first, count):
-    """Add one iteration to the running sums of p - pivot and its square; the first iteration is the pivot.
+def accumulate(p, p_at, state, first, count):
+    """Add one iteration, `count` of p[p_at:], to the running sums of p - pivot and its square.
 
-    The pivot keeps the variance free of cancellation, float64 keeps it exact enough for 100,000 iterations.
+    The first iteration is the pivot, which keeps the variance free of cancellation; float64 keeps it exact enough for
+    100,000 iterations. `state` is pivot (float32) and the two sums (float64).
     """
+    pivot, sum1, sum2 = state
     if first:
         for i in range(count):
-            pivot[i] = p[i]
+            pivot[i] = p[p_at + i]
             sum1[i] = 0.0
             sum2[i] = 0.0
     else:
         for i in range(count):
-            d = np.float64(p[i]) - np.float64(pivot[i])
+            d = np.float64(p[p_at + i]) - np.float64(pivot[i])
             sum1[i] += d
             sum2[i] += d * d
 
@@ -58,62 +60,62 @@ def _absorb_vector(builder, activate, z, stride, iterations, pivot, sums, first)
             store(builder, builder.load(slot), at, half)
 
 
-def _absorb_class(activate):
-    """Make the intrinsic that activates one class of 64 lanes in several iterations and adds it to the running sums."""
-
-    @intrinsic
-    def absorb_class(typingctx, z, stride, iterations, pivot, sum1, sum2, first):
-        def codegen(context, builder, signature, args):
-            z, stride, iterations, pivot, sum1, sum2, first = args
-            for vector in range(4):
-                near, far = offset(64 * vector), offset(128 * vector)
-                sums = [builder.add(at, far) for at in (sum1, sum2)]
-                _absorb_vector(
-                    builder, activate, builder.add(z, near), stride, iterations, builder.add(pivot, near), sums, first
-                )
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 6, types.boolean), codegen
-
-    return absorb_class
+def _absorb(builder, activate, z, stride, iterations, vectors, pivot, sum1, sum2, at, first):
+    pivot, sum1, sum2 = plus(builder, pivot, at, 4), plus(builder, sum1, at, 8), plus(builder, sum2, at, 8)
+    with cgutils.for_range(builder, vectors, intp=I64) as loop:
+        near, far = builder.mul(loop.index, offset(64)), builder.mul(loop.index, offset(128))
+        sums = [builder.add(address, far) for address in (sum1, sum2)]
+        _absorb_vector(
+            builder, activate, builder.add(z, near), stride, iterations, builder.add(pivot, near), sums, first
+        )
 
 
-_absorb_sigmoid = _absorb_class(sigmoid_ir)
-_absorb_relu = _absorb_class(lambda builder, x: clip(builder, x, 0.0, float("inf")))
-_absorb_as_is = _absorb_class(lambda builder, x: x)
+@in_ir()
+def _absorb_sigmoid(builder, z, stride, iterations, vectors, pivot, sum1, sum2, at, first):
+    _absorb(builder, sigmoid_ir, z, stride, iterations, vectors, pivot, sum1, sum2, at, first)
+
+
+@in_ir()
+def _absorb_relu(builder, z, stride, iterations, vectors, pivot, sum1, sum2, at, first):
+    clipped = lambda builder, x: clip(builder, x, 0.0, float("inf"))  # noqa: E731
+    _absorb(builder, clipped, z, stride, iterations, vectors, pivot, sum1, sum2, at, first)
+
+
+@in_ir()
+def _absorb_as_is(builder, z, stride, iterations, vectors, pivot, sum1, sum2, at, first):
+    _absorb(builder, lambda builder, x: x, z, stride, iterations, vectors, pivot, sum1, sum2, at, first)
 
 
 @kernel
-def absorb(z, iterations, activation, classes, pivot, sum1, sum2, first):
-    """Activate the outputs z[iterations][classes * 64] of several iterations and add them to the running sums.
+def absorb(z, outputs, iterations, activation, classes, state, at, first):
+    """Activate the outputs z[iterations][outputs] of several iterations and add them to the running sums.
 
-    It goes class by class, so that the sums stay in registers for all the iterations. `first` tells whether the first
-    of these iterations is the first of all.
+    Of each, the first classes * 64 count; they belong to the running sums from `at` on. It goes vector by vector, so
+    that the sums stay in registers for all the iterations. `first` tells whether the first of these iterations is the
+    first of all; `state` is as in `accumulate`.
     """
-    if activation == SOFTMAX:
-        for t in range(iterations):
-            activate_in_place(z[t], activation, classes, LANES)
-    stride = z.shape[1] * 4
-    for c in range(classes):
-        at, near, far = z.ctypes.data + c * LANES * 4, pivot.ctypes.data + c * LANES * 4, c * LANES * 8
-        once, twice = sum1.ctypes.data + far, sum2.ctypes.data + far
-        if activation == SIGMOID:
-            _absorb_sigmoid(at, stride, iterations, near, once, twice, first)
-        elif activation == RELU:
-            _absorb_relu(at, stride, iterations, near, once, twice, first)
-        else:
-            _absorb_as_is(at, stride, iterations, near, once, twice, first)
+    pivot, sum1, sum2 = state
+    vectors = classes * (LANES // 16)
+    if activation == SIGMOID:
+        _absorb_sigmoid(z, 4 * outputs, iterations, vectors, pivot, sum1, sum2, at, first)
+    elif activation == RELU:
+        _absorb_relu(z, 4 * outputs, iterations, vectors, pivot, sum1, sum2, at, first)
+    else:
+        if activation == SOFTMAX:
+            for t in range(iterations):
+                softmax_of_lanes(z, t * outputs, classes)
+        _absorb_as_is(z, 4 * outputs, iterations, vectors, pivot, sum1, sum2, at, first)
 
 
 @kernel
-def accumulate_entropy(p, activation, classes, lanes, total):
-    """Add the predictive entropy (nats) of one iteration, p[classes][lanes], to total[lanes] (float64).
+def accumulate_entropy(p, p_at, activation, classes, lanes, total):
+    """Add the predictive entropy (nats) of one iteration, p[p_at:] as [classes][lanes], to total[lanes] (float64).
 
     Softmax: -sum p ln p. Otherwise the classes count as independent yes/no events: sum of -p ln p - (1-p) ln(1-p).
     """
     for c in range(classes):
         for s in range(lanes):
-            value = np.float64(p[c * lanes + s])
+            value = np.float64(p[p_at + c * lanes + s])
             if value > 0:
                 total[s] -= value * math.log(value)
             if activation != SOFTMAX and value < 1:
@@ -121,17 +123,19 @@ def accumulate_entropy(p, activation, classes, lanes, total):
 
 
 @kernel
-def finish(pivot, sum1, sum2, iterations, classes, places, mean, std):
-    """Write mean and standard deviation (ddof 0) of each sample to a row of mean, std (samples, classes).
+def finish(state, at, iterations, classes, places, mean, std, first, samples):
+    """Write mean and standard deviation (ddof 0) of `samples` samples to rows of mean, std (N, C) from `first` on.
 
-    Sample s is lane places[s] of len(places) in pivot, sum1, sum2 [classes][lanes].
+    Sample s is lane places[s] of len(places) in the running sums [classes][lanes] that begin at `at`. The sums are
+    used up: their memory holds what they come to.
     """
+    pivot, sum1, sum2 = state
     lanes = len(places)
-    middle, width = np.empty(classes * lanes, np.float32), np.empty(classes * lanes, np.float32)
-    for i in range(classes * lanes):
+    for i in range(at, at + classes * lanes):
         shift = sum1[i] / iterations
-        middle[i] = np.float32(np.float64(pivot[i]) + shift)
-        width[i] = np.float32(math.sqrt(max(sum2[i] / iterations - shift * shift, 0.0)))
-    for s in range(len(mean)):
+        sum1[i] = np.float64(pivot[i]) + shift
+        sum2[i] = math.sqrt(max(sum2[i] / iterations - shift * shift, 0.0))
+    for s in range(samples):
+        place = at + places[s]
         for c in range(classes):
-            mean[s, c], std[s, c] = middle[c * lanes + places[s]], width[c * lanes + places[s]]
+            mean[first + s, c], std[first + s, c] = sum1[place + c * lanes], sum2[place + c * lanes]

@@ -6,9 +6,9 @@ from functools import partial
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
 
 from fastuq.kernels.compiled import has_vnni, kernel
+from fastuq.kernels.emit import in_ir
 from fastuq.kernels.ir import I64, WORDS, portable_dot, splat, vnni_dot
 
 _SUMS = 24
@@ -17,34 +17,22 @@ _OPERATIONS = _SUMS * 128
 """Multiplications and additions of one turn of the loop: 64 of each per dot instruction."""
 
 
-def _dot_loop(dot):
-    @intrinsic
-    def loop(typingctx, turns, seed):
-        def codegen(context, builder, signature, args):
-            turns, seed = args
-            codes = splat(builder, builder.trunc(seed, ir.IntType(32)))
-            slots = [cgutils.alloca_once_value(builder, codes) for _ in range(_SUMS)]
-            with cgutils.for_range(builder, turns, intp=I64):
-                for slot in slots:
-                    builder.store(dot(builder, builder.load(slot), codes, codes), slot)
-            total = ir.Constant(WORDS, [0] * 16)
-            for slot in slots:
-                total = builder.add(total, builder.load(slot))
-            return builder.sext(builder.extract_element(total, ir.Constant(ir.IntType(32), 0)), I64)
-
-        return types.int64(types.int64, types.int64), codegen
-
-    return loop
-
-
-_vnni_loop, _portable_loop = _dot_loop(vnni_dot), _dot_loop(portable_dot)
+@in_ir(types.int64)
+def _loop(builder, vnni, turns, seed):
+    dot, codes = portable_dot if vnni is None else vnni_dot, splat(builder, builder.trunc(seed, ir.IntType(32)))
+    slots = [cgutils.alloca_once_value(builder, codes) for _ in range(_SUMS)]
+    with cgutils.for_range(builder, turns, intp=I64):
+        for slot in slots:
+            builder.store(dot(builder, builder.load(slot), codes, codes), slot)
+    total = ir.Constant(WORDS, [0] * 16)
+    for slot in slots:
+        total = builder.add(total, builder.load(slot))
+    return builder.sext(builder.extract_element(total, ir.Constant(ir.IntType(32), 0)), I64)
 
 
 @kernel
 def _turn(vnni, turns, seed):
-    if vnni is None:
-        return _portable_loop(turns, seed)
-    return _vnni_loop(turns, seed)
+    return _loop(vnni, turns, seed)
 
 
 def int8_peak(threads: int, *, seconds: float = 0.2) -> float:

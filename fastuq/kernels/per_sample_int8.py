@@ -4,16 +4,78 @@ Outputs lie across the vector lanes. The first block adds up the rows of the dro
 interleaved at a time; the later ones run dense on codes whose dropped units hold the code of zero.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
-from fastuq.kernels import rows as row_kernels
-from fastuq.kernels.compiled import aligned_bytes, inlined, kernel
-from fastuq.kernels.elementwise import activate_in_place, encode, round_to_int
+from fastuq.kernels import memory
+from fastuq.kernels.compiled import inlined, kernel
+from fastuq.kernels.elementwise import SOFTMAX, activate_in_place, encode, round_to_int, softmax_of_one
 from fastuq.kernels.lanes import TURNED
 from fastuq.kernels.moments import accumulate, accumulate_entropy, finish
+from fastuq.kernels.plan import Plan, words_for
+from fastuq.kernels.rows import dense_sums, mask_codes, real_of_sums, row_sums, sum_of_bytes
 from fastuq.kernels.threefry import keep_words, list_units
 
-_ONE = np.zeros(1, np.int64)
+ONE = np.zeros(1, np.int64)
+"""Place of the one sample among the lanes."""
+
+
+class Scratch(NamedTuple):
+    """What `run_per_sample_int8` needs; R is the number of units of the widest layer, filled up.
+
+    Attributes
+    ----------
+    codes : int8 (R,)
+        Input codes, zeros behind them.
+    hidden : uint8 (R,)
+        Codes of a block that is not the last.
+    units, values : int32, int8 (R + 64,)
+        The inputs that are added up.
+    everything : uint64 (R / 64,)
+        Bits that are all set.
+    words : uint64
+        Keep bits of the widest layer.
+    base, totals : int32 (R,)
+    z : float32 (R,)
+    pivot, sum1, sum2 : float32, float64, float64 (C,)
+        Running sums.
+    spread : float64 (1,)
+    """
+
+    codes: np.ndarray
+    hidden: np.ndarray
+    units: np.ndarray
+    values: np.ndarray
+    everything: np.ndarray
+    words: np.ndarray
+    base: np.ndarray
+    totals: np.ndarray
+    z: np.ndarray
+    pivot: np.ndarray
+    sum1: np.ndarray
+    sum2: np.ndarray
+    spread: np.ndarray
+
+
+def per_sample_int8_scratch(plan: Plan) -> Scratch:
+    """Make the scratch memory of `run_per_sample_int8`."""
+    widest, classes = (int(plan.widths.max()) + 63) // 64 * 64, plan.widths[-1]
+    return Scratch(
+        memory.zeros(widest, np.int8),
+        memory.empty(widest, np.uint8),
+        memory.empty(widest + 64, np.int32),
+        memory.empty(widest + 64, np.int8),
+        memory.filled(np.full(widest // 64, ~np.uint64(0)), np.uint64),
+        words_for(widest),
+        memory.empty(widest, np.int32),
+        memory.empty(widest, np.int32),
+        memory.empty(widest, np.float32),
+        memory.empty(classes, np.float32),
+        memory.empty(classes, np.float64),
+        memory.empty(classes, np.float64),
+        memory.empty(1, np.float64),
+    )
 
 
 @kernel
@@ -28,12 +90,13 @@ def pack_rows_int8(plan, first_rows, dense, dense_at, dense_sums):
     for block in range(len(plan.activations)):
         inputs, outputs = plan.widths[block], plan.widths[block + 1]
         quads = (inputs + 3) // 4
-        weights = plan.weights[plan.weight_at[block] :]
         for column in range((outputs + 63) // 64 * 64):
             group, lane = column // 64, column % 64
             total = np.int64(0)
             for d in range(inputs):
-                w = np.int64(weights[d * outputs + column]) if column < outputs else np.int64(0)
+                w = np.int64(0)
+                if column < outputs:
+                    w = np.int64(plan.weights[plan.weight_at[block] + d * outputs + column])
                 total += w
                 if block == 0:
                     first_rows[(group * inputs + d) * 64 + TURNED[lane]] = sign * w + 128
@@ -42,100 +105,100 @@ def pack_rows_int8(plan, first_rows, dense, dense_at, dense_sums):
             dense_sums[block, column] = total * plan.zero_points[block] if block > 0 else np.int64(0)
 
 
-@kernel
-def _row_sums(vnni, rows, units, values, quads, start, out):
-    if vnni is None:
-        row_kernels.portable_row_sums(rows, units, values, quads, start, out)
-    else:
-        row_kernels.vnni_row_sums(rows, units, values, quads, start, out)
-
-
-@kernel
-def _dense_sums(vnni, codes, weights, quads, out):
-    if vnni is None:
-        row_kernels.portable_dense_sums(codes, weights, quads, out)
-    else:
-        row_kernels.vnni_dense_sums(codes, weights, quads, out)
-
-
 @inlined
-def _add_rows(vnni, plan, rows, units, values, count, base, totals):
+def _add_rows(vnni, plan, rows, count, scratch, totals):
     """Set totals[outputs] to base plus the sum of value times row over the listed inputs; return how much too much.
 
     The lists are filled up with zeros.
     """
-    units[count : count + 3] = 0
-    values[count : count + 64] = 0
+    units, values = scratch.units, scratch.values
+    for i in range(count, count + 3):
+        units[i] = 0
+    for i in range(count, count + 64):
+        values[i] = 0
+    quads = np.int64(count + 3) // 4
     for group in range((plan.widths[1] + 63) // 64):
-        _row_sums(
-            vnni, rows.ctypes.data + group * plan.widths[0] * 64, units.ctypes.data, values.ctypes.data,
-            np.int64(count + 3) // 4, base.ctypes.data + group * 256, totals.ctypes.data + group * 256,
-        )  # fmt: skip
-    if vnni is None:
-        return 128 * row_kernels.portable_sum_of_bytes(values.ctypes.data, (count + 63) // 64)
-    return 128 * row_kernels.vnni_sum_of_bytes(values.ctypes.data, (count + 63) // 64)
+        row_sums(vnni, rows, group * plan.widths[0] * 64, units, values, quads, scratch.base, totals, group * 64)
+    return 128 * sum_of_bytes(vnni, values, (count + 63) // 64)
 
 
 @inlined
-def _later_blocks(vnni, plan, dense, dense_at, dense_sums, seed, iteration, sample, words, totals, excess, z, codes):
-    """Take totals (int32, too much by `excess`) of the first block to `z` (float32) of the last."""
+def _later_blocks(vnni, plan, packed, seed, iteration, sample, excess, scratch):
+    """Take totals (int32, too much by `excess`) of the first block to the activated outputs `z` of the last."""
+    _, dense, dense_at, dense_sums_of = packed
+    z, codes, words, totals = scratch.z, scratch.hidden, scratch.words, scratch.totals
     blocks = len(plan.activations)
     for block in range(blocks):
-        outputs, at = plan.widths[block + 1], plan.output_at[block] * 4
-        offsets = dense_sums.ctypes.data + block * dense_sums.shape[1] * 4
-        row_kernels.real_of_sums(
-            totals.ctypes.data, excess, offsets, plan.scale.ctypes.data + at, plan.bias.ctypes.data + at,
-            (outputs + 15) // 16, z.ctypes.data,
+        outputs, at = plan.widths[block + 1], plan.output_at[block]
+        real_of_sums(
+            totals, excess, dense_sums_of, block * dense_sums_of.shape[1], plan.scale, plan.bias, at,
+            (outputs + 15) // 16, z,
         )  # fmt: skip
+        activation = plan.activations[block]
         if block == blocks - 1:
+            if activation == SOFTMAX:
+                softmax_of_one(z, 0, outputs)
+            else:
+                activate_in_place(z, 0, activation, outputs)
             return
         excess = np.int64(0)
-        encode(z, plan.activations[block], outputs, codes)
+        encode(z, 0, activation, outputs, codes, 0)
         keep_words(seed, block + 1, iteration, sample, plan.thresholds[block + 1], outputs, words)
-        row_kernels.mask_codes(codes.ctypes.data, words.ctypes.data, (outputs + 63) // 64, plan.zero_points[block + 1])
+        mask_codes(codes, words, (outputs + 63) // 64, plan.zero_points[block + 1])
         quads = (outputs + 3) // 4
         for group in range((plan.widths[block + 2] + 63) // 64):
-            weights = dense.ctypes.data + dense_at[block + 1] + group * quads * 256
-            _dense_sums(vnni, codes.ctypes.data, weights, quads, totals.ctypes.data + group * 256)
+            dense_sums(vnni, codes, dense, dense_at[block + 1] + group * quads * 256, quads, totals, group * 64)
+
+
+@inlined
+def _first_base(vnni, plan, rows, features, n, scratch):
+    """Set the input codes of a sample, and `base` to what they come to where nothing is dropped, or to zeros."""
+    codes, base, width = scratch.codes, scratch.base, plan.widths[0]
+    for d in range(width):
+        y = np.float32(features[n, d]) * plan.input_scale[d] + plan.input_shift[d]
+        codes[d] = round_to_int(min(max(y, np.float32(-127)), np.float32(127)))
+    for i in range(len(base)):
+        base[i] = 0
+    if plan.complement == 1:
+        count = list_units(scratch.everything, width, False, scratch.units, 0, codes, scratch.values)
+        excess = _add_rows(vnni, plan, rows, count, scratch, base)
+        for i in range(len(base)):
+            base[i] = np.int32(excess) - base[i]  # the rows are negated
 
 
 @kernel
-def run_per_sample_int8(vnni, plan, features, sample_ids, packed, seed, num_iter, start, stop, entropy, mean, std):
-    """Run all iterations for samples `start` to `stop`; write mean and std (N, C), and `entropy` (N,) unless empty.
+def run_per_sample_int8(vnni, plan, features, sample_ids, packed, seed, num_iter, start, stop, out, scratch):
+    """Run all iterations for samples `start` to `stop`.
 
-    `packed` is what `pack_rows_int8` filled; `sample_ids` (int64, (N,)) goes into the masks: zeros for shared ones.
+    Parameters
+    ----------
+    vnni : True or None
+        The VNNI instruction, or instructions that every processor has.
+    features : int8 (N, D)
+    sample_ids : int64 (N,)
+        What goes into the masks: zeros for shared ones.
+    packed : (first_rows, dense, dense_at, dense_sums)
+        What `pack_rows_int8` filled.
+    out : (entropy float64 (N,) or empty, mean, std float32 (N, C))
+        What is written.
+    scratch : Scratch
     """
-    rows, dense, dense_at, dense_sums = packed
-    blocks, classes, width = len(plan.activations), plan.widths[-1], plan.widths[0]
-    widest = (np.max(plan.widths) + 63) // 64 * 64
-    last, complement = plan.activations[blocks - 1], plan.complement == 1
-    codes, values = np.zeros(widest, np.int8), np.empty(widest + 64, np.int8)
-    hidden, everything = aligned_bytes(widest), np.full(widest // 64, ~np.uint64(0))
-    units = aligned_bytes((widest + 64) * 4).view(np.int32)
-    base, totals = aligned_bytes(widest * 4).view(np.int32), aligned_bytes(widest * 4).view(np.int32)
-    words = np.empty(widest // 64 + 4, np.uint64)
-    z, pivot = aligned_bytes(widest * 4).view(np.float32), np.empty(classes, np.float32)
-    sum1, sum2, spread = np.empty(classes), np.empty(classes), np.zeros(1)
+    entropy, mean, std = out
+    classes, width = plan.widths[-1], plan.widths[0]
+    last, complement = plan.activations[-1], plan.complement == 1
+    z, spread, state = scratch.z, scratch.spread, (scratch.pivot, scratch.sum1, scratch.sum2)
     for n in range(start, stop):
-        sample, row = sample_ids[n], features[n]
-        for d in range(width):
-            y = np.float32(row[d]) * plan.input_scale[d] + plan.input_shift[d]
-            codes[d] = round_to_int(min(max(y, np.float32(-127)), np.float32(127)))
-        base[:] = 0
-        if complement:
-            count = list_units(everything, width, False, units, codes, values)
-            excess = _add_rows(vnni, plan, rows, units, values, count, base, base)
-            base[:] = np.int32(excess) - base  # the rows are negated
+        sample = sample_ids[n]
+        _first_base(vnni, plan, packed[0], features, n, scratch)
         spread[0] = 0
         for t in range(num_iter):
-            keep_words(seed, 0, t, sample, plan.thresholds[0], width, words)
-            count = list_units(words, width, complement, units, codes, values)
-            excess = _add_rows(vnni, plan, rows, units, values, count, base, totals)
-            _later_blocks(vnni, plan, dense, dense_at, dense_sums, seed, t, sample, words, totals, excess, z, hidden)
-            activate_in_place(z, last, classes, 1)
-            accumulate(z, pivot, sum1, sum2, t == 0, classes)
+            keep_words(seed, 0, t, sample, plan.thresholds[0], width, scratch.words)
+            count = list_units(scratch.words, width, complement, scratch.units, 0, scratch.codes, scratch.values)
+            excess = _add_rows(vnni, plan, packed[0], count, scratch, scratch.totals)
+            _later_blocks(vnni, plan, packed, seed, t, sample, excess, scratch)
+            accumulate(z, 0, state, t == 0, classes)
             if len(entropy) > 0:
-                accumulate_entropy(z, last, classes, 1, spread)
+                accumulate_entropy(z, 0, last, classes, 1, spread)
         if len(entropy) > 0:
             entropy[n] = spread[0] / num_iter
-        finish(pivot, sum1, sum2, num_iter, classes, _ONE, mean[n : n + 1], std[n : n + 1])
+        finish(state, 0, num_iter, classes, ONE, mean, std, n, 1)

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastuq.kernels.compiled import aligned_bytes, kernel
+from fastuq.kernels import memory
+from fastuq.kernels.compiled import kernel
 from fastuq.kernels.threefry import keep_words, list_units
 from fastuq.kernels.tiles import TILE
 
@@ -22,9 +23,12 @@ class Plan(NamedTuple):
     complement : int64
         1 where the first block is computed as X W - X[:, dropped] W[dropped], 0 where the kept inputs are summed.
     weights : int8 or float32, flat
-        Weights (inputs, outputs) of all blocks, then 64 zeros; float32 ones include the 1 / (1 - p) of dropout.
+        Weights (inputs, outputs) of all blocks, then a row of zeros and 64 more; float32 ones include the 1 / (1 - p)
+        of dropout.
     weight_at, output_at, unit_at : int64 (L,)
-        Where each block's weights, outputs (in scale and bias) and input units (in a row of selected units) begin.
+        Where each block's weights, outputs (in scale and bias) and input units (in an iteration's selection) begin.
+    room : int64
+        Length of an iteration's selection: int32 units of all blocks.
     scale, bias : float32, flat
         As in `fastuq.quantized_head`, then a vector of zeros; float32 heads do not read `scale`.
     input_scale, input_shift : float32 (D,)
@@ -41,6 +45,7 @@ class Plan(NamedTuple):
     weight_at: np.ndarray
     output_at: np.ndarray
     unit_at: np.ndarray
+    room: int
     scale: np.ndarray
     bias: np.ndarray
     input_scale: np.ndarray
@@ -48,19 +53,7 @@ class Plan(NamedTuple):
     column_sums: np.ndarray
 
 
-def aligned(count: int, dtype: type) -> np.ndarray:
-    """Return `count` uninitialised numbers that start on a cache line, with 64 spare bytes behind."""
-    return aligned_bytes(int(count) * np.dtype(dtype).itemsize + 64).view(dtype)[: int(count)]
-
-
-def reused(array: np.ndarray | None, count: int, dtype: type) -> np.ndarray:
-    """Return `array` where it holds `count` numbers, else a new one with an eighth to spare: fresh memory is slow."""
-    if array is not None and len(array) >= count:
-        return array
-    return aligned(count + count // 8, dtype)
-
-
-def packed_layout(plan: Plan, counts: np.ndarray, multiple: int) -> tuple[np.ndarray, np.ndarray, int, int]:
+def packed_layout(plan: Plan, counts: np.ndarray, multiple: int) -> tuple[tuple[np.ndarray, np.ndarray], int, int]:
     """Lay out packed heads: where each (iteration, block) begins in the weights and in the vectors, and both sizes.
 
     `counts` is (T, L); inputs are filled up to a `multiple`, outputs to whole tiles.
@@ -69,15 +62,19 @@ def packed_layout(plan: Plan, counts: np.ndarray, multiple: int) -> tuple[np.nda
     outputs = -(-outputs // TILE) * TILE
     sizes = outputs * (-(-counts.astype(np.int64) // multiple) * multiple)
     weights_at, vectors_at = (np.cumsum(s.ravel()).reshape(s.shape) - s for s in (sizes, outputs))
-    return weights_at, vectors_at, int(sizes.sum()), int(outputs.sum())
+    return (
+        (memory.filled(weights_at, np.int64), memory.filled(vectors_at, np.int64)),
+        int(sizes.sum()),
+        int(outputs.sum()),
+    )
 
 
 def whole_selection(plan: Plan) -> tuple[Plan, np.ndarray, np.ndarray]:
     """Return the plan of the first block alone, not complemented, and a selection that drops nothing."""
     whole = plan._replace(widths=plan.widths[:2], activations=plan.activations[:1], complement=0)
-    units = np.zeros((1, plan.unit_at[-1] + selection_width(plan.widths[-2])), np.int32)
-    units[0, : plan.widths[0]] = np.arange(plan.widths[0])
-    return whole, units, plan.widths[None, :1].astype(np.int32)
+    units = memory.zeros(plan.room, np.int32)
+    units[: plan.widths[0]] = np.arange(plan.widths[0])
+    return whole, units, memory.filled(plan.widths[None, :1], np.int32)
 
 
 def selection_width(units: int) -> int:
@@ -85,44 +82,41 @@ def selection_width(units: int) -> int:
     return (int(units) + 31) // 16 * 16
 
 
-@kernel
-def select_units(plan, seed, iteration, sample, words, units, counts):
-    """List, for one iteration, the units that the kernels visit in each block.
+def words_for(width: int) -> np.ndarray:
+    """Make room for the keep bits of that many units: the generator writes 256 at a time."""
+    return memory.empty(-(-int(width) // 256) * 4, np.uint64)
 
-    Those are the kept inputs; in a complemented first block the dropped ones. `words` is scratch (uint64); `units`
-    (int32) gets block l's list at ``plan.unit_at[l]``, filled up with unit 0 to a multiple of four; `counts`
-    (int32, (L,)) gets the lengths.
+
+@kernel
+def select_iterations(plan, seed, first_iteration, start, stop, words, units, counts):
+    """List, for iterations ``first_iteration + t``, t from start to stop, the units that the kernels visit.
+
+    Those are the kept inputs of each block; in a complemented first block the dropped ones. `units` (int32, T rooms)
+    gets block l's list at ``plan.unit_at[l]`` of room t, filled up with unit 0 to a multiple of four; `counts` (int32,
+    (T, L)) gets the lengths. `words` is scratch, `words_for` the widest block.
     """
-    for block in range(len(plan.activations)):
-        width = plan.widths[block]
-        keep_words(seed, block, iteration, sample, plan.thresholds[block], width, words)
-        invert = block == 0 and plan.complement == 1
-        listed = units[plan.unit_at[block] :]
-        count = list_units(words, width, invert, listed)
-        counts[block] = count
-        for i in range(count, (count + 3) // 4 * 4):
-            listed[i] = 0
-
-
-@kernel
-def select_iterations(plan, seed, first_iteration, start, stop, units, counts):
-    """List the shared selection of iterations ``first_iteration + t`` into row t, for t from start to stop."""
-    words = np.empty((np.max(plan.widths) + 255) // 256 * 4, np.uint64)
     for t in range(start, stop):
-        select_units(plan, seed, first_iteration + t, 0, words, units[t], counts[t])
+        for block in range(len(plan.activations)):
+            width, at = plan.widths[block], t * plan.room + plan.unit_at[block]
+            keep_words(seed, block, first_iteration + t, 0, plan.thresholds[block], width, words)
+            invert = block == 0 and plan.complement == 1
+            count = list_units(words, width, invert, units, at, None, None)
+            counts[t, block] = count
+            for i in range(count, (count + 3) // 4 * 4):
+                units[at + i] = 0
 
 
 @kernel
-def output_unit(plan, units, block, number):
-    """Return which output unit of `block` is computed as its `number`-th: only those that the next mask keeps."""
+def output_unit(plan, units, t, block, number):
+    """Return which output unit of `block` iteration t computes as its `number`-th: only those the next mask keeps."""
     if block == len(plan.activations) - 1:
         return np.int64(number)
-    return np.int64(units[plan.unit_at[block + 1] + number])
+    return np.int64(units[t * plan.room + plan.unit_at[block + 1] + number])
 
 
 @kernel
-def output_count(plan, counts, block):
-    """Return how many outputs of `block` are computed."""
+def output_count(plan, counts, t, block):
+    """Return how many outputs of `block` iteration t computes."""
     if block == len(plan.activations) - 1:
         return np.int64(plan.widths[block + 1])
-    return np.int64(counts[block + 1])
+    return np.int64(counts[t, block + 1])

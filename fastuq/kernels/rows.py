@@ -2,8 +2,8 @@
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
 
+from fastuq.kernels.emit import in_ir
 from fastuq.kernels.ir import (
     BYTES,
     F32,
@@ -17,7 +17,7 @@ from fastuq.kernels.ir import (
     fma,
     interleave,
     load,
-    offset,
+    plus,
     portable_dot,
     splat,
     store,
@@ -25,147 +25,106 @@ from fastuq.kernels.ir import (
 )
 
 
-def _row_sums(dot):
-    """Make the intrinsic that adds up listed rows of weights for one sample.
+@in_ir()
+def row_sums(builder, vnni, rows, rows_at, units, values, quads, start, out, at):
+    """Add up listed rows of weights for one sample: out = start + sum_i values[i] rows[units[i]].
 
-    Its arguments are addresses: rows[D][64] (uint8: the weights plus 128, columns in the order of `ir.quad_of_byte`),
-    units (int32) and values (int8) in fours, their number of fours, start[64], out[64] (int32). It stores
-    start + sum_i values[i] * rows[units[i]], which is too much by 128 times the sum of the values.
+    rows[D][64] (uint8, from byte `rows_at`: the weights plus 128, columns in the order of `ir.quad_of_byte`); units
+    (int32) and values (int8) in fours, their number of fours; start[at:] and out[at:] 64 int32 each. The result is too
+    much by 128 times the sum of the values.
     """
-
-    @intrinsic
-    def row_sums(typingctx, rows, units, values, quads, start, out):
-        def codegen(context, builder, signature, args):
-            rows, units, values, quads, start, out = args
-            slots = [
-                cgutils.alloca_once_value(builder, load(builder, start, WORDS, 64 * number)) for number in range(4)
-            ]
-            with cgutils.for_range(builder, quads, intp=I64) as loop:
-                units_at = builder.add(units, builder.mul(loop.index, offset(16)))
-                vectors = []
-                for i in range(4):
-                    unit = builder.zext(load(builder, units_at, I32, 4 * i), I64)
-                    vectors.append(load(builder, builder.add(rows, builder.mul(unit, offset(64))), BYTES))
-                value = splat(builder, load(builder, values, I32, builder.mul(loop.index, offset(4))))
-                for slot, vector in zip(slots, interleave(builder, *vectors), strict=True):
-                    builder.store(dot(builder, builder.load(slot), builder.bitcast(vector, WORDS), value), slot)
-            for number, slot in enumerate(slots):
-                store(builder, builder.load(slot), out, 64 * number)
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 6), codegen
-
-    return row_sums
+    dot = portable_dot if vnni is None else vnni_dot
+    rows, start, out = builder.add(rows, rows_at), plus(builder, start, at, 4), plus(builder, out, at, 4)
+    slots = [cgutils.alloca_once_value(builder, load(builder, start, WORDS, 64 * number)) for number in range(4)]
+    with cgutils.for_range(builder, quads, intp=I64) as loop:
+        listed = plus(builder, units, loop.index, 16)
+        vectors = []
+        for i in range(4):
+            unit = builder.zext(load(builder, listed, I32, 4 * i), I64)
+            vectors.append(load(builder, plus(builder, rows, unit, 64), BYTES))
+        value = splat(builder, load(builder, plus(builder, values, loop.index, 4), I32))
+        for slot, vector in zip(slots, interleave(builder, *vectors), strict=True):
+            builder.store(dot(builder, builder.load(slot), builder.bitcast(vector, WORDS), value), slot)
+    for number, slot in enumerate(slots):
+        store(builder, builder.load(slot), out, 64 * number)
 
 
-def _dense_sums(dot):
-    """Make the intrinsic that runs 64 outputs of a dense block for one sample.
+@in_ir()
+def dense_sums(builder, vnni, codes, weights, weights_at, quads, out, at):
+    """Run 64 outputs of a dense block for one sample.
 
-    Its arguments are addresses: codes[4 quads] (uint8), weights[quads][64][4] (int8), quads (a number), out[64]
-    (int32).
+    codes[4 quads] (uint8), weights[quads][64][4] (int8, from byte `weights_at`), out[at:] 64 int32.
     """
-
-    @intrinsic
-    def dense_sums(typingctx, codes, weights, quads, out):
-        def codegen(context, builder, signature, args):
-            codes, weights, quads, out = args
-            slots = [cgutils.alloca_once_value(builder, all_lanes(0, WORDS)) for _ in range(4)]
-            with cgutils.for_range(builder, quads, intp=I64) as loop:
-                code = splat(builder, load(builder, codes, I32, builder.mul(loop.index, offset(4))))
-                weights_at = builder.add(weights, builder.mul(loop.index, offset(256)))
-                for number, slot in enumerate(slots):
-                    weight = load(builder, weights_at, WORDS, 64 * number)
-                    builder.store(dot(builder, builder.load(slot), code, weight), slot)
-            for number, slot in enumerate(slots):
-                store(builder, builder.load(slot), out, 64 * number)
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 4), codegen
-
-    return dense_sums
-
-
-vnni_row_sums, portable_row_sums = _row_sums(vnni_dot), _row_sums(portable_dot)
-vnni_dense_sums, portable_dense_sums = _dense_sums(vnni_dot), _dense_sums(portable_dot)
-
-
-@intrinsic
-def real_of_sums(typingctx, sums, excess, offsets, scale, bias, vectors, z):
-    """Store z = float(sums - excess - offsets) * scale + bias, addresses of 16 `vectors` int32 or float32 numbers.
-
-    `excess` is a number.
-    """
-
-    def codegen(context, builder, signature, args):
-        sums, excess, offsets, scale, bias, vectors, z = args
-        excess = splat(builder, builder.trunc(excess, I32))
-        with cgutils.for_range(builder, vectors, intp=I64) as loop:
-            at = builder.mul(loop.index, offset(64))
-            total = builder.sub(builder.sub(load(builder, sums, WORDS, at), excess), load(builder, offsets, WORDS, at))
-            product = builder.fmul(builder.sitofp(total, FLOATS), load(builder, scale, FLOATS, at))
-            store(builder, builder.fadd(product, load(builder, bias, FLOATS, at)), z, at)
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 7), codegen
-
-
-def _sum_of_bytes(dot):
-    """Make the intrinsic that returns the sum of 64 `vectors` int8 numbers at an address."""
-
-    @intrinsic
-    def sum_of_bytes(typingctx, values, vectors):
-        def codegen(context, builder, signature, args):
-            values, vectors = args
-            slot = cgutils.alloca_once_value(builder, all_lanes(0, WORDS))
-            ones = builder.bitcast(all_lanes(1, BYTES), WORDS)
-            with cgutils.for_range(builder, vectors, intp=I64) as loop:
-                part = load(builder, values, WORDS, builder.mul(loop.index, offset(64)))
-                builder.store(dot(builder, builder.load(slot), ones, part), slot)
-            total = call(builder, "llvm.vector.reduce.add.v16i32", I32, builder.load(slot))
-            return builder.sext(total, I64)
-
-        return types.int64(types.int64, types.int64), codegen
-
-    return sum_of_bytes
-
-
-vnni_sum_of_bytes, portable_sum_of_bytes = _sum_of_bytes(vnni_dot), _sum_of_bytes(portable_dot)
-
-
-@intrinsic
-def mask_codes(typingctx, codes, words, count, code):
-    """Set to `code` those of codes[64 count] (uint8, at an address) whose bit in words[count] (uint64) is clear."""
-
-    def codegen(context, builder, signature, args):
-        codes, words, count, code = args
-        other = splat(builder, builder.trunc(code, I8), 64)
-        with cgutils.for_range(builder, count, intp=I64) as loop:
-            bits = load(builder, words, I64, builder.mul(loop.index, offset(8)))
-            at = builder.add(codes, builder.mul(loop.index, offset(64)))
-            keep = builder.bitcast(bits, ir.VectorType(ir.IntType(1), 64))
-            store(builder, builder.select(keep, load(builder, at, BYTES), other), at)
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 4), codegen
-
-
-@intrinsic
-def float_row_sums(typingctx, rows, units, values, count, out):
-    """Add to out[64] the products of values[i] and rows[units[i]][64], i below count in that order, all float32."""
-
-    def codegen(context, builder, signature, args):
-        rows, units, values, count, out = args
-        slots = [cgutils.alloca_once_value(builder, load(builder, out, FLOATS, 64 * number)) for number in range(4)]
-        with cgutils.for_range(builder, count, intp=I64) as loop:
-            at = builder.mul(loop.index, offset(4))
-            unit = builder.zext(load(builder, units, I32, at), I64)
-            row = builder.add(rows, builder.mul(unit, offset(256)))
-            value = splat(builder, load(builder, values, F32, at))
-            for number, slot in enumerate(slots):
-                weight = load(builder, row, FLOATS, 64 * number)
-                builder.store(fma(builder, weight, value, builder.load(slot)), slot)
+    dot = portable_dot if vnni is None else vnni_dot
+    weights, out = builder.add(weights, weights_at), plus(builder, out, at, 4)
+    slots = [cgutils.alloca_once_value(builder, all_lanes(0, WORDS)) for _ in range(4)]
+    with cgutils.for_range(builder, quads, intp=I64) as loop:
+        code = splat(builder, load(builder, plus(builder, codes, loop.index, 4), I32))
+        quad = plus(builder, weights, loop.index, 256)
         for number, slot in enumerate(slots):
-            store(builder, builder.load(slot), out, 64 * number)
-        return context.get_dummy_value()
+            weight = load(builder, quad, WORDS, 64 * number)
+            builder.store(dot(builder, builder.load(slot), code, weight), slot)
+    for number, slot in enumerate(slots):
+        store(builder, builder.load(slot), out, 64 * number)
 
-    return types.void(*[types.int64] * 5), codegen
+
+@in_ir()
+def real_of_sums(builder, sums, excess, offsets, offsets_at, scale, bias, at, vectors, z):
+    """Store z = float(sums - excess - offsets) * scale + bias for 16 `vectors` numbers.
+
+    sums, offsets[offsets_at:] int32; scale[at:], bias[at:], z float32; `excess` is a number.
+    """
+    excess = splat(builder, builder.trunc(excess, I32))
+    offsets = plus(builder, offsets, offsets_at, 4)
+    scale, bias = plus(builder, scale, at, 4), plus(builder, bias, at, 4)
+    with cgutils.for_range(builder, vectors, intp=I64) as loop:
+        sums_here, offsets_here, m, b, out = (
+            plus(builder, array, loop.index, 64) for array in (sums, offsets, scale, bias, z)
+        )
+        total = builder.sub(builder.sub(load(builder, sums_here, WORDS), excess), load(builder, offsets_here, WORDS))
+        product = builder.fmul(builder.sitofp(total, FLOATS), load(builder, m, FLOATS))
+        store(builder, builder.fadd(product, load(builder, b, FLOATS)), out)
+
+
+@in_ir(types.int64)
+def sum_of_bytes(builder, vnni, values, vectors):
+    """Return the sum of 64 `vectors` int8 numbers."""
+    dot = portable_dot if vnni is None else vnni_dot
+    slot = cgutils.alloca_once_value(builder, all_lanes(0, WORDS))
+    ones = builder.bitcast(all_lanes(1, BYTES), WORDS)
+    with cgutils.for_range(builder, vectors, intp=I64) as loop:
+        part = load(builder, plus(builder, values, loop.index, 64), WORDS)
+        builder.store(dot(builder, builder.load(slot), ones, part), slot)
+    return builder.sext(call(builder, "llvm.vector.reduce.add.v16i32", I32, builder.load(slot)), I64)
+
+
+@in_ir()
+def mask_codes(builder, codes, words, count, code):
+    """Set to `code` those of codes[64 count] (uint8) whose bit in words[count] (uint64) is clear."""
+    other = splat(builder, builder.trunc(code, I8), 64)
+    with cgutils.for_range(builder, count, intp=I64) as loop:
+        keep = builder.bitcast(
+            load(builder, plus(builder, words, loop.index, 8), I64), ir.VectorType(ir.IntType(1), 64)
+        )
+        at = plus(builder, codes, loop.index, 64)
+        store(builder, builder.select(keep, load(builder, at, BYTES), other), at)
+
+
+@in_ir()
+def float_row_sums(builder, rows, rows_at, units, values, listed_at, count, out, out_at):
+    """Add to 64 of out[out_at:] the products of values and rows, in the order of the list, all float32.
+
+    The list is `count` of units[listed_at:] (int32) and of values[listed_at:]; rows[][64] begin at rows[rows_at].
+    """
+    rows, out = plus(builder, rows, rows_at, 4), plus(builder, out, out_at, 4)
+    units, values = plus(builder, units, listed_at, 4), plus(builder, values, listed_at, 4)
+    slots = [cgutils.alloca_once_value(builder, load(builder, out, FLOATS, 64 * number)) for number in range(4)]
+    with cgutils.for_range(builder, count, intp=I64) as loop:
+        unit = builder.zext(load(builder, plus(builder, units, loop.index, 4), I32), I64)
+        row = plus(builder, rows, unit, 256)
+        value = splat(builder, load(builder, plus(builder, values, loop.index, 4), F32))
+        for number, slot in enumerate(slots):
+            weight = load(builder, row, FLOATS, 64 * number)
+            builder.store(fma(builder, weight, value, builder.load(slot)), slot)
+    for number, slot in enumerate(slots):
+        store(builder, builder.load(slot), out, 64 * number)

@@ -5,170 +5,189 @@ X W - X[:, dropped] W[dropped] (a fifth of the work at p = 0.2, exact in integer
 are not computed at all.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
-from fastuq.kernels import tiles
-from fastuq.kernels.compiled import aligned_bytes, kernel
+from fastuq.kernels import memory
+from fastuq.kernels.compiled import inlined, kernel
 from fastuq.kernels.elementwise import LINEAR, RELU, encode
-from fastuq.kernels.lanes import TURNED, code_rows, transpose
+from fastuq.kernels.lanes import TURNED, TransposeScratch, code_rows, transpose, transpose_scratch
 from fastuq.kernels.moments import absorb, accumulate_entropy, finish
-from fastuq.kernels.plan import output_count, output_unit
-from fastuq.kernels.tiles import LANES, TILE
+from fastuq.kernels.plan import Plan, output_count, output_unit
+from fastuq.kernels.tiles import LANES, STORE_CODES, STORE_REAL, STORE_SUMS, TILE, gather_quads, int8_tile
 
 TOGETHER = 8
 """Iterations whose outputs are kept until their moments are taken, all at once."""
 
 
-@kernel
-def _load_codes(plan, features, first, codes, square, words):
-    """Turn features of 64 samples into unsigned input codes, feature-major: codes[D][64]."""
-    transpose(features, first, codes.view(np.int8), square, words)
-    at = codes.ctypes.data
-    code_rows(at, plan.input_scale.ctypes.data, plan.input_shift.ctypes.data, plan.widths[0], at)
+class Scratch(NamedTuple):
+    """What `run_shared_int8` needs; R is the number of units of the widest layer, filled up.
 
-
-@kernel
-def _tile(vnni, mode, data, weights, quads, starts, correction, scale, bias, out):
-    if vnni is None:
-        if mode == tiles.RELU:
-            tiles.portable_relu_tile(data, weights, quads, starts, correction, scale, bias, out)
-        elif mode == tiles.LINEAR:
-            tiles.portable_linear_tile(data, weights, quads, starts, correction, scale, bias, out)
-        elif mode == tiles.REAL:
-            tiles.portable_real_tile(data, weights, quads, starts, correction, scale, bias, out)
-        else:
-            tiles.portable_sums_tile(data, weights, quads, starts, correction, scale, bias, out)
-    elif mode == tiles.RELU:
-        tiles.vnni_relu_tile(data, weights, quads, starts, correction, scale, bias, out)
-    elif mode == tiles.LINEAR:
-        tiles.vnni_linear_tile(data, weights, quads, starts, correction, scale, bias, out)
-    elif mode == tiles.REAL:
-        tiles.vnni_real_tile(data, weights, quads, starts, correction, scale, bias, out)
-    else:
-        tiles.vnni_sums_tile(data, weights, quads, starts, correction, scale, bias, out)
-
-
-@kernel
-def _encode_rows(z, activation, codes):
-    """Encode a tile of pre-activations, whose lanes are turned, to codes in the order of the samples."""
-    row = np.empty(LANES, np.uint8)
-    for number in range(TILE):
-        encode(z[number * LANES : (number + 1) * LANES], activation, LANES, row)
-        for s in range(LANES):
-            codes[number * LANES + s] = row[TURNED[s]]
-
-
-@kernel
-def _run_block(vnni, plan, units, counts, block, data, weights, correction, scale, bias, base, z, codes):
-    """Run one block for 64 samples: data[quads][64][4] to `z` in the last block, else to codes[outputs][64].
-
-    `weights` is the address of the packed block; `base` is the first block's whole product, then a row of zeros.
+    Attributes
+    ----------
+    codes : uint8, 64 D and up to three rows more
+        Input codes, feature-major; `rows` is the same memory as int32.
+    hidden : uint8 (64 R,)
+        Codes of a block that is not the last.
+    quads : uint8 (64 R,)
+        A block's inputs, interleaved by fours.
+    every : int32 (R,)
+        All units, in order.
+    base : int32
+        The first block's whole product, rows of 64, then a row of zeros.
+    starts : int64 (6,)
+    nothing : int32 (6,)
+        Zeros.
+    z : float32
+        Pre-activations of the last block, [iteration][class][64].
+    encoded : uint8 (64,)
+    spread : float64 (64,)
     """
+
+    codes: np.ndarray
+    rows: np.ndarray
+    hidden: np.ndarray
+    quads: np.ndarray
+    every: np.ndarray
+    base: np.ndarray
+    starts: np.ndarray
+    nothing: np.ndarray
+    z: np.ndarray
+    encoded: np.ndarray
+    spread: np.ndarray
+    turning: TransposeScratch
+
+
+def shared_int8_scratch(plan: Plan) -> Scratch:
+    """Make the scratch memory of `run_shared_int8`."""
+    widest = (int(plan.widths.max()) + TILE + 3) // 4 * 4
+    codes = memory.empty((int(plan.widths[0]) + 3) // 4 * 4 * LANES, np.uint8)
+    return Scratch(
+        codes,
+        codes.view(np.int32),
+        memory.empty(widest * LANES, np.uint8),
+        memory.empty(widest * LANES, np.uint8),
+        memory.filled(np.arange(widest), np.int32),
+        memory.zeros((int(plan.widths[1]) + TILE + 1) * LANES, np.int32),
+        memory.empty(TILE, np.int64),
+        memory.zeros(TILE, np.int32),
+        memory.empty(TOGETHER * (int(plan.widths[-1]) + TILE) * LANES, np.float32),
+        memory.empty(LANES, np.uint8),
+        memory.empty(LANES, np.float64),
+        transpose_scratch(),
+    )
+
+
+@inlined
+def _run_block(vnni, plan, selection, packed, t, block, scratch, z_at):
+    """Run one block for 64 samples: quads[quads][64][4] to z[z_at:] in the last block, else to hidden[outputs][64]."""
+    units, counts = selection
+    weights_at, vectors_at, vectors = packed
+    weights, correction, scale, bias = vectors
+    starts, base, z, hidden = scratch.starts, scratch.base, scratch.z, scratch.hidden
     last, activation = block == len(plan.activations) - 1, plan.activations[block]
-    mode = tiles.REAL
+    stored, top, zero = STORE_REAL, np.float32(255), np.int64(0)
     if not last and activation == RELU:
-        mode = tiles.RELU
+        stored = STORE_CODES
     elif not last and activation == LINEAR:
-        mode = tiles.LINEAR
-    quads, out_count = np.int64(counts[block] + 3) // 4, output_count(plan, counts, block)
-    starts = np.full(TILE, base.ctypes.data + plan.widths[1] * LANES * 4, np.int64)
+        stored, top, zero = STORE_CODES, np.float32(127), np.int64(128)
+    quads, out_count = np.int64(counts[t, block] + 3) // 4, output_count(plan, counts, t, block)
+    for row in range(TILE):
+        starts[row] = plan.widths[1] * LANES * 4  # the row of zeros
     for first in range(0, out_count, TILE):
         if block == 0 and plan.complement == 1:
             for row in range(min(TILE, out_count - first)):
-                starts[row] = base.ctypes.data + output_unit(plan, units, block, first + row) * LANES * 4
-        out = codes.ctypes.data + first * LANES
-        if mode == tiles.REAL:
-            out = z.ctypes.data + (first * LANES * 4 if last else 0)
-        _tile(
-            vnni, mode, data, weights + first * quads * 4, quads, starts.ctypes.data,
-            correction.ctypes.data + 4 * first, scale.ctypes.data + 4 * first, bias.ctypes.data + 4 * first, out,
+                starts[row] = output_unit(plan, units, t, block, first + row) * LANES * 4
+        at = z_at + (first * LANES if last else 0)
+        int8_tile(
+            vnni, stored, scratch.quads, quads, weights, weights_at[t, block] + first * quads * 4, base, starts,
+            correction, scale, bias, vectors_at[t, block] + first, top, zero, z, 4 * at, hidden, first * LANES,
         )  # fmt: skip
-        if mode == tiles.REAL and not last:
-            _encode_rows(z, activation, codes[first * LANES :])
+        if stored == STORE_REAL and not last:
+            _encode_rows(z, at, activation, hidden, first * LANES, scratch.encoded)
 
 
 @kernel
-def _full_product(vnni, plan, codes, quads, full, base):
-    """Compute base[outputs][64] (int32) = codes x weights of the whole first block, from its packed weights `full`."""
-    width, outputs = plan.widths[0], plan.widths[1]
-    count = (width + 3) // 4
-    everything = np.zeros(4 * count, np.int32)
-    everything[:width] = np.arange(width)
-    tiles.gather_quads(codes.ctypes.data, everything.ctypes.data, LANES, count, quads.ctypes.data)
-    nothing = np.zeros(LANES, np.int32)
-    starts = np.full(TILE, nothing.ctypes.data, np.int64)
+def _encode_rows(z, z_at, activation, codes, codes_at, encoded):
+    """Encode a tile of pre-activations, whose lanes are turned, to codes in the order of the samples."""
+    for row in range(0, TILE * LANES, LANES):
+        encode(z, z_at + row, activation, LANES, encoded, 0)
+        for s in range(LANES):
+            codes[codes_at + row + s] = encoded[TURNED[s]]
+
+
+@inlined
+def _full_product(vnni, plan, full, scratch):
+    """Compute base[outputs][64] = codes x weights of the whole first block, from its packed weights `full`."""
+    base, starts = scratch.base, scratch.starts
+    outputs, quads = plan.widths[1], (plan.widths[0] + 3) // 4
+    gather_quads(scratch.codes, 0, LANES, scratch.every, 0, quads, scratch.quads)
+    for row in range(TILE):
+        starts[row] = outputs * LANES * 4
     for first in range(0, outputs, TILE):
-        _tile(
-            vnni, tiles.SUMS, quads.ctypes.data, full.ctypes.data + first * count * 4, count, starts.ctypes.data,
-            nothing.ctypes.data, nothing.ctypes.data, nothing.ctypes.data, base.ctypes.data + first * LANES * 4,
+        int8_tile(
+            vnni, STORE_SUMS, scratch.quads, quads, full, first * quads * 4, base, starts, scratch.nothing, plan.scale,
+            plan.bias, 0, np.float32(0), 0, base, first * LANES * 4, scratch.hidden, 0,
         )  # fmt: skip
-    base[outputs * LANES : (outputs + 1) * LANES] = 0
 
 
-@kernel
-def _run_iteration(vnni, plan, units, counts, weights_at, vectors_at, vectors, codes, quads, every, base, z, hidden):
+@inlined
+def _run_iteration(vnni, plan, selection, packed, t, scratch, z_at):
     """Run all blocks of one iteration for 64 samples, from input codes to the pre-activations z[classes][64]."""
-    weights, correction, scale, bias = vectors
-    data, listed = codes.ctypes.data, units.ctypes.data
+    units, counts = selection
     for block in range(len(plan.activations)):
-        tiles.gather_quads(data, listed, LANES, np.int64(counts[block] + 3) // 4, quads.ctypes.data)
-        at = vectors_at[block]
-        _run_block(
-            vnni, plan, units, counts, block, quads.ctypes.data, weights.ctypes.data + weights_at[block],
-            correction[at:], scale[at:], bias[at:], base, z, hidden,
-        )  # fmt: skip
-        data, listed = hidden.ctypes.data, every.ctypes.data
+        quads = np.int64(counts[t, block] + 3) // 4
+        if block == 0:
+            gather_quads(scratch.codes, 0, LANES, units, t * plan.room, quads, scratch.quads)
+        else:
+            gather_quads(scratch.hidden, 0, LANES, scratch.every, 0, quads, scratch.quads)
+        _run_block(vnni, plan, selection, packed, t, block, scratch, z_at)
 
 
 @kernel
-def run_shared_int8(
-    vnni, plan, features, units, counts, packed, full, start, stop, begins, ends, iterations, state, entropy, mean, std
-):
+def run_shared_int8(vnni, plan, features, selection, packed, full, start, stop, part, state, out, scratch):
     """Run the packed iterations over blocks `start` to `stop` of 64 samples, adding to the running sums.
 
-    `packed` holds weights_at, vectors_at and the vectors of `pack_int8`; `full` the packed first block of a head that
-    drops nothing; `state` the pivot (float32) and two sums (float64), each (blocks, classes * 64), of all blocks or,
-    where one call runs all iterations, of one. `begins` and `ends` tell whether these are the first and the last of
-    `iterations` in all; at the end mean and std (N, C) are written.
-    `vnni` is True or None (portable). `entropy` is float64 (N,) or empty.
+    Parameters
+    ----------
+    vnni : True or None
+        The VNNI instruction, or instructions that every processor has.
+    features : int8 (N, D)
+    selection : (units, counts)
+        Of `select_iterations`.
+    packed : (weights_at, vectors_at, vectors)
+        Of `pack_int8`.
+    full : int8
+        The packed first block of a head that drops nothing.
+    part : (begins, ends, iterations)
+        Whether these are the first and the last of `iterations` in all; at the end `out` is written.
+    state : (pivot float32, two sums float64), each [block][class][64]
+        Running sums of all blocks or, where one call runs all iterations, of one.
+    out : (entropy float64 (N,) or empty, mean, std float32 (N, C))
+    scratch : Scratch
     """
-    weights_at, vectors_at, vectors = packed
-    pivots, sums1, sums2 = state
+    begins, ends, iterations = part
+    entropy, mean, std = out
     classes, last = plan.widths[-1], plan.activations[-1]
-    rows, width = np.max(plan.widths) + TILE, plan.widths[0]
-    codes, hidden, quads = aligned_bytes(width * LANES), aligned_bytes(rows * LANES), aligned_bytes((rows + 4) * LANES)
-    square, words = aligned_bytes(LANES * LANES).view(np.int8), aligned_bytes(LANES * LANES).view(np.int32)
-    base = aligned_bytes((plan.widths[1] + TILE + 1) * LANES * 4).view(np.int32)
-    outputs = (classes + TILE) * LANES
-    z = aligned_bytes(TOGETHER * outputs * 4).view(np.float32).reshape(TOGETHER, outputs)
-    spread, every = np.zeros(LANES, np.float64), np.arange(4 * rows).astype(np.int32)
+    outputs, spread, count = (classes + TILE) * LANES, scratch.spread, len(selection[1])
     for number in range(start, stop):
-        first = number * LANES
+        first, at = number * LANES, number * classes * LANES % len(state[0])
         samples = min(LANES, len(features) - first)
-        row = number % len(pivots)
-        pivot, sum1, sum2 = pivots[row], sums1[row], sums2[row]
-        _load_codes(plan, features, first, codes, square, words)
+        transpose(features, first, scratch.rows, scratch.turning)
+        code_rows(scratch.codes, plan.input_scale, plan.input_shift, plan.widths[0], scratch.codes)
         if plan.complement == 1:
-            _full_product(vnni, plan, codes, quads, full, base)
-        else:
-            base[:] = 0
-        spread[:] = 0
-        for t in range(len(units)):
+            _full_product(vnni, plan, full, scratch)
+        for s in range(LANES):
+            spread[s] = 0.0
+        for t in range(count):
             place = t % TOGETHER
-            _run_iteration(
-                vnni, plan, units[t], counts[t], weights_at[t], vectors_at[t], vectors, codes, quads, every, base,
-                z[place], hidden,
-            )  # fmt: skip
-            if place == TOGETHER - 1 or t == len(units) - 1:
-                is_first = begins and t == place
-                absorb(z, place + 1, last, classes, pivot, sum1, sum2, is_first)
-                if len(entropy) > 0:
-                    for past in range(place + 1):
-                        accumulate_entropy(z[past], last, classes, LANES, spread)
+            _run_iteration(vnni, plan, selection, packed, t, scratch, place * outputs)
+            if place == TOGETHER - 1 or t == count - 1:
+                absorb(scratch.z, outputs, place + 1, last, classes, state, at, begins and t == place)
+                for past in range(place + 1 if len(entropy) > 0 else 0):
+                    accumulate_entropy(scratch.z, past * outputs, last, classes, LANES, spread)
         for s in range(samples if len(entropy) > 0 else 0):
             entropy[first + s] += spread[TURNED[s]] / iterations
         if ends:
-            finish(
-                pivot, sum1, sum2, iterations, classes, TURNED, mean[first : first + samples],
-                std[first : first + samples],
-            )  # fmt: skip
+            finish(state, at, iterations, classes, TURNED, mean, std, first, samples)

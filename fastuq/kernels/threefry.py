@@ -3,10 +3,10 @@
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
 
 from fastuq.kernels.compiled import kernel
-from fastuq.kernels.ir import BYTES, I8, I32, I64, WORDS, call, compress, load, splat, store
+from fastuq.kernels.emit import in_ir
+from fastuq.kernels.ir import BYTES, I8, I32, I64, WORDS, call, compress, load, plus, splat, store
 
 _ROUNDS = 13
 _PARITY = 0x1BD11BDA
@@ -69,68 +69,54 @@ def _emit_keep_group(builder, seed, layer, group, iteration, sample, threshold, 
         store(builder, builder.load(slot), out, 8 * number)
 
 
-@intrinsic
-def _keep_group(typingctx, seed, layer, group, iteration, sample, threshold, out):
-    """Write the keep bits of units 256 group to 256 group + 255 as four uint64 words at address `out`."""
-
-    def codegen(context, builder, signature, args):
-        _emit_keep_group(builder, *args)
-        return context.get_dummy_value()
-
-    return types.void(types.uint64, *[types.int64] * 6), codegen
+@in_ir()
+def _keep_group(builder, seed, layer, group, iteration, sample, threshold, words):
+    """Write the keep bits of units 256 group to 256 group + 255 to words[4 group:] (uint64)."""
+    _emit_keep_group(builder, seed, layer, group, iteration, sample, threshold, plus(builder, words, group, 32))
 
 
 @kernel
 def keep_words(seed, layer, iteration, sample, threshold, width, words):
     """Write the keep bits of one mask into `words` (uint64, 4 ceil(width / 256)); unit u is bit u % 64 of u // 64."""
     for group in range((width + 255) // 256):
-        _keep_group(seed, layer, group, iteration, sample, threshold, words.ctypes.data + 32 * group)
+        _keep_group(seed, layer, group, iteration, sample, threshold, words)
 
 
-@intrinsic
-def _list_word(typingctx, word, first, codes, count, units, values):
-    """List the set bits of a uint64 from entry `count` on: their positions plus `first` as int32 at address `units`.
+@in_ir(types.int64)
+def _list_word(builder, word, first, codes, units, units_at, count, values):
+    """List the set bits of a uint64: their positions plus `first` as int32 to units[units_at + count:].
 
-    Where `values` is not 0, it gets the bytes that address `codes` has at those positions. Returns the new count;
-    whole vectors are written.
+    Where `values` is not None, values[count:] gets the bytes that `codes` has at those positions. Returns the new
+    count; whole vectors are written.
     """
-
-    def codegen(context, builder, signature, args):
-        word, first, codes, count, units, values = args
-        few = ir.VectorType(I8, 16)
-        with_values = builder.icmp_unsigned("!=", values, ir.Constant(I64, 0))
-        for part in range(4):
-            mask = builder.trunc(builder.lshr(word, ir.Constant(I64, 16 * part)), ir.IntType(16))
-            numbers = ir.Constant(WORDS, [16 * part + i for i in range(16)])
-            numbers = builder.add(numbers, splat(builder, builder.trunc(first, I32)))
-            store(
-                builder, compress(builder, numbers, mask), builder.add(units, builder.mul(count, ir.Constant(I64, 4)))
-            )
-            with builder.if_then(with_values):
-                picked = builder.zext(load(builder, builder.add(codes, first), few, 16 * part), WORDS)
-                chosen = builder.trunc(compress(builder, picked, mask), few)
-                store(builder, chosen, builder.add(values, count))
-            count = builder.add(count, builder.zext(builder.ctpop(mask), I64))
-        return count
-
-    return types.int64(types.uint64, *[types.int64] * 5), codegen
+    few = ir.VectorType(I8, 16)
+    units = plus(builder, units, units_at, 4)
+    for part in range(4):
+        mask = builder.trunc(builder.lshr(word, ir.Constant(I64, 16 * part)), ir.IntType(16))
+        numbers = ir.Constant(WORDS, [16 * part + i for i in range(16)])
+        numbers = builder.add(numbers, splat(builder, builder.trunc(first, I32)))
+        store(builder, compress(builder, numbers, mask), plus(builder, units, count, 4))
+        if values is not None:
+            picked = builder.zext(load(builder, builder.add(codes, first), few, 16 * part), WORDS)
+            store(builder, builder.trunc(compress(builder, picked, mask), few), builder.add(values, count))
+        count = builder.add(count, builder.zext(builder.ctpop(mask), I64))
+    return count
 
 
 @kernel
-def list_units(words, width, invert, units, codes=None, values=None):
-    """List the units whose bit is set (or clear, with `invert`) into `units` (int32); return how many.
+def list_units(words, width, invert, units, units_at, codes, values):
+    """List the units whose bit is set (or clear, with `invert`) to units[units_at:] (int32); return how many.
 
-    `values` (int8), where given, gets the codes (int8, a multiple of 64) of the same units. Both lists must hold 16
+    `values` (int8), where not None, gets the codes (int8, a multiple of 64) of the same units. Both lists must hold 16
     more than is listed: whole vectors are written.
     """
     one = np.uint64(1)
     flip = ~np.uint64(0) if invert else np.uint64(0)
-    code_at, value_at = (np.int64(0), np.int64(0)) if codes is None else (codes.ctypes.data, values.ctypes.data)
-    count = 0
+    count = np.int64(0)
     for number in range((width + 63) // 64):
         word = words[number] ^ flip
         left = width - 64 * number
         if left < 64:
             word &= (one << np.uint64(left)) - one
-        count = _list_word(word, 64 * number, code_at, count, units.ctypes.data, value_at)
+        count = _list_word(word, 64 * number, codes, units, units_at, count, values)
     return count

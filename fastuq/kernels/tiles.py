@@ -5,9 +5,9 @@ lanes: sums and pre-activations hold sample s in lane ``ir.quad_of_byte(s)``, an
 """
 
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba.core import cgutils
 
+from fastuq.kernels.emit import in_ir
 from fastuq.kernels.ir import (
     BYTES,
     F32,
@@ -21,6 +21,7 @@ from fastuq.kernels.ir import (
     interleave,
     load,
     offset,
+    plus,
     portable_dot,
     portable_join,
     prefetch,
@@ -36,23 +37,21 @@ TILE = 6
 """Output units that a tile holds: 6 x 4 accumulators and 4 inputs fit in 32 registers."""
 _AHEAD = 4096
 """Bytes ahead of a tile's weights that are fetched from the far caches: they are read once per 64 samples."""
-SUMS, REAL, RELU, LINEAR = 0, 1, 2, 3
-"""What an int8 tile stores; see `_int8_tile`."""
+STORE_SUMS, STORE_REAL, STORE_CODES = range(3)
+"""What an int8 tile stores; see `int8_tile`."""
 
 
 def _sum_tile(builder, dot, data, weights, quads, starts, correction):
     """Return 6 x 4 vectors: starting rows plus correction plus data[quads][64][4] x weights[quads][6][4]."""
     slots = []
     for row in range(TILE):
-        start = load(builder, starts, I64, 8 * row)
         add = splat(builder, load(builder, correction, I32, 4 * row))
         for vector in range(4):
             slot = cgutils.alloca_once(builder, WORDS)
-            builder.store(builder.add(load(builder, start, WORDS, 64 * vector), add), slot)
+            builder.store(builder.add(load(builder, starts[row], WORDS, 64 * vector), add), slot)
             slots.append(slot)
     with cgutils.for_range(builder, quads, intp=I64) as loop:
-        data_at = builder.add(data, builder.mul(loop.index, offset(256)))
-        weights_at = builder.add(weights, builder.mul(loop.index, offset(4 * TILE)))
+        data_at, weights_at = plus(builder, data, loop.index, 256), plus(builder, weights, loop.index, 4 * TILE)
         codes = [load(builder, data_at, WORDS, 64 * vector) for vector in range(4)]
         prefetch(builder, weights_at, _AHEAD)
         for row in range(TILE):
@@ -78,98 +77,92 @@ def _portable_round(builder, x):
     return builder.sub(shifted, all_lanes(0x4B400000, WORDS))
 
 
-def _codes_of(builder, vnni, z, mode):
+def _codes_of(builder, vnni, z, top, zero):
     """Return the codes of a row, four vectors of pre-activations, as 64 bytes."""
-    top, zero = (255.0, 0) if mode == RELU else (127.0, 128)
     words = []
     for x in z:
-        x = builder.select(builder.fcmp_ordered("<", x, all_lanes(top)), x, all_lanes(top))
-        rounded = _vnni_round(builder, x) if vnni else _portable_round(builder, x)
-        words.append(builder.add(rounded, all_lanes(zero, WORDS)))
-    return vnni_join(builder, words) if vnni else portable_join(builder, words)
+        x = builder.select(builder.fcmp_ordered("<", x, top), x, top)
+        rounded = _portable_round(builder, x) if vnni is None else _vnni_round(builder, x)
+        words.append(builder.add(rounded, zero))
+    return portable_join(builder, words) if vnni is None else vnni_join(builder, words)
 
 
-def _store_tile(builder, vnni, sums, mode, scale, bias, out):
-    for row in range(TILE):
-        totals = sums[4 * row : 4 * row + 4]
-        if mode == SUMS:
-            z = totals
-        else:
-            m, b = (splat(builder, load(builder, address, F32, 4 * row)) for address in (scale, bias))
-            z = [builder.fadd(builder.fmul(builder.sitofp(total, FLOATS), m), b) for total in totals]
-        if mode in (RELU, LINEAR):
-            store(builder, _codes_of(builder, vnni, z, mode), out, 64 * row)
-        else:
-            for vector in range(4):
-                store(builder, z[vector], out, 256 * row + 64 * vector)
+@in_ir()
+def int8_tile(
+    builder, vnni, stored, data, quads, weights, weights_at, base, starts, correction, scale, bias, unit, top, zero,
+    z, z_at, codes, codes_at,
+):  # fmt: skip
+    """Run one tile of 6 outputs x 64 samples.
 
-
-def _int8_tile(vnni, mode):
-    """Make the intrinsic that runs one tile of 6 outputs x 64 samples.
-
-    Its arguments are addresses: data[quads][64][4] uint8, weights[quads][6][4] int8, quads (a number), starts (six
-    addresses of 64 int32 each), correction[6] int32, scale[6], bias[6] float32, out. With
-    sum = start + correction + data x weights and z = float(sum) * scale + bias, `mode` says what is stored: SUMS the
-    sum as int32 [6][64]; REAL z as float32 [6][64]; RELU clip(rint(z), 0, 255) as uint8 [6][64]; LINEAR
-    clip(rint(z), -128, 127) + 128 as uint8 [6][64].
+    data[quads][64][4] uint8; weights[quads][6][4] int8 from byte `weights_at`; starts[6] int64, the bytes of `base`
+    where six rows of 64 int32 begin; correction int32, scale and bias float32, the tile's own from `unit` on. With
+    sum = start + correction + data x weights and x = float(sum) * scale + bias, `stored` says what is written:
+    STORE_SUMS the sums as int32 [6][64], STORE_REAL x as float32 [6][64], both to `z` from byte `z_at`; STORE_CODES
+    min(max(rint(min(x, top)) + zero, 0), 255) as uint8 [6][64] to `codes` from byte `codes_at`.
     """
+    rows = [builder.add(base, load(builder, starts, I64, 8 * row)) for row in range(TILE)]
+    dot = portable_dot if vnni is None else vnni_dot
+    at = builder.mul(unit, offset(4))
+    correction, scale, bias = (builder.add(array, at) for array in (correction, scale, bias))
+    sums = _sum_tile(builder, dot, data, builder.add(weights, weights_at), quads, rows, correction)
+    z, codes = builder.add(z, z_at), builder.add(codes, codes_at)
+    with builder.if_else(builder.icmp_signed("==", stored, offset(STORE_SUMS))) as (as_sums, otherwise):
+        with as_sums:
+            for number, total in enumerate(sums):
+                store(builder, total, z, 64 * number)
+        with otherwise:
+            reals = _reals(builder, sums, scale, bias)
+            with builder.if_else(builder.icmp_signed("==", stored, offset(STORE_REAL))) as (as_real, as_codes):
+                with as_real:
+                    for number, x in enumerate(reals):
+                        store(builder, x, z, 64 * number)
+                with as_codes:
+                    highest, added = splat(builder, top), splat(builder, builder.trunc(zero, I32))
+                    for row in range(TILE):
+                        of_row = reals[4 * row : 4 * row + 4]
+                        store(builder, _codes_of(builder, vnni, of_row, highest, added), codes, 64 * row)
 
-    @intrinsic
-    def tile(typingctx, data, weights, quads, starts, correction, scale, bias, out):
-        def codegen(context, builder, signature, args):
-            data, weights, quads, starts, correction, scale, bias, out = args
-            dot = vnni_dot if vnni else portable_dot
-            sums = _sum_tile(builder, dot, data, weights, quads, starts, correction)
-            _store_tile(builder, vnni, sums, mode, scale, bias, out)
-            return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 8), codegen
-
-    return tile
+def _reals(builder, sums, scale, bias):
+    reals = []
+    for row in range(TILE):
+        m, b = (splat(builder, load(builder, address, F32, 4 * row)) for address in (scale, bias))
+        of_row = sums[4 * row : 4 * row + 4]
+        reals += [builder.fadd(builder.fmul(builder.sitofp(total, FLOATS), m), b) for total in of_row]
+    return reals
 
 
-vnni_sums_tile, vnni_real_tile, vnni_relu_tile, vnni_linear_tile = (
-    _int8_tile(True, mode) for mode in (SUMS, REAL, RELU, LINEAR)
-)
-portable_sums_tile, portable_real_tile, portable_relu_tile, portable_linear_tile = (
-    _int8_tile(False, mode) for mode in (SUMS, REAL, RELU, LINEAR)
-)
-
-
-@intrinsic
-def gather_quads(typingctx, rows, units, stride, quads, out):
+@in_ir()
+def gather_quads(builder, rows, rows_at, stride, units, units_at, quads, out):
     """Interleave 64 bytes of the listed rows by fours into out[quads][64][4]; see `ir.quad_of_byte`.
 
-    Row u begins at byte u * stride of `rows`.
+    Row u begins at byte ``rows_at + u * stride`` of `rows`; the list is units[units_at:] (int32).
     """
-
-    def codegen(context, builder, signature, args):
-        data, units, stride, quads, out = args
-        with cgutils.for_range(builder, quads, intp=I64) as loop:
-            units_at = builder.add(units, builder.mul(loop.index, offset(16)))
-            vectors = []
-            for i in range(4):
-                unit = builder.zext(load(builder, units_at, I32, 4 * i), I64)
-                vectors.append(load(builder, builder.add(data, builder.mul(unit, stride)), BYTES))
-            out_at = builder.add(out, builder.mul(loop.index, offset(256)))
-            for number, vector in enumerate(interleave(builder, *vectors)):
-                store(builder, vector, out_at, 64 * number)
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 5), codegen
+    rows, units = builder.add(rows, rows_at), plus(builder, units, units_at, 4)
+    with cgutils.for_range(builder, quads, intp=I64) as loop:
+        listed = plus(builder, units, loop.index, 16)
+        vectors = []
+        for i in range(4):
+            unit = builder.zext(load(builder, listed, I32, 4 * i), I64)
+            vectors.append(load(builder, builder.add(rows, builder.mul(unit, stride)), BYTES))
+        place = plus(builder, out, loop.index, 256)
+        for number, vector in enumerate(interleave(builder, *vectors)):
+            store(builder, vector, place, 64 * number)
 
 
-def _float_tile_ir(builder, data, rows, weights, out, count):
-    totals = []
-    for row in range(TILE):
-        for vector in range(4):
-            slot = cgutils.alloca_once(builder, FLOATS)
-            builder.store(load(builder, out, FLOATS, (row * 4 + vector) * 64), slot)
-            totals.append(slot)
+@in_ir()
+def float_tile(builder, data, data_from, rows, rows_at, weights, weights_at, out, out_at, count):
+    """Add to 64 floats of each of 6 rows of `out` (float32) the products of listed rows and weights.
+
+    out[6][64] begins at byte `out_at`, the weights [count][6] at byte `weights_at`; row rows[rows_at + i] of
+    data[data_from:] as [][64] goes with weights[i].
+    """
+    data, rows = plus(builder, data, data_from, 4), plus(builder, rows, rows_at, 4)
+    weights, out = builder.add(weights, weights_at), builder.add(out, out_at)
+    totals = [cgutils.alloca_once_value(builder, load(builder, out, FLOATS, 64 * number)) for number in range(TILE * 4)]
     with cgutils.for_range(builder, count, intp=I64) as loop:
-        row_number = builder.zext(load(builder, rows, I32, builder.mul(loop.index, offset(4))), I64)
-        data_at = builder.add(data, builder.mul(row_number, offset(256)))
-        weights_at = builder.add(weights, builder.mul(loop.index, offset(4 * TILE)))
+        number = builder.zext(load(builder, plus(builder, rows, loop.index, 4), I32), I64)
+        data_at, weights_at = plus(builder, data, number, 256), plus(builder, weights, loop.index, 4 * TILE)
         values = [load(builder, data_at, FLOATS, 64 * vector) for vector in range(4)]
         for row in range(TILE):
             weight = splat(builder, load(builder, weights_at, F32, 4 * row))
@@ -177,15 +170,4 @@ def _float_tile_ir(builder, data, rows, weights, out, count):
                 slot = totals[row * 4 + vector]
                 builder.store(fma(builder, values[vector], weight, builder.load(slot)), slot)
     for number, slot in enumerate(totals):
-        store(builder, builder.load(slot), out, number * 64)
-
-
-@intrinsic
-def float_tile(typingctx, data, rows, weights, out, count):
-    """Add to out[6][64] (float32) the products of data[rows[i]][64] and weights[i][6], i below count."""
-
-    def codegen(context, builder, signature, args):
-        _float_tile_ir(builder, *args)
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 5), codegen
+        store(builder, builder.load(slot), out, 64 * number)
