@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from fastuq.activations import activation_of
 from fastuq.errors import ModelError
-
-ACTIVATIONS = ("relu", "linear", "sigmoid", "softmax")
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,8 @@ class Block:
         Probability p in [0, 0.9] that an input unit is dropped; kept inputs are scaled by 1 / (1 - p).
     weights : ndarray, (inputs, outputs), float32
     bias : ndarray, (outputs,), float32
-    activation : {'relu', 'linear', 'sigmoid', 'softmax'}
+    activation : str
+        A name in `fastuq.activations.ACTIVATIONS`.
     """
 
     rate: float
@@ -33,8 +33,7 @@ class Block:
     def __post_init__(self) -> None:
         if not 0 <= self.rate <= 0.9:
             raise ModelError(f"dropout rate: expected 0 to 0.9, found {self.rate}")
-        if self.activation not in ACTIVATIONS:
-            raise ModelError(f"activation: expected one of {', '.join(ACTIVATIONS)}, found {self.activation!r}")
+        activation_of(self.activation)
         if self.weights.ndim != 2 or 0 in self.weights.shape or self.bias.shape != self.weights.shape[1:]:
             raise ModelError(
                 f"dense block: expected weights (inputs, outputs) and bias (outputs,), "
@@ -70,8 +69,8 @@ class Head:
                 raise ModelError(f"head block {number}: expected {width} inputs, found {block.weights.shape[0]}")
             width = block.weights.shape[1]
             last = number == len(self.blocks) - 1
-            if block.activation == "softmax" and not last:
-                raise ModelError(f"head block {number}: softmax is allowed in the last block alone")
+            if activation_of(block.activation).codes is None and not last:
+                raise ModelError(f"head block {number}: {block.activation} is allowed in the last block alone")
         for array in (self.scale, self.shift, *(a for b in self.blocks for a in (b.weights, b.bias))):
             if not within_range(array):
                 raise ModelError("head: expected finite weights, found NaN, infinity or huge; the model is damaged")
@@ -118,7 +117,7 @@ class Head:
                 x = np.where(masks[number], x / np.float32(1 - block.rate), np.float32(0))
             x = x @ block.weights
             x += block.bias
-            x = activate(x, block.activation)
+            x = activation_of(block.activation).forward(x)
         return x
 
     def to_arrays(self) -> dict[str, np.ndarray]:
@@ -182,19 +181,3 @@ def within_range(array: np.ndarray) -> bool:
 def short(error: object) -> str:
     """Return an error as one line of at most 80 characters."""
     return " ".join(str(error).split())[:80]
-
-
-def activate(x: np.ndarray, activation: str) -> np.ndarray:
-    """Apply an activation to pre-activations (N, outputs) in float32.
-
-    sigmoid(x) = 1 / (1 + exp(-x)); softmax(x)_c = exp(x_c - max x) / sum_k exp(x_k - max x).
-    """
-    if activation == "relu":
-        return np.maximum(x, np.float32(0))
-    if activation == "sigmoid":
-        z = np.exp(-np.abs(x))
-        return np.where(x >= 0, 1 / (1 + z), z / (1 + z)).astype(np.float32)
-    if activation == "softmax":
-        z = np.exp(x - x.max(axis=-1, keepdims=True))
-        return z / z.sum(axis=-1, keepdims=True)
-    return x

@@ -6,8 +6,8 @@ order of summation. With q the int8 feature code:
 - input codes v = clip(rint(q * input_scale + input_shift), -127, 127); a dropped unit is 0;
 - each block: acc = sum_d v_d W_d (int32, exact), z = float32(acc) * scale + bias, the 1/(1-p) of dropout in `scale`;
 - between blocks, codes of 8 bits: relu clip(rint(z), 0, 255), linear clip(rint(z), -128, 127), sigmoid
-  rint(255 sigmoid(z)), found by comparing z with `SIGMOID_STEPS`; for relu and linear the step of the code is folded in
-  `scale` and `bias`;
+  rint(255 sigmoid(z)), found by comparing z with steps (`fastuq.activations`); for relu and linear the step of the code
+  is folded in `scale` and `bias`;
 - the last block's activation is computed from z in float32.
 
 The weights are rounded one input at a time, each rounding error being spread over the inputs that are still to be
@@ -21,15 +21,12 @@ from typing import Any
 
 import numpy as np
 
+from fastuq.activations import ACTIVATIONS, PERCENTILES, Codes, activation_of
 from fastuq.errors import InputError, ModelError
-from fastuq.head import ACTIVATIONS, Block, Head, activate, exact_array, read_layout, short, within_range
+from fastuq.head import Block, Head, exact_array, read_layout, short, within_range
 
 CALIBRATION_SAMPLES = 4096
-_PERCENTILES = (0.01, 99.99)
 MAX_INPUTS = 65536
-_MIDDLES = (np.arange(255) + 0.5) / 255
-SIGMOID_STEPS = np.log(_MIDDLES / (1 - _MIDDLES)).astype(np.float32)
-"""Where 255 sigmoid(z) goes from rounding to k to rounding to k + 1: comparisons are exact, an exponential is not."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,8 @@ class QuantizedBlock:
     rate : float
     weights : ndarray, (inputs, outputs), int8, from -127 to 127
     scale, bias : ndarray, (outputs,), float32
-    activation : {'relu', 'linear', 'sigmoid', 'softmax'}
+    activation : str
+        A name in `fastuq.activations.ACTIVATIONS`.
     """
 
     rate: float
@@ -112,8 +110,8 @@ class QuantizedHead:
             total = (codes * masks[number]).astype(np.float64) @ block.weights.astype(np.float64)
             z = total.astype(np.float32) * block.scale + block.bias
             if number == len(self.blocks) - 1:
-                return activate(z, block.activation)
-            codes = hidden_codes(z, block.activation)
+                return activation_of(block.activation).forward(z)
+            codes = _codes_of(block.activation).of(z)
         raise AssertionError("a head has at least one block")
 
     def to_arrays(self) -> dict[str, np.ndarray]:
@@ -158,15 +156,6 @@ def input_codes(features: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> n
     return np.rint(np.clip(y, np.float32(-127), np.float32(127)))
 
 
-def hidden_codes(z: np.ndarray, activation: str) -> np.ndarray:
-    """Return the codes (float32 whole numbers) that a block hands to the next one; see the module's equations."""
-    if activation == "relu":
-        return np.rint(np.clip(z, np.float32(0), np.float32(255)))
-    if activation == "linear":
-        return np.rint(np.clip(z, np.float32(-128), np.float32(127)))
-    return np.searchsorted(SIGMOID_STEPS, z, side="right").astype(np.float32)
-
-
 def quantize_head(
     head: Head, features: np.ndarray, feature_scale: float, feature_zero_point: int, *, seed: int = 0
 ) -> QuantizedHead:
@@ -202,7 +191,7 @@ def quantize_head(
     step = head.scale.astype(np.float64) * feature_scale
     origin = head.shift - step * feature_zero_point
     y = q * step + origin
-    low, high = np.percentile(y, _PERCENTILES, axis=0)
+    low, high = np.percentile(y, PERCENTILES, axis=0)
     unit = np.maximum(np.abs(step), np.maximum(np.maximum(np.abs(low), np.abs(high)) / 127, 1e-12))
     input_scale, input_shift = (step / unit).astype(np.float32), (origin / unit).astype(np.float32)
     codes = input_codes(q, input_scale, input_shift)
@@ -233,20 +222,21 @@ def _quantize_block(
     z += bias
     if last:
         return QuantizedBlock(block.rate, weights, scale, bias, block.activation), z, target, unit
-    out_unit = _code_step(target, block.activation)
-    if block.activation != "sigmoid":
+    codes_of = _codes_of(block.activation)
+    out_unit = codes_of.step(target)
+    if out_unit is None:
+        out_unit = np.full(target.shape[1], 1 / 255, np.float32)
+    else:
         scale, bias, z = scale / out_unit, bias / out_unit, z / out_unit
     made = QuantizedBlock(block.rate, weights, scale, bias, block.activation)
-    return made, hidden_codes(z, block.activation), activate(target, block.activation), out_unit
+    return made, codes_of.of(z), activation_of(block.activation).forward(target), out_unit
 
 
-def _code_step(z: np.ndarray, activation: str) -> np.ndarray:
-    """Return the step of the 8-bit codes of each output unit, from the pre-activations (rows, outputs)."""
-    if activation == "sigmoid":
-        return np.full(z.shape[1], 1 / 255, np.float32)
-    low, high = np.percentile(z, _PERCENTILES, axis=0)
-    top = high / 255 if activation == "relu" else np.maximum(np.abs(low), np.abs(high)) / 127
-    return np.maximum(top, max(float(top.max()) * 1e-3, 1e-12)).astype(np.float32)
+def _codes_of(activation: str) -> Codes:
+    codes = activation_of(activation).codes
+    if codes is None:
+        raise ModelError(f"int8 head: {activation} is allowed in the last block alone")
+    return codes
 
 
 def _second_moment(codes: np.ndarray, keep: float) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastuq.activations import activation_of
 from fastuq.decisions import decide, interval, ternary_vector
 from fastuq.errors import CacheError, InputError, ModelError
 from fastuq.model import Model
@@ -223,4 +224,4 @@ def predictive_entropy(mean: np.ndarray, activation: str) -> np.ndarray:
     p = np.asarray(mean, np.float64)
     # A head without sigmoid or softmax can leave 0 to 1, where the logarithm of a negative number counts as 0.
     yes = entr(np.maximum(p, 0))
-    return (yes if activation == "softmax" else yes + entr(np.maximum(1 - p, 0))).sum(axis=1)
+    return (yes if activation_of(activation).exclusive else yes + entr(np.maximum(1 - p, 0))).sum(axis=1)

@@ -2,15 +2,19 @@
 
 import numpy as np
 import pytest
+from heads import model_of, random_features, random_head
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
+from fastuq.activations import ACTIVATIONS, SIGMOID_STEPS, Activation, SteppedCodes, activation_of
+from fastuq.errors import ModelError
+from fastuq.head import Block
 from fastuq.kernels import elementwise, lanes, memory, moments
 from fastuq.kernels.compiled import has_vnni, kernel
 from fastuq.kernels.ir import quad_of_byte
 from fastuq.kernels.peak import int8_peak
-from fastuq.quantized_head import SIGMOID_STEPS, hidden_codes
+from fastuq.montecarlo import MonteCarlo
 
 
 @kernel
@@ -48,9 +52,9 @@ def test_sigmoid_codes_are_those_of_numpy_at_every_step():
     beside = [np.nextafter(SIGMOID_STEPS, np.float32(side)) for side in (-np.inf, np.inf)]
     z = np.concatenate([SIGMOID_STEPS, *beside, np.linspace(-9, 9, 10_007).astype(np.float32)])
     codes = np.empty(len(z), np.uint8)
-    elementwise.encode(z, 0, elementwise.SIGMOID, len(z), codes, 0)
-    assert np.array_equal(codes, hidden_codes(z, "sigmoid"))
-    assert np.array_equal(hidden_codes(z, "sigmoid")[: len(SIGMOID_STEPS)], np.arange(1, 256))
+    elementwise.encode(z, 0, (False, np.float32(0), 0), len(z), codes, 0)
+    assert np.array_equal(codes, activation_of("sigmoid").codes.of(z))
+    assert np.array_equal(activation_of("sigmoid").codes.of(z)[: len(SIGMOID_STEPS)], np.arange(1, 256))
 
 
 @settings(max_examples=30, deadline=None)
@@ -68,7 +72,7 @@ def test_quads_turn_back():
     assert [quad_of_byte(quad_of_byte(p)) for p in range(64)] == list(range(64))
 
 
-@pytest.mark.parametrize("activation", range(4))
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("pieces", [[11], [3, 8], [1, 1, 9]])
 def test_absorbed_moments(activation, pieces):
     rng = np.random.default_rng(3)
@@ -77,19 +81,18 @@ def test_absorbed_moments(activation, pieces):
     state = tuple(np.full(classes * 64, np.nan, kind) for kind in (np.float32, np.float64, np.float64))
     start = 0
     for count in pieces:
-        moments.absorb(
-            z[start : start + count].flatten(), classes * 64, count, activation, classes, state, 0, start == 0
-        )
+        part, number = z[start : start + count].flatten(), elementwise.NUMBERS[activation]
+        moments.absorb(part, classes * 64, count, number, classes, state, 0, start == 0)
         start += count
     mean, std = np.empty((3, classes), np.float32), np.empty((3, classes), np.float32)
     places = np.random.default_rng(4).permutation(64)
     moments.finish(state, 0, total, classes, places, mean, std, 0, 3)
     exact = z.astype(np.float64).reshape(total, classes, 64)
-    if activation == elementwise.RELU:
+    if activation == "relu":
         exact = np.maximum(exact, 0)
-    elif activation == elementwise.SIGMOID:
+    elif activation == "sigmoid":
         exact = expit(exact)
-    elif activation == elementwise.SOFTMAX:
+    elif activation == "softmax":
         exact = np.exp(exact) / np.exp(exact).sum(axis=1, keepdims=True)
     assert np.abs(mean - exact.mean(axis=0)[:, places[:3]].T).max() < 2e-6
     assert np.abs(std - exact.std(axis=0)[:, places[:3]].T).max() < 2e-6
@@ -100,9 +103,9 @@ def test_moments_of_a_hundred_thousand_iterations_far_from_the_pivot():
     z = np.full(2 * 64, 0.25, np.float32)
     z[64:] += np.float32(2.0**-12)
     state = tuple(np.empty(64, kind) for kind in (np.float32, np.float64, np.float64))
-    moments.absorb(np.ones(64, np.float32), 64, 1, elementwise.LINEAR, 1, state, 0, True)
+    moments.absorb(np.ones(64, np.float32), 64, 1, elementwise.NUMBERS["linear"], 1, state, 0, True)
     for _ in range(50_000):
-        moments.absorb(z, 64, 2, elementwise.LINEAR, 1, state, 0, False)
+        moments.absorb(z, 64, 2, elementwise.NUMBERS["linear"], 1, state, 0, False)
     mean, std = np.empty((1, 1), np.float32), np.empty((1, 1), np.float32)
     moments.finish(state, 0, 100_001, 1, np.arange(64), mean, std, 0, 1)
     values = np.concatenate([[1.0], np.tile(z[::64].astype(np.float64), 50_000)])
@@ -113,3 +116,23 @@ def test_moments_of_a_hundred_thousand_iterations_far_from_the_pivot():
 @pytest.mark.skipif(not has_vnni(), reason="this processor has no AVX512-VNNI")
 def test_peak_is_measured():
     assert int8_peak(1, seconds=0.001) > 1e9
+
+
+def test_kernels_and_numpy_know_the_same_activations():
+    assert elementwise.FORWARD.keys() == ACTIVATIONS.keys()
+
+
+def test_an_activation_that_one_side_lacks_is_refused(monkeypatch):
+    """It must not pass as another one, on both sides alike."""
+    head = random_head([(20, 8, 0.2, "relu"), (8, 3, 0.2, "softmax")])
+    features = random_features(70, 20)
+    model = model_of(head, features)
+    with pytest.raises(ModelError, match="activation: expected one of"):
+        Block(0.2, np.ones((2, 2), np.float32), np.ones(2, np.float32), "tanh")
+    tanh = Activation("tanh", np.tanh, SteppedCodes(np.linspace(-1, 1, 255).astype(np.float32)))
+    monkeypatch.setitem(ACTIVATIONS, "tanh", tanh)
+    other = random_head([(20, 8, 0.2, "tanh"), (8, 3, 0.2, "softmax")])
+    for precision in ("int8", "float32"):
+        with pytest.raises(ModelError, match="activation tanh: there is no"):
+            MonteCarlo(model_of(other, features), precision=precision)
+    MonteCarlo(model)

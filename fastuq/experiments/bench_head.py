@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from fastuq.activations import activation_of
 from fastuq.errors import FastUQError
 from fastuq.experiments.bench_timing import Side, Timing, interleave
-from fastuq.head import Block, Head, activate
+from fastuq.head import Block, Head
 from fastuq.kernels.peak import int8_peak
 from fastuq.masks import keep_bits
 from fastuq.model import Model
@@ -96,7 +97,7 @@ def numpy_head(model: Model, features: np.ndarray, num_iter: int) -> tuple[np.nd
         x = inputs
         for layer, block in enumerate(head.blocks):
             kept = np.where(masks[layer][t][:, None], block.weights / np.float32(1 - block.rate), np.float32(0))
-            x = activate(x @ kept + block.bias, block.activation)
+            x = activation_of(block.activation).forward(x @ kept + block.bias)
         first += x
         square += np.square(x, dtype=np.float64)
     mean = first / num_iter

@@ -1,15 +1,15 @@
 """Activations, as LLVM IR for scalars and vectors alike, and the codes of blocks that are not the last."""
 
+from collections.abc import Callable
+
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 
+from fastuq.activations import SIGMOID_STEPS
 from fastuq.kernels.compiled import kernel
 from fastuq.kernels.emit import in_ir
 from fastuq.kernels.ir import F32, FLOATS, I32, I64, fma, load, plus, store
-from fastuq.quantized_head import SIGMOID_STEPS
-
-RELU, LINEAR, SIGMOID, SOFTMAX = 0, 1, 2, 3
 
 _ROUND = 12582912.0
 """1.5 * 2^23: adding it rounds to a whole number, ties to even, and leaves it in the low bits."""
@@ -99,14 +99,16 @@ def sigmoid_code(z):
 
 
 @kernel
-def encode(z, z_at, activation, count, codes, at):
-    """Turn `count` of z[z_at:], of a block that is not the last, into codes[at:] (uint8); see `quantized_head`."""
-    if activation == RELU:
+def encode(z, z_at, rounding, count, codes, at):
+    """Turn `count` of z[z_at:], of a block that is not the last, into codes[at:] (uint8).
+
+    `rounding` is (rounded, top, zero): clip(rint(z), -zero, top) + zero, or where not `rounded` the code of a sigmoid.
+    """
+    rounded, top, zero = rounding
+    if rounded:
+        low = np.float32(-zero)
         for i in range(count):
-            codes[at + i] = round_to_int(min(max(z[z_at + i], np.float32(0)), np.float32(255)))
-    elif activation == LINEAR:
-        for i in range(count):
-            codes[at + i] = round_to_int(min(max(z[z_at + i], np.float32(-128)), np.float32(127))) + 128
+            codes[at + i] = round_to_int(min(max(z[z_at + i], low), top)) + zero
     else:
         for i in range(count):
             codes[at + i] = sigmoid_code(z[z_at + i])
@@ -143,12 +145,33 @@ def softmax_of_one(builder, z, z_at, classes):
     _softmax(builder, plus(builder, z, z_at, 4), F32, classes, 4)
 
 
-@kernel
-def activate_in_place(z, z_at, activation, count):
-    """Apply an activation other than softmax to `count` of z[z_at:]."""
-    if activation == SIGMOID:
-        for i in range(z_at, z_at + count):
-            z[i] = sigmoid32(z[i])
-    elif activation == RELU:
-        for i in range(z_at, z_at + count):
-            z[i] = max(z[i], np.float32(0))
+FORWARD: dict[str, Callable | None] = {
+    "relu": lambda builder, x: clip(builder, x, 0.0, float("inf")),
+    "linear": lambda builder, x: x,
+    "sigmoid": sigmoid_ir,
+    "softmax": None,
+}
+"""What each activation of `fastuq.activations` does to a number or vector; None for the one over all classes."""
+NUMBERS = {name: number for number, name in enumerate(FORWARD)}
+"""How kernels call them."""
+SOFTMAX = NUMBERS["softmax"]
+
+
+def by_activation(builder, activation, emit):
+    """Write a branch ``emit(function)`` for every activation; softmax, done before, changes nothing here."""
+    for name, function in FORWARD.items():
+        with builder.if_then(builder.icmp_signed("==", activation, I64(NUMBERS[name]))):
+            emit(function or FORWARD["linear"])
+
+
+@in_ir()
+def activate_numbers(builder, z, z_at, activation, count):
+    """Apply an activation to `count` of z[z_at:] (float32), where it goes number by number."""
+    z = plus(builder, z, z_at, 4)
+
+    def loop_of(function):
+        with cgutils.for_range(builder, count, intp=I64) as loop:
+            at = plus(builder, z, loop.index, 4)
+            store(builder, function(builder, load(builder, at, F32)), at)
+
+    by_activation(builder, activation, loop_of)

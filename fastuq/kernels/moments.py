@@ -7,9 +7,9 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from fastuq.kernels.compiled import kernel
-from fastuq.kernels.elementwise import RELU, SIGMOID, SOFTMAX, clip, sigmoid_ir, softmax_of_lanes
+from fastuq.kernels.elementwise import SOFTMAX, by_activation, softmax_of_lanes
 from fastuq.kernels.emit import in_ir
-from fastuq.kernels.ir import FLOATS, I32, I64, all_lanes, fma, load, offset, plus, store
+from fastuq.kernels.ir import FLOATS, I32, I64, all_lanes, fma, load, plus, store
 from fastuq.kernels.tiles import LANES
 
 DOUBLES = ir.VectorType(ir.DoubleType(), 8)
@@ -60,30 +60,17 @@ def _absorb_vector(builder, activate, z, stride, iterations, pivot, sums, first)
             store(builder, builder.load(slot), at, half)
 
 
-def _absorb(builder, activate, z, stride, iterations, vectors, pivot, sum1, sum2, at, first):
+@in_ir()
+def _absorb_activated(builder, activation, z, stride, iterations, vectors, pivot, sum1, sum2, at, first):
     pivot, sum1, sum2 = plus(builder, pivot, at, 4), plus(builder, sum1, at, 8), plus(builder, sum2, at, 8)
-    with cgutils.for_range(builder, vectors, intp=I64) as loop:
-        near, far = builder.mul(loop.index, offset(64)), builder.mul(loop.index, offset(128))
-        sums = [builder.add(address, far) for address in (sum1, sum2)]
-        _absorb_vector(
-            builder, activate, builder.add(z, near), stride, iterations, builder.add(pivot, near), sums, first
-        )
 
+    def loop_of(function):
+        with cgutils.for_range(builder, vectors, intp=I64) as loop:
+            here, centre = (plus(builder, array, loop.index, 64) for array in (z, pivot))
+            sums = [plus(builder, array, loop.index, 128) for array in (sum1, sum2)]
+            _absorb_vector(builder, function, here, stride, iterations, centre, sums, first)
 
-@in_ir()
-def _absorb_sigmoid(builder, z, stride, iterations, vectors, pivot, sum1, sum2, at, first):
-    _absorb(builder, sigmoid_ir, z, stride, iterations, vectors, pivot, sum1, sum2, at, first)
-
-
-@in_ir()
-def _absorb_relu(builder, z, stride, iterations, vectors, pivot, sum1, sum2, at, first):
-    clipped = lambda builder, x: clip(builder, x, 0.0, float("inf"))  # noqa: E731
-    _absorb(builder, clipped, z, stride, iterations, vectors, pivot, sum1, sum2, at, first)
-
-
-@in_ir()
-def _absorb_as_is(builder, z, stride, iterations, vectors, pivot, sum1, sum2, at, first):
-    _absorb(builder, lambda builder, x: x, z, stride, iterations, vectors, pivot, sum1, sum2, at, first)
+    by_activation(builder, activation, loop_of)
 
 
 @kernel
@@ -95,30 +82,26 @@ def absorb(z, outputs, iterations, activation, classes, state, at, first):
     first of all; `state` is as in `accumulate`.
     """
     pivot, sum1, sum2 = state
+    if activation == SOFTMAX:
+        for t in range(iterations):
+            softmax_of_lanes(z, t * outputs, classes)
     vectors = classes * (LANES // 16)
-    if activation == SIGMOID:
-        _absorb_sigmoid(z, 4 * outputs, iterations, vectors, pivot, sum1, sum2, at, first)
-    elif activation == RELU:
-        _absorb_relu(z, 4 * outputs, iterations, vectors, pivot, sum1, sum2, at, first)
-    else:
-        if activation == SOFTMAX:
-            for t in range(iterations):
-                softmax_of_lanes(z, t * outputs, classes)
-        _absorb_as_is(z, 4 * outputs, iterations, vectors, pivot, sum1, sum2, at, first)
+    _absorb_activated(activation, z, 4 * outputs, iterations, vectors, pivot, sum1, sum2, at, first)
 
 
 @kernel
-def accumulate_entropy(p, p_at, activation, classes, lanes, total):
+def accumulate_entropy(p, p_at, exclusive, classes, lanes, total):
     """Add the predictive entropy (nats) of one iteration, p[p_at:] as [classes][lanes], to total[lanes] (float64).
 
-    Softmax: -sum p ln p. Otherwise the classes count as independent yes/no events: sum of -p ln p - (1-p) ln(1-p).
+    Classes that exclude each other (softmax): -sum p ln p. Otherwise they count as independent yes/no events: sum of
+    -p ln p - (1-p) ln(1-p).
     """
     for c in range(classes):
         for s in range(lanes):
             value = np.float64(p[p_at + c * lanes + s])
             if value > 0:
                 total[s] -= value * math.log(value)
-            if activation != SOFTMAX and value < 1:
+            if not exclusive and value < 1:
                 total[s] -= (1 - value) * math.log(1 - value)
 
 

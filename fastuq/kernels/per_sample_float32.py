@@ -9,7 +9,7 @@ import numpy as np
 
 from fastuq.kernels import memory
 from fastuq.kernels.compiled import inlined, kernel
-from fastuq.kernels.elementwise import SOFTMAX, activate_in_place, softmax_of_one
+from fastuq.kernels.elementwise import SOFTMAX, activate_numbers, softmax_of_one
 from fastuq.kernels.moments import accumulate, accumulate_entropy, finish
 from fastuq.kernels.per_sample_int8 import ONE
 from fastuq.kernels.plan import Plan, words_for
@@ -104,8 +104,7 @@ def _later_blocks(plan, packed, seed, iteration, sample, scratch, z_at, listed_a
         outputs, activation = plan.widths[block + 1], plan.activations[block]
         if activation == SOFTMAX:
             softmax_of_one(z, z_at, outputs)
-        else:
-            activate_in_place(z, z_at, activation, outputs)
+        activate_numbers(z, z_at, activation, outputs)
         if block == blocks - 1:
             return
         keep_words(seed, block + 1, iteration, sample, plan.thresholds[block + 1], outputs, words)
@@ -161,7 +160,7 @@ def run_per_sample_float32(plan, features, sample_ids, packed, seed, num_iter, s
     `packed` is what `pack_rows_float32` filled, and where each block begins in it.
     """
     entropy, mean, std = out
-    classes, last, z, spread = plan.widths[-1], plan.activations[-1], scratch.z, scratch.spread
+    classes, z, spread = plan.widths[-1], scratch.z, scratch.spread
     room, widest, state = (
         len(scratch.units) // _TOGETHER,
         len(scratch.base),
@@ -178,7 +177,7 @@ def run_per_sample_float32(plan, features, sample_ids, packed, seed, num_iter, s
                 _later_blocks(plan, packed, seed, first + t, sample_ids[n], scratch, at, t * room)
                 accumulate(z, at, state, first + t == 0, classes)
                 if len(entropy) > 0:
-                    accumulate_entropy(z, at, last, classes, 1, spread)
+                    accumulate_entropy(z, at, plan.exclusive, classes, 1, spread)
         if len(entropy) > 0:
             entropy[n] = spread[0] / num_iter
         finish(state, 0, num_iter, classes, ONE, mean, std, n, 1)

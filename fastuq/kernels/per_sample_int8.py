@@ -10,10 +10,10 @@ import numpy as np
 
 from fastuq.kernels import memory
 from fastuq.kernels.compiled import inlined, kernel
-from fastuq.kernels.elementwise import SOFTMAX, activate_in_place, encode, round_to_int, softmax_of_one
+from fastuq.kernels.elementwise import SOFTMAX, activate_numbers, encode, round_to_int, softmax_of_one
 from fastuq.kernels.lanes import TURNED
 from fastuq.kernels.moments import accumulate, accumulate_entropy, finish
-from fastuq.kernels.plan import Plan, words_for
+from fastuq.kernels.plan import Plan, rounding_of, words_for
 from fastuq.kernels.rows import dense_sums, mask_codes, real_of_sums, row_sums, sum_of_bytes
 from fastuq.kernels.threefry import keep_words, list_units
 
@@ -138,11 +138,10 @@ def _later_blocks(vnni, plan, packed, seed, iteration, sample, excess, scratch):
         if block == blocks - 1:
             if activation == SOFTMAX:
                 softmax_of_one(z, 0, outputs)
-            else:
-                activate_in_place(z, 0, activation, outputs)
+            activate_numbers(z, 0, activation, outputs)
             return
         excess = np.int64(0)
-        encode(z, 0, activation, outputs, codes, 0)
+        encode(z, 0, rounding_of(plan, block), outputs, codes, 0)
         keep_words(seed, block + 1, iteration, sample, plan.thresholds[block + 1], outputs, words)
         mask_codes(codes, words, (outputs + 63) // 64, plan.zero_points[block + 1])
         quads = (outputs + 3) // 4
@@ -185,7 +184,7 @@ def run_per_sample_int8(vnni, plan, features, sample_ids, packed, seed, num_iter
     """
     entropy, mean, std = out
     classes, width = plan.widths[-1], plan.widths[0]
-    last, complement = plan.activations[-1], plan.complement == 1
+    complement = plan.complement == 1
     z, spread, state = scratch.z, scratch.spread, (scratch.pivot, scratch.sum1, scratch.sum2)
     for n in range(start, stop):
         sample = sample_ids[n]
@@ -198,7 +197,7 @@ def run_per_sample_int8(vnni, plan, features, sample_ids, packed, seed, num_iter
             _later_blocks(vnni, plan, packed, seed, t, sample, excess, scratch)
             accumulate(z, 0, state, t == 0, classes)
             if len(entropy) > 0:
-                accumulate_entropy(z, 0, last, classes, 1, spread)
+                accumulate_entropy(z, 0, plan.exclusive, classes, 1, spread)
         if len(entropy) > 0:
             entropy[n] = spread[0] / num_iter
         finish(state, 0, num_iter, classes, ONE, mean, std, n, 1)

@@ -20,6 +20,11 @@ class Plan(NamedTuple):
     activations, thresholds, zero_points : int64 (L,)
         Code of each activation; 16-bit keep threshold of each dropout; what is added to a block's input codes to make
         them unsigned (int8).
+    rounded, tops : int64, float32 (L,)
+        Whether a block's output codes are min(rint(z), top) above minus the next zero point, and that top; otherwise
+        they are the codes of a sigmoid. Zeros for the last block and in float32.
+    exclusive : bool
+        The outputs are probabilities of classes that exclude each other.
     complement : int64
         1 where the first block is computed as X W - X[:, dropped] W[dropped], 0 where the kept inputs are summed.
     weights : int8 or float32, flat
@@ -40,6 +45,9 @@ class Plan(NamedTuple):
     activations: np.ndarray
     thresholds: np.ndarray
     zero_points: np.ndarray
+    rounded: np.ndarray
+    tops: np.ndarray
+    exclusive: bool
     complement: int
     weights: np.ndarray
     weight_at: np.ndarray
@@ -104,6 +112,12 @@ def select_iterations(plan, seed, first_iteration, start, stop, words, units, co
             counts[t, block] = count
             for i in range(count, (count + 3) // 4 * 4):
                 units[at + i] = 0
+
+
+@kernel
+def rounding_of(plan, block):
+    """Return how the output codes of a block that is not the last are made; see `elementwise.encode`."""
+    return plan.rounded[block] == 1, plan.tops[block], plan.zero_points[block + 1]
 
 
 @kernel

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastuq.kernels import memory
 from fastuq.kernels.compiled import inlined, kernel
-from fastuq.kernels.elementwise import activate_in_place
+from fastuq.kernels.elementwise import activate_numbers
 from fastuq.kernels.lanes import IN_ORDER, TransposeScratch, real_rows, transpose, transpose_scratch
 from fastuq.kernels.moments import absorb, accumulate_entropy, finish
 from fastuq.kernels.plan import Plan, output_count, output_unit
@@ -120,7 +120,7 @@ def _run_iteration(plan, selection, packed, t, scratch, z_at):
             out = (scratch.z, z_at)
         _run_block(plan, selection, packed, t, block, rows, listed, out, scratch.base)
         if block < last:
-            activate_in_place(*out, plan.activations[block], output_count(plan, selection[1], t, block) * LANES)
+            activate_numbers(*out, plan.activations[block], output_count(plan, selection[1], t, block) * LANES)
         rows, listed = out, (scratch.every, 0)
 
 
@@ -149,7 +149,7 @@ def run_shared_float32(plan, features, selection, packed, full, start, stop, par
             if place == TOGETHER - 1 or t == count - 1:
                 absorb(scratch.z, outputs, place + 1, last, classes, state, at, begins and t == place)
                 for past in range(place + 1 if len(entropy) > 0 else 0):
-                    accumulate_entropy(scratch.z, past * outputs, last, classes, LANES, spread)
+                    accumulate_entropy(scratch.z, past * outputs, plan.exclusive, classes, LANES, spread)
         for s in range(samples if len(entropy) > 0 else 0):
             entropy[first + s] += spread[s] / iterations
         if ends:

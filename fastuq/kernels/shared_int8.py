@@ -11,10 +11,10 @@ import numpy as np
 
 from fastuq.kernels import memory
 from fastuq.kernels.compiled import inlined, kernel
-from fastuq.kernels.elementwise import LINEAR, RELU, encode
+from fastuq.kernels.elementwise import encode
 from fastuq.kernels.lanes import TURNED, TransposeScratch, code_rows, transpose, transpose_scratch
 from fastuq.kernels.moments import absorb, accumulate_entropy, finish
-from fastuq.kernels.plan import Plan, output_count, output_unit
+from fastuq.kernels.plan import Plan, output_count, output_unit, rounding_of
 from fastuq.kernels.tiles import LANES, STORE_CODES, STORE_REAL, STORE_SUMS, TILE, gather_quads, int8_tile
 
 TOGETHER = 8
@@ -86,12 +86,11 @@ def _run_block(vnni, plan, selection, packed, t, block, scratch, z_at):
     weights_at, vectors_at, vectors = packed
     weights, correction, scale, bias = vectors
     starts, base, z, hidden = scratch.starts, scratch.base, scratch.z, scratch.hidden
-    last, activation = block == len(plan.activations) - 1, plan.activations[block]
-    stored, top, zero = STORE_REAL, np.float32(255), np.int64(0)
-    if not last and activation == RELU:
-        stored = STORE_CODES
-    elif not last and activation == LINEAR:
-        stored, top, zero = STORE_CODES, np.float32(127), np.int64(128)
+    last = block == len(plan.activations) - 1
+    rounding, stored = (False, np.float32(0), np.int64(0)), STORE_REAL
+    if not last:
+        rounding = rounding_of(plan, block)
+        stored = STORE_CODES if rounding[0] else STORE_REAL
     quads, out_count = np.int64(counts[t, block] + 3) // 4, output_count(plan, counts, t, block)
     for row in range(TILE):
         starts[row] = plan.widths[1] * LANES * 4  # the row of zeros
@@ -102,17 +101,18 @@ def _run_block(vnni, plan, selection, packed, t, block, scratch, z_at):
         at = z_at + (first * LANES if last else 0)
         int8_tile(
             vnni, stored, scratch.quads, quads, weights, weights_at[t, block] + first * quads * 4, base, starts,
-            correction, scale, bias, vectors_at[t, block] + first, top, zero, z, 4 * at, hidden, first * LANES,
+            correction, scale, bias, vectors_at[t, block] + first, rounding[1], rounding[2], z, 4 * at, hidden,
+            first * LANES,
         )  # fmt: skip
         if stored == STORE_REAL and not last:
-            _encode_rows(z, at, activation, hidden, first * LANES, scratch.encoded)
+            _encode_rows(z, at, rounding, hidden, first * LANES, scratch.encoded)
 
 
 @kernel
-def _encode_rows(z, z_at, activation, codes, codes_at, encoded):
+def _encode_rows(z, z_at, rounding, codes, codes_at, encoded):
     """Encode a tile of pre-activations, whose lanes are turned, to codes in the order of the samples."""
     for row in range(0, TILE * LANES, LANES):
-        encode(z, z_at + row, activation, LANES, encoded, 0)
+        encode(z, z_at + row, rounding, LANES, encoded, 0)
         for s in range(LANES):
             codes[codes_at + row + s] = encoded[TURNED[s]]
 
@@ -186,7 +186,7 @@ def run_shared_int8(vnni, plan, features, selection, packed, full, start, stop, 
             if place == TOGETHER - 1 or t == count - 1:
                 absorb(scratch.z, outputs, place + 1, last, classes, state, at, begins and t == place)
                 for past in range(place + 1 if len(entropy) > 0 else 0):
-                    accumulate_entropy(scratch.z, past * outputs, last, classes, LANES, spread)
+                    accumulate_entropy(scratch.z, past * outputs, plan.exclusive, classes, LANES, spread)
         for s in range(samples if len(entropy) > 0 else 0):
             entropy[first + s] += spread[TURNED[s]] / iterations
         if ends:

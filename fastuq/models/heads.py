@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from fastuq.activations import ACTIVATIONS
 from fastuq.errors import InputError
-from fastuq.head import ACTIVATIONS, Block, Head
+from fastuq.head import Block, Head
 from fastuq.models.runtime import tensorflow
 
 # The paper's head (arXiv 2403.01076): BatchNorm, dropout .2, dense 300 relu, dropout .4, dense C sigmoid.
