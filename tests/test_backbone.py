@@ -93,7 +93,15 @@ def test_an_input_that_cannot_hold_pixels_is_refused():
 
 @pytest.mark.parametrize(
     ("scales", "zero_points"),
-    [([0.0], [0]), ([-1.0], [255]), ([np.nan], [0]), ([np.inf], [0]), ([1.0], [1]), ([0.99], [0]), ([1.0] * 3, [0] * 3)],
+    [
+        ([0.0], [0]),
+        ([-1.0], [255]),
+        ([np.nan], [0]),
+        ([np.inf], [0]),
+        ([1.0], [1]),
+        ([0.99], [0]),
+        ([1.0] * 3, [0] * 3),
+    ],
 )
 def test_impossible_input_scales_are_refused(scales, zero_points):
     with pytest.raises(ModelError, match="network: expected an input that holds the pixels"):
