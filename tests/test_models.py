@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from state_dicts import write_state_dict
 
-from fastuq.datasets import ImageSet
+from fastuq.datasets import ImageSet, open_images
 from fastuq.errors import InputError, ModelError
 from fastuq.head import Block, Head
 from fastuq.models import fitting, keras_head, random_model
@@ -291,6 +291,59 @@ def test_a_backbone_that_lost_its_features_is_refused():
     other = Backbone(to_int8(build_backbone("tiny", seed=9), calibration_images(images)))
     with pytest.raises(ModelError, match="correlate"):
         check_backbone(build_backbone("tiny", seed=1), other, images)
+
+
+def with_offsets(backbone):
+    """Return a backbone whose features differ in size, as trained ones do: they correlate whatever goes in."""
+    import keras
+
+    offsets = np.linspace(0, 8, backbone.output_shape[-1], dtype=np.float32)
+    return keras.Model(backbone.input, keras.layers.Rescaling(1.0, offsets)(backbone.output))
+
+
+@pytest.mark.parametrize(
+    "misread",
+    [
+        lambda pixels: pixels[..., ::-1],
+        lambda pixels: 1.485 * (pixels - 83),  # codes of an input with that scale and zero point, taken as pixels
+        lambda pixels: pixels / 1.485 + 83,
+        lambda pixels: pixels - 40,
+        lambda pixels: pixels / 2,
+        lambda pixels: pixels / 255,
+    ],
+)
+def test_pixels_that_go_in_another_way_are_noticed(misread):
+    from fastuq.backbone import Backbone
+
+    images = np.ascontiguousarray(open_images("bundled").images)
+    backbone = with_offsets(build_backbone("tiny", seed=1))
+
+    class Misreading(Backbone):
+        def __call__(self, images):
+            return super().__call__(np.clip(np.rint(misread(images.astype(np.float32))), 0, 255).astype(np.uint8))
+
+    data = to_int8(backbone, calibration_images(images))
+    assert check_backbone(backbone, Backbone(data), images) > 0.99
+    with pytest.raises(ModelError, match="another scale or order"):
+        check_backbone(backbone, Misreading(data), images)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras on saving
+def test_a_network_with_preprocessing_of_its_own_keeps_its_features(tmp_path):
+    import keras
+
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((32, 32, 3))
+    x = keras.applications.vgg16.preprocess_input(inputs)  # BGR, less a mean
+    x = keras.layers.Conv2D(8, 5, 3, activation="relu")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    outputs = keras.layers.Dense(4, activation="softmax")(keras.layers.Dropout(0.2)(x))
+    keras.Model(inputs, outputs, name="caffe").save(tmp_path / "caffe.keras")
+    model = quantize_file(tmp_path / "caffe.keras", coloured(64, 0), coloured(64, 1), tmp_path / "model")
+    report = model.info["made"]["report"]
+    assert report["feature_correlation"] > 0.999
+    assert abs(report["accuracy_int8_backbone"] - report["accuracy_float32"]) < 0.05
+    assert abs(report["accuracy_int8"] - report["accuracy_float32"]) < 0.05
 
 
 def test_conversion_prints_nothing_and_takes_raw_pixels(capfd):
