@@ -1,6 +1,10 @@
 """Networks, training and quantization, on the tiny network where training is not the point itself."""
 
+import json
+import os
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -372,3 +376,63 @@ def test_random_models_have_features_that_tell_images_apart(tmp_path):
     assert (features.std(axis=0) > 0).mean() > 0.9
     assert random_model("tiny", tmp_path / "again", seed=5, head="0.5:softmax").sha256 == model.sha256
     assert random_model("tiny", tmp_path / "other", seed=6, head="0.5:softmax").sha256 != model.sha256
+
+
+# -- settings of Keras ----------------------------------------------------------------------------------------------
+
+
+def in_a_process_with(home, settings, code, **variables):
+    """Run code in a Python process with a home of its own that has these settings of Keras."""
+    (home / ".keras").mkdir(parents=True)
+    (home / ".keras" / "keras.json").write_text(settings)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("KERAS")}
+    environment = kept | {"HOME": str(home)} | variables
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    return done.stdout.strip()
+
+
+MAKE = """
+from fastuq.models import random_model
+print(random_model("tiny", {path!r}, seed=5, head="bn,0.5:softmax").sha256)
+"""
+OTHERS = json.dumps({"backend": "jax", "image_data_format": "channels_first", "floatx": "float16", "epsilon": 0.1})
+
+
+@pytest.mark.parametrize("variables", [{}, {"KERAS_BACKEND": "torch"}])
+def test_settings_of_keras_change_nothing(tmp_path, variables):
+    expected = random_model("tiny", tmp_path / "here", seed=5, head="bn,0.5:softmax").sha256
+    code = MAKE.format(path=str(tmp_path / "there"))
+    assert in_a_process_with(tmp_path / "home", OTHERS, code, **variables) == expected
+
+
+@pytest.mark.parametrize("settings", ['{"floatx": "float8"}', "[]"])
+def test_settings_that_keras_refuses_are_one_line(tmp_path, settings):
+    code = """
+from fastuq.errors import InputError
+from fastuq.models.runtime import tensorflow
+try:
+    tensorflow()
+except InputError as error:
+    print(error)
+"""
+    said = in_a_process_with(tmp_path / "home", settings, code)
+    assert said.startswith("Keras: cannot be imported")
+    assert "\n" not in said
+
+
+def test_a_process_with_keras_on_another_backend_is_told(monkeypatch):
+    monkeypatch.setattr("keras.config.backend", lambda: "jax")
+    with pytest.raises(InputError, match="expected the backend tensorflow, found jax"):
+        build_backbone("tiny")
+
+
+def test_settings_made_in_the_process_change_nothing(tmp_path):
+    import keras
+
+    expected = build_backbone("tiny", seed=1).get_weights()
+    keras.config.set_image_data_format("channels_first")
+    keras.config.set_floatx("float16")
+    keras.config.set_dtype_policy("mixed_float16")
+    for mine, other in zip(build_backbone("tiny", seed=1).get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(mine, other)
+        assert mine.dtype == np.float32
