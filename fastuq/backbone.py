@@ -42,14 +42,15 @@ class Backbone:
     output_shape : (int,)
         Number of features, (D,).
     scale, zero_point : float, int
-        real = scale * (q - zero_point).
+        Of the features: real = scale * (q - zero_point). Pixels reach the input by its own scale and zero point.
     runtime : dict
         LiteRT version and delegate, which decide the features to the last bit.
 
     Raises
     ------
     ModelError
-        The file is missing, damaged, or no network from uint8 images to int8 vectors.
+        The file is missing, damaged, or no network from uint8 images to int8 vectors; or its input cannot hold the
+        pixels 0 to 255.
     InputError
         `threads` is below 1.
     """
@@ -67,8 +68,9 @@ class Backbone:
         self.input_shape = tuple(int(n) for n in taken["shape"][1:])
         self.output_shape = (int(given["shape"][1]),)
         self.scale, self.zero_point = float(given["quantization"][0]), int(given["quantization"][1])
+        self._codes = _codes(taken["quantization_parameters"], self._name)
         self._idle: queue.SimpleQueue[_Runner] = queue.SimpleQueue()
-        self._idle.put(_Runner(first))
+        self._idle.put(_Runner(first, self._codes))
         self._made = 1
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -103,7 +105,7 @@ class Backbone:
 
     def _run_parallel(self, images: np.ndarray, features: np.ndarray) -> None:
         while self._made < min(self.threads, len(images)):
-            self._idle.put(_Runner(self._interpreter(1)))
+            self._idle.put(_Runner(self._interpreter(1), self._codes))
             self._made += 1
 
         def work(start: int) -> None:
@@ -127,7 +129,7 @@ class Backbone:
 
     @cached_property
     def _single(self) -> "_Runner":
-        return _Runner(self._interpreter(self.threads))
+        return _Runner(self._interpreter(self.threads), self._codes)
 
     def _interpreter(self, threads: int) -> Any:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -166,8 +168,8 @@ class Backbone:
 class _Runner:
     """One interpreter with its input and output buffers."""
 
-    def __init__(self, interpreter: Any) -> None:
-        self._interpreter = interpreter
+    def __init__(self, interpreter: Any, codes: np.ndarray | None) -> None:
+        self._interpreter, self._codes = interpreter, codes
         self._input = interpreter.get_input_details()[0]["index"]
         self._output = interpreter.get_output_details()[0]["index"]
 
@@ -175,13 +177,34 @@ class _Runner:
         taken, given = self._interpreter.tensor(self._input), self._interpreter.tensor(self._output)
         try:
             for image, row in zip(images, features, strict=True):
-                taken()[0] = image
+                taken()[0] = image if self._codes is None else self._codes[image]
                 self._interpreter.invoke()
                 row[:] = given()[0]
         except RuntimeError as error:
             raise ModelError(
                 f"network: LiteRT cannot run it ({' '.join(str(error).split())[:120]}); make the model again"
             ) from error
+
+
+def _codes(quantization: dict[str, Any], name: str) -> np.ndarray | None:
+    """Return the code (256,) uint8 that each pixel value 0 to 255 has in a network's input; None where it is the value.
+
+    A network that normalises its input has a converter choose a scale of its own: Caffe's preprocessing gives 1.485.
+    """
+    scales, zero_points = quantization["scales"], quantization["zero_points"]
+    pixels = np.arange(256)
+    if len(scales) == 0:  # not quantized: whole numbers mean themselves
+        return None
+    scale, zero_point = float(scales[0]), int(zero_points[0])
+    if len(scales) == 1 and 0 < scale < np.inf:
+        codes = np.clip(np.rint(pixels / scale) + zero_point, 0, 255)
+        if (np.abs(scale * (codes - zero_point) - pixels) <= 0.501 * scale).all():
+            return None if np.array_equal(codes, pixels) else codes.astype(np.uint8)
+    raise ModelError(
+        f"{name}: expected an input that holds the pixels 0 to 255, found one with scale {scale:.6g} and zero point "
+        f"{zero_point}, from {scale * -zero_point:.6g} to {scale * (255 - zero_point):.6g}; the network was trained or "
+        "calibrated on other values than pixels: put the scaling into it, and quantize it with `fastuq quantize`"
+    )
 
 
 def _content(model_file: str | Path | bytes) -> bytes:

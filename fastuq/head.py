@@ -98,6 +98,8 @@ class Head:
     def forward(self, features: np.ndarray, masks: Sequence[np.ndarray] | None = None) -> np.ndarray:
         """Run one iteration of the head in float32.
 
+        The products are NumPy's: their last bits depend on its BLAS and on the number of samples.
+
         Parameters
         ----------
         features : ndarray, (N, D), float32

@@ -62,7 +62,8 @@ class Result:
     mean, std : ndarray, (N, C), float32
         Moments over the iterations; (0, C) when scored with ``details=False``.
     plain : ndarray, (N, C), float32
-        The plain pass: the quantized network once, without dropout; (0, C) when scored with ``details=False``.
+        The plain pass: the quantized network once, without dropout; (0, C) when scored with ``details=False``. It is
+        NumPy's float32: another BLAS, processor or number of samples may round its last bits otherwise.
     keep, reason, prediction, positive
         See `fastuq.decisions.Decision`.
     predicted_mean, predicted_lower, predicted_upper : ndarray, (N,), float32
@@ -74,7 +75,7 @@ class Result:
     mutual_information : ndarray, (N,), float32, or None
         Entropy of the mean less the mean entropy of the iterations, in nats; None when not asked for.
     plain_prediction : ndarray, (N,), int64
-        argmax of the plain pass.
+        argmax of the plain pass; as good as its bits where the two largest outputs are within rounding of each other.
     labels : ndarray, (N,), int64, or None
     seconds : dict
         ``features`` (reading them), ``compile`` (kernels compiled, or loaded: once per process), ``head`` (all

@@ -47,7 +47,8 @@ def score(
     details : bool
         Keep mean, std and plain pass of all classes. Without them memory stays small for any N.
     threads : int, optional
-        Default: the processors this process may use. The result does not depend on it.
+        Default: the processors this process may use. The result does not depend on it. The plain pass has the
+        threads of NumPy's BLAS, on which its last bits do depend.
     **options
         The fields of `Options`.
 
@@ -196,7 +197,7 @@ def _score_rows(
 
 
 def _plain(model: Model, rows: np.ndarray) -> np.ndarray:
-    """Return the outputs of one pass without dropout."""
+    """Return the outputs of one pass without dropout; NumPy's float32, whose last bits depend on its BLAS."""
     with np.errstate(over="ignore", invalid="ignore"):
         plain = model.head.forward(model.dequantize(rows))
     _check_finite(model, plain)

@@ -1,4 +1,5 @@
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -6,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastuq.backbone import Backbone
+from fastuq.backbone import Backbone, _codes
 from fastuq.datasets import open_images
 from fastuq.errors import InputError, ModelError
 
 TINY = Path(__file__).parent / "data" / "tiny_model"
+# What TensorFlow makes of keras.applications.vgg16.preprocess_input and average pooling: the mean of each channel, less
+# a constant. Its input has scale 1.485 and zero point 83.
+CAFFE = Path(__file__).parent / "data" / "caffe_backbone.tflite"
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +73,48 @@ def test_the_delegate_says_nothing():
     code = f"from fastuq.backbone import Backbone; Backbone({str(TINY / 'backbone.tflite')!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_pixels_go_through_the_scale_of_the_input(images, threads):
+    backbone = Backbone(CAFFE, threads=threads)
+    expected = images[..., ::-1].mean(axis=(1, 2)) - [103.939, 116.779, 123.68]
+    found = np.concatenate([backbone(images[:1]), backbone(images[1:])])
+    real = backbone.scale * (found.astype(float) - backbone.zero_point)
+    assert np.abs(real - expected).max() < 1  # a step of the features is 0.65
+
+
+def test_an_input_that_cannot_hold_pixels_is_refused():
+    scale = struct.pack("<f", 1.4850196)
+    for other in (1 / 255, 1.0, 1.4):
+        with pytest.raises(ModelError, match="holds the pixels 0 to 255, found one with scale"):
+            Backbone(CAFFE.read_bytes().replace(scale, struct.pack("<f", other)))
+
+
+@pytest.mark.parametrize(
+    ("scales", "zero_points"),
+    [
+        ([0.0], [0]),
+        ([-1.0], [255]),
+        ([np.nan], [0]),
+        ([np.inf], [0]),
+        ([1.0], [1]),
+        ([0.99], [0]),
+        ([1.0] * 3, [0] * 3),
+    ],
+)
+def test_impossible_input_scales_are_refused(scales, zero_points):
+    with pytest.raises(ModelError, match="network: expected an input that holds the pixels"):
+        _codes({"scales": np.array(scales, np.float32), "zero_points": np.array(zero_points)}, "network")
+
+
+@pytest.mark.parametrize(("scale", "zero_point"), [(1.0, 0), (1.0000001, 0), (1.485, 83), (2.5, 140), (3.0, 0)])
+def test_every_pixel_is_within_half_a_step_of_its_code(scale, zero_point):
+    codes = _codes({"scales": np.array([scale], np.float32), "zero_points": np.array([zero_point])}, "network")
+    codes = np.arange(256, dtype=np.uint8) if codes is None else codes
+    assert codes.dtype == np.uint8
+    assert np.abs(scale * (codes.astype(float) - zero_point) - np.arange(256)).max() <= scale / 2 + 1e-4
+
+
+def test_inputs_without_quantization_take_pixels_as_they_are():
+    assert _codes({"scales": np.array([], np.float32), "zero_points": np.array([], np.int32)}, "network") is None

@@ -158,9 +158,51 @@ def test_verify_refuses_other_images_and_models(images, capsys):
     assert "those of file:images.npy (50, fingerprint" in capsys.readouterr().err
 
 
-def test_verify_names_damaged_labels(tmp_path, capsys):
+def damage_labels(path):
+    damage(path, json.loads(path.read_bytes().split(b"\n")[1])["datasets"]["labels"]["offset"])
+
+
+def test_damaged_labels_are_named(tmp_path, capsys):
     path = caches.write(tmp_path / "x.h5")
-    place = json.loads(path.read_bytes().split(b"\n")[1])["datasets"]["labels"]["offset"]
-    damage(path, place)
-    assert run("cache", "verify", "x.h5") == 2
-    assert "the labels do not match" in capsys.readouterr().err
+    damage_labels(path)
+    for command in (("cache", "verify", "x.h5"), ("score", "--cache", "x.h5", *MODEL)):
+        assert run(*command) == 2
+        assert "the labels do not match their SHA-256" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("also", ["batches", "no more"])
+@pytest.mark.parametrize("command", ["repair", "cache-features"])
+def test_damaged_labels_are_put_back(tmp_path, images, capsys, command, labelled, also):
+    if labelled:
+        np.savez("images.npz", images=caches.images().images, labels=caches.images().labels)
+        images = "images.npz"
+    path = tmp_path / "x.h5"
+    make = ("cache-features", images, *MODEL, "--output", "x.h5")
+    repair = ("cache", "repair", "x.h5", "--images", images, *MODEL) if command == "repair" else make
+    assert run(*make) == 0
+    good = path.read_bytes()
+    for said in (run, report):
+        damage_labels(path)
+        if also == "batches":
+            damage(path)
+        if said is run:
+            assert run(*repair) == 0
+            assert "labels put back" in capsys.readouterr().out
+        else:
+            status, found = report(capsys, *repair)
+            found = found[0] if command == "repair" else found
+            assert (status, found["labels_restored"], found["computed"] > 0) == (0, True, also == "batches")
+            assert not found.get("reused")
+        assert path.read_bytes() == good
+    assert run(*repair) == 0
+    assert "nothing to" in capsys.readouterr().out
+
+
+def test_damaged_labels_stay_as_they_are_without_their_images(tmp_path, images, capsys):
+    assert run("cache-features", images, *MODEL, "--output", "x.h5") == 0
+    damage_labels(tmp_path / "x.h5")
+    before = (tmp_path / "x.h5").read_bytes()
+    assert run("cache", "repair", "x.h5", "--images", "bundled", *MODEL) == 2
+    assert "data fingerprint" in capsys.readouterr().err
+    assert (tmp_path / "x.h5").read_bytes() == before

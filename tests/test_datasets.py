@@ -184,6 +184,24 @@ def test_fingerprint_does_not_depend_on_the_chunk(monkeypatch):
     assert open_images("bundled").fingerprint() == whole
 
 
+def test_images_are_read_as_the_fingerprint_saw_them(monkeypatch):
+    images = open_images("bundled")
+    pixels = np.array(images.images)
+    monkeypatch.setattr("fastuq.datasets.imageset.CHUNK_BYTES", 10_000)
+    same = open_images(pixels)
+    assert np.array_equal(same.read(3, 20), pixels[3:20])
+    same.read(3, 20)[:] = 0  # a copy
+    part = same.subset(5, 9)
+    assert np.array_equal(part.read(1, 3), pixels[6:8])
+    pixels[7, 31, 31, 2] ^= 1
+    assert np.array_equal(same.read(0, 7), pixels[:7])
+    for start, stop in ((7, 8), (0, 20), (5, 8)):
+        with pytest.raises(InputError, match=f"images {start} to {stop - 1} are others than"):
+            same.read(start, stop)
+    with pytest.raises(InputError, match="images 2 to 2 are others than"):
+        part.read(2, 3)
+
+
 def make_folder(folder, names, size=(40, 20)):
     for name in names:
         path = folder / name

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from concurrent.futures import Future
 from dataclasses import replace
 
 import caches
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 import fastuq
 from fastuq.backbone import Backbone
-from fastuq.datasets import ImageSet
+from fastuq.datasets import ImageSet, open_images
 from fastuq.errors import CacheError, InputError, ModelError
 from fastuq.features import FeatureCache, cache_features, caching, default_cache_path
 from fastuq.model import load_model
@@ -300,6 +301,91 @@ class TestIncomplete:
         with cache_features(caches.images(), caches.tiny_model(), stopped) as cache:
             assert cache.computed == 2
         assert stopped.read_bytes() == caches.whole_file(50, 8)
+
+
+class TestImagesThatChange:
+    """The header says which pixels the features are of; whatever changes when, no others reach the backbone."""
+
+    @pytest.fixture
+    def file(self, tmp_path):
+        path = tmp_path / "images.npy"
+        np.save(path, caches.images().images)
+        return path
+
+    @staticmethod
+    def change(file, image=30):
+        """Change a pixel of an image in the file, or change it back."""
+        pixels = np.load(file, mmap_mode="r+")
+        pixels[image, 5, 5, 1] ^= 64
+        pixels.flush()
+
+    def test_changed_after_the_fingerprint_and_back_after_the_backbone(self, file, tmp_path):
+        images = ImageSet(open_images(file).images, caches.images().labels, caches.images().class_names, "random")
+        assert images.fingerprint() == caches.images().fingerprint()
+        self.change(file)
+        with pytest.raises(InputError, match=r"random: images 24 to 31 are others than when the fingerprint was taken"):
+            cache_features(images, caches.tiny_model(), tmp_path / "x.h5", batch_size=8)
+        self.change(file)
+        with FeatureCache.open(tmp_path / "x.h5", images=caches.images(), incomplete=True) as cache:
+            np.testing.assert_array_equal(cache.read(0, 24), caches.features()[:24])
+        assert caches.write(tmp_path / "x.h5").read_bytes() == caches.whole_file(50, 8)
+
+    @pytest.mark.parametrize("mapped", [True, False])
+    def test_changed_while_the_backbone_reads_them(self, file, tmp_path, monkeypatch, mapped):
+        source = np.load(file, mmap_mode="r+") if mapped else np.load(file)
+
+        class Changing(Backbone):
+            def __call__(self, images):
+                was = source.copy()
+                source[:] = 0
+                features = super().__call__(images)
+                source[:] = was
+                return features
+
+        images = replace(caches.images(), images=source)
+        images.fingerprint()
+        monkeypatch.setattr("fastuq.backbone.Backbone", Changing)
+        monkeypatch.setattr(caching, "ThreadPoolExecutor", OneThread)
+        cache_features(images, caches.tiny_model(), tmp_path / "x.h5", batch_size=8).close()
+        assert (tmp_path / "x.h5").read_bytes() == caches.whole_file(50, 8)
+
+    def test_another_reading_every_time(self, tmp_path):
+        class Restless:
+            shape, dtype, reads = caches.images().images.shape, np.dtype(np.uint8), 0
+
+            def __len__(self):
+                return self.shape[0]
+
+            def __getitem__(self, key):
+                Restless.reads += 1
+                return caches.images().images[key] ^ (Restless.reads > 3)
+
+        with pytest.raises(InputError, match="something writes to them"):
+            cache_features(
+                replace(caches.images(), images=Restless()), caches.tiny_model(), tmp_path / "x.h5", batch_size=8
+            )
+
+    def test_labels_cannot(self):
+        with pytest.raises(ValueError, match="read-only"):
+            caches.images().labels[0] = 1
+
+
+class OneThread:
+    """An executor that works at once, in the thread of its caller: nothing is read ahead."""
+
+    def __init__(self, workers):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def submit(self, work, *args):
+        done = Future()
+        done.set_result(work(*args))
+        return done
 
 
 class TestFormat:

@@ -1,6 +1,10 @@
 """Networks, training and quantization, on the tiny network where training is not the point itself."""
 
+import json
+import os
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +12,7 @@ import numpy as np
 import pytest
 from state_dicts import write_state_dict
 
-from fastuq.datasets import ImageSet
+from fastuq.datasets import ImageSet, open_images
 from fastuq.errors import InputError, ModelError
 from fastuq.head import Block, Head
 from fastuq.models import fitting, keras_head, random_model
@@ -293,6 +297,59 @@ def test_a_backbone_that_lost_its_features_is_refused():
         check_backbone(build_backbone("tiny", seed=1), other, images)
 
 
+def with_offsets(backbone):
+    """Return a backbone whose features differ in size, as trained ones do: they correlate whatever goes in."""
+    import keras
+
+    offsets = np.linspace(0, 8, backbone.output_shape[-1], dtype=np.float32)
+    return keras.Model(backbone.input, keras.layers.Rescaling(1.0, offsets)(backbone.output))
+
+
+@pytest.mark.parametrize(
+    "misread",
+    [
+        lambda pixels: pixels[..., ::-1],
+        lambda pixels: 1.485 * (pixels - 83),  # codes of an input with that scale and zero point, taken as pixels
+        lambda pixels: pixels / 1.485 + 83,
+        lambda pixels: pixels - 40,
+        lambda pixels: pixels / 2,
+        lambda pixels: pixels / 255,
+    ],
+)
+def test_pixels_that_go_in_another_way_are_noticed(misread):
+    from fastuq.backbone import Backbone
+
+    images = np.ascontiguousarray(open_images("bundled").images)
+    backbone = with_offsets(build_backbone("tiny", seed=1))
+
+    class Misreading(Backbone):
+        def __call__(self, images):
+            return super().__call__(np.clip(np.rint(misread(images.astype(np.float32))), 0, 255).astype(np.uint8))
+
+    data = to_int8(backbone, calibration_images(images))
+    assert check_backbone(backbone, Backbone(data), images) > 0.99
+    with pytest.raises(ModelError, match="another scale or order"):
+        check_backbone(backbone, Misreading(data), images)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras on saving
+def test_a_network_with_preprocessing_of_its_own_keeps_its_features(tmp_path):
+    import keras
+
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((32, 32, 3))
+    x = keras.applications.vgg16.preprocess_input(inputs)  # BGR, less a mean
+    x = keras.layers.Conv2D(8, 5, 3, activation="relu")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    outputs = keras.layers.Dense(4, activation="softmax")(keras.layers.Dropout(0.2)(x))
+    keras.Model(inputs, outputs, name="caffe").save(tmp_path / "caffe.keras")
+    model = quantize_file(tmp_path / "caffe.keras", coloured(64, 0), coloured(64, 1), tmp_path / "model")
+    report = model.info["made"]["report"]
+    assert report["feature_correlation"] > 0.999
+    assert abs(report["accuracy_int8_backbone"] - report["accuracy_float32"]) < 0.05
+    assert abs(report["accuracy_int8"] - report["accuracy_float32"]) < 0.05
+
+
 def test_conversion_prints_nothing_and_takes_raw_pixels(capfd):
     from fastuq.backbone import Backbone
 
@@ -319,3 +376,63 @@ def test_random_models_have_features_that_tell_images_apart(tmp_path):
     assert (features.std(axis=0) > 0).mean() > 0.9
     assert random_model("tiny", tmp_path / "again", seed=5, head="0.5:softmax").sha256 == model.sha256
     assert random_model("tiny", tmp_path / "other", seed=6, head="0.5:softmax").sha256 != model.sha256
+
+
+# -- settings of Keras ----------------------------------------------------------------------------------------------
+
+
+def in_a_process_with(home, settings, code, **variables):
+    """Run code in a Python process with a home of its own that has these settings of Keras."""
+    (home / ".keras").mkdir(parents=True)
+    (home / ".keras" / "keras.json").write_text(settings)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("KERAS")}
+    environment = kept | {"HOME": str(home)} | variables
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    return done.stdout.strip()
+
+
+MAKE = """
+from fastuq.models import random_model
+print(random_model("tiny", {path!r}, seed=5, head="bn,0.5:softmax").sha256)
+"""
+OTHERS = json.dumps({"backend": "jax", "image_data_format": "channels_first", "floatx": "float16", "epsilon": 0.1})
+
+
+@pytest.mark.parametrize("variables", [{}, {"KERAS_BACKEND": "torch"}])
+def test_settings_of_keras_change_nothing(tmp_path, variables):
+    expected = random_model("tiny", tmp_path / "here", seed=5, head="bn,0.5:softmax").sha256
+    code = MAKE.format(path=str(tmp_path / "there"))
+    assert in_a_process_with(tmp_path / "home", OTHERS, code, **variables) == expected
+
+
+@pytest.mark.parametrize("settings", ['{"floatx": "float8"}', "[]"])
+def test_settings_that_keras_refuses_are_one_line(tmp_path, settings):
+    code = """
+from fastuq.errors import InputError
+from fastuq.models.runtime import tensorflow
+try:
+    tensorflow()
+except InputError as error:
+    print(error)
+"""
+    said = in_a_process_with(tmp_path / "home", settings, code)
+    assert said.startswith("Keras: cannot be imported")
+    assert "\n" not in said
+
+
+def test_a_process_with_keras_on_another_backend_is_told(monkeypatch):
+    monkeypatch.setattr("keras.config.backend", lambda: "jax")
+    with pytest.raises(InputError, match="expected the backend tensorflow, found jax"):
+        build_backbone("tiny")
+
+
+def test_settings_made_in_the_process_change_nothing(tmp_path):
+    import keras
+
+    expected = build_backbone("tiny", seed=1).get_weights()
+    keras.config.set_image_data_format("channels_first")
+    keras.config.set_floatx("float16")
+    keras.config.set_dtype_policy("mixed_float16")
+    for mine, other in zip(build_backbone("tiny", seed=1).get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(mine, other)
+        assert mine.dtype == np.float32

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "info: what a feature cache says of itself. verify: check every batch and the labels. "
-        "repair: compute damaged or missing batches again, from the images and the model that the cache was made of."
+        "repair: compute damaged or missing batches again and put damaged labels back, from the images and the model "
+        "that the cache was made of."
     )
     parser.add_argument("action", choices=("info", "verify", "repair"))
     parser.add_argument("files", nargs="+", metavar="FILE", help="feature caches; each shard is a file of its own")
@@ -54,7 +55,6 @@ def _verify(args: argparse.Namespace) -> list[dict[str, Any]]:
             height, width, _ = file.header.preprocessing["shape"]
             check_images(file.header, file.path, open_images(args.images, image_size=(height, width)))
         pending = file.pending()
-        file.labels()
         missing = file.header.num_batches - file.written()
         reports.append({"file": str(file.path), "ok": not pending, "missing": missing, "bad_batches": pending})
     return reports
@@ -71,7 +71,8 @@ def _repair(args: argparse.Namespace) -> list[dict[str, Any]]:
     for file in _open(args.files):
         shard = (file.header.shard.index, file.header.shard.count)
         with cache_features(images, model, file.path, threads=args.threads, shard=shard) as repaired:
-            reports.append({"file": str(file.path), "ok": True, "computed": repaired.computed})
+            done = {"computed": repaired.computed, "labels_restored": repaired.labels_restored}
+            reports.append({"file": str(file.path), "ok": True, **done})
     return reports
 
 
@@ -96,8 +97,9 @@ def _described(file: "CacheFile") -> dict[str, Any]:
 
 def _lines(report: dict[str, Any]) -> list[str]:
     if "computed" in report:
-        done = f"{report['computed']} samples computed again" if report["computed"] else "nothing to repair"
-        return [f"{report['file']}: {done}; every checksum matches"]
+        done = [f"{report['computed']} samples computed again"] if report["computed"] else []
+        done += ["labels put back"] if report["labels_restored"] else []
+        return [f"{report['file']}: {', '.join(done) or 'nothing to repair'}; every checksum matches"]
     if "bad_batches" in report:
         return [f"{report['file']}: {_verdict(report)}"]
     names = report["class_names"]

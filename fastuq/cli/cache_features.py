@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
             "output": str(path),
             "reused": cache.reused,
             "computed": cache.computed,
+            "labels_restored": cache.labels_restored,
             "num_samples": cache.num_samples,
             "num_features": cache.num_features,
             "images": images.name,
@@ -73,6 +74,7 @@ def _sentence(report: dict) -> str:
         return f"{report['output']}: {size} are there already and every checksum matches; nothing to do"
     kept = report["num_samples"] - report["computed"]
     rest = f" ({kept} samples were there already)" if kept else ""
+    rest += "; damaged labels put back" if report["labels_restored"] else ""
     return f"{report['output']}: {size} in {report['seconds']:.1f} s{rest}"
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from fastuq.errors import InputError
 
 CHUNK_BYTES = 16 * 2**20
+_DIGEST = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,19 +50,49 @@ class ImageSet:
         return int(self.images.shape[0])
 
     @cached_property
-    def _fingerprint(self) -> str:
+    def _digests(self) -> tuple[str, bytes]:
+        """The fingerprint, and the digests of all images one after the other; both of the same bytes, read once."""
         digest = hashlib.sha256(f"images uint8 {tuple(int(n) for n in self.images.shape)}\n".encode())
+        each = bytearray()
         step = max(1, CHUNK_BYTES // int(np.prod(self.images.shape[1:])))
         for start in range(0, len(self), step):
-            digest.update(np.ascontiguousarray(self.images[start : start + step]).data)
+            pixels = self._copy(start, start + step)
+            digest.update(pixels.data)
+            each += _each(pixels)
         if self.labels is not None:
             digest.update(b"labels int64\n")
             digest.update(self.labels.astype("<i8").tobytes())
-        return digest.hexdigest()
+        return digest.hexdigest(), bytes(each)
+
+    def _copy(self, start: int, stop: int) -> np.ndarray:
+        """Return pixels that nobody else can change: a slice of a memory map is the file itself."""
+        return np.array(self.images[start:stop], order="C")
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of shape, pixels and labels, as 64 hexadecimal digits; computed once, in chunks."""
-        return self._fingerprint
+        return self._digests[0]
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Return images `start` to `stop` (exclusive), the very ones that `fingerprint` was taken of.
+
+        Returns
+        -------
+        ndarray, (stop - start, H, W, 3), uint8
+            A copy.
+
+        Raises
+        ------
+        InputError
+            An image is another one by now: what is computed from it would pass for that of the fingerprint.
+        """
+        expected = self._digests[1][start * _DIGEST : stop * _DIGEST]
+        pixels = self._copy(start, stop)
+        if _each(pixels) != expected:
+            raise InputError(
+                f"{self.name}: images {start} to {stop - 1} are others than when the fingerprint was taken of them; "
+                "something writes to them: let it end, and open them again"
+            )
+        return pixels
 
     def subset(self, start: int, stop: int) -> "ImageSet":
         """Return images `start` to `stop` (exclusive) as a set of their own.
@@ -122,6 +153,11 @@ class _Slice:
         return np.array(self[:], dtype=dtype)
 
 
+def _each(pixels: np.ndarray) -> bytes:
+    """Return the digests of images, `_DIGEST` bytes each, so that those of any batch can be taken out."""
+    return b"".join(hashlib.sha256(image.data).digest()[:_DIGEST] for image in pixels)
+
+
 def _checked_labels(labels: Any, count: int, class_names: tuple[str, ...] | None, name: str) -> np.ndarray:
     found = np.asarray(labels)
     if found.shape != (count,) or found.dtype.kind not in "iu":
@@ -136,4 +172,6 @@ def _checked_labels(labels: Any, count: int, class_names: tuple[str, ...] | None
             f"{name}: labels do not match: expected class numbers 0 {upper}, found {found.min()} to {found.max()}; "
             "give the labels of these images, counted from 0, or the images without labels"
         )
-    return found.astype(np.int64)
+    checked = found.astype(np.int64)
+    checked.flags.writeable = False  # they are part of the fingerprint
+    return checked

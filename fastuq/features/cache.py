@@ -33,13 +33,16 @@ class FeatureCache:
         What the cache says of itself: format, versions, runtime, preprocessing, names, batch size, shard.
     computed : int
         Samples that `cache_features` ran the backbone on.
+    labels_restored : bool
+        True when it found the labels damaged and put them back.
     reused : bool
-        True when that was none: everything was there already.
+        True when it did neither: everything was there already.
     """
 
-    def __init__(self, files: Sequence[CacheFile], *, computed: int = 0) -> None:
+    def __init__(self, files: Sequence[CacheFile], *, computed: int = 0, labels_restored: bool = False) -> None:
         self._files = list(files)
-        self.computed, self.reused = computed, computed == 0
+        self.computed, self.labels_restored = computed, labels_restored
+        self.reused = computed == 0 and not labels_restored
         self._header: Header = files[0].header
         self._starts = np.cumsum([0] + [file.header.size for file in files])
         self.num_features = files[0].num_features

@@ -66,15 +66,25 @@ class CacheFile:
 
     def labels(self) -> np.ndarray:
         """Return the labels (N,) int64, verified; -1 throughout where there are none."""
-        found = np.empty(self._labels.shape, np.int64)
-        with self._reading():
-            read_into(self._descriptor, found, self._labels.offset)
-        if hashlib.sha256(found.data).hexdigest() != self.header.labels_sha256:
+        found = self._stored_labels()
+        if not self._are_labels(found):
             raise CacheError(
                 f"{self.path}: the labels do not match their SHA-256; the file was altered after it was written; "
-                "delete it and cache the features again"
+                f"`fastuq cache repair {self.path}` puts them back from the images"
             )
         return found
+
+    def restore_labels(self, labels: np.ndarray) -> bool:
+        """Put the labels (N,) back where those of the file are damaged and these match; return whether it did."""
+        if self._are_labels(self._stored_labels()) or not self._are_labels(labels):
+            return False
+        with self.locked():
+            try:
+                write_all(self._descriptor, labels, self._labels.offset)
+                self.sync()
+            except OSError as error:
+                raise cannot_write(self.path, error) from None
+        return True
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return features `start` to `stop` (exclusive) of this file, int8, after verifying every batch they lie in."""
@@ -92,7 +102,14 @@ class CacheFile:
         return int(np.count_nonzero(self._entries(0, self.header.num_batches)[:, 0]))
 
     def pending(self) -> list[int]:
-        """Return the batches that are not written or do not match their checksum, after reading all of them."""
+        """Verify all that can be damaged while the file is open; return the batches that are missing or damaged.
+
+        Raises
+        ------
+        CacheError
+            The labels are damaged.
+        """
+        self.labels()
         step = max(1, _CHECK_BYTES // (self.header.batch_size * self.num_features))
         starts = range(0, self.header.num_batches, step)
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
@@ -153,6 +170,15 @@ class CacheFile:
             return True
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         return False
+
+    def _stored_labels(self) -> np.ndarray:
+        found = np.empty(self._labels.shape, "<i8")
+        with self._reading():
+            read_into(self._descriptor, found, self._labels.offset)
+        return found
+
+    def _are_labels(self, labels: np.ndarray) -> bool:
+        return hashlib.sha256(labels.data).hexdigest() == self.header.labels_sha256
 
     def _entries(self, first: int, last: int) -> np.ndarray:
         entries = np.empty((last - first, 2), "<u4")

@@ -37,7 +37,8 @@ def cache_features(
     """Run the backbone once over images and keep its features in a file.
 
     A file that is there already goes on where it was: batches that are missing or damaged are computed, the others
-    are verified and kept. The file does not depend on interruptions, threads or machine load.
+    are verified and kept; damaged labels are put back. The file does not depend on interruptions, threads or machine
+    load. What the backbone is fed is what the data fingerprint was taken of, compared image by image.
 
     Parameters
     ----------
@@ -62,7 +63,7 @@ def cache_features(
     CacheError
         The file was made of something else, is written by another process, or cannot be written.
     InputError
-        The images do not fit the model, or an argument is out of range.
+        The images do not fit the model or change meanwhile, or an argument is out of range.
     """
     if threads is not None and threads < 1:
         raise InputError(f"threads: expected 1 or more, found {threads}")
@@ -74,14 +75,14 @@ def cache_features(
     file = CacheFile(path)
     try:
         check_same(file.header, path, header)
-        computed = 0
+        restored, computed = file.restore_labels(labels), 0
         if file.pending():
             with file.locked():
                 computed = _fill(file, images, model, threads)
     except BaseException:
         file.close()
         raise
-    return FeatureCache([file], computed=computed)
+    return FeatureCache([file], computed=computed, labels_restored=restored)
 
 
 def default_cache_path(images: ImageSet, model: Model, shard: tuple[int, int] | None = None) -> Path:
@@ -161,7 +162,7 @@ def _fill(file: CacheFile, images: ImageSet, model: Model, threads: int | None) 
 
     def load(batch: int) -> np.ndarray:
         start, stop = file.rows_of(batch)
-        return np.ascontiguousarray(images.images[begin + start : begin + stop])
+        return images.read(begin + start, begin + stop)
 
     bar = progress_bar(total, "features", initial=total - sum(counts.values()))
     with bar, ThreadPoolExecutor(1) as reader:

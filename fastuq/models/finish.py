@@ -52,7 +52,6 @@ def quantize_file(
     name, backbone, head = _read_network(Path(path), images)
     data = to_int8(backbone, calibration_images(images.images))
     runner = Backbone(data, threads=threads)
-    check_backbone(backbone, runner, images.images[:256])
     drawn = calibration_images(images.images, CALIBRATION_SAMPLES)
     made = {"quantized_from": Path(path).name, "training_images": images.name}
     return finish_model(
@@ -176,6 +175,7 @@ def finish_model(
     top = head_network(head)
     whole = keras.Model(backbone.input, top(backbone.output))
     full = to_int8(whole, calibration)
+    full_runner = Backbone(full, threads=threads)
     report: dict[str, Any] = {
         "feature_correlation": correlation,
         "bytes_float32": float_size(whole),
@@ -183,7 +183,7 @@ def finish_model(
     }
     if test is not None and test.labels is not None:
         report["test_images"] = test.name
-        report.update(_accuracies(whole, runner, Backbone(full, threads=threads), head, test))
+        report.update(_accuracies(whole, runner, full_runner, head, test))
     if images.class_names is None:
         raise InputError(f"{images.name}: class names are missing; give a data set that has them")
     return save_model(

@@ -12,6 +12,17 @@ from fastuq.models.runtime import silence, tensorflow
 CALIBRATION_IMAGES = 500
 MIN_CORRELATION = 0.9
 _CHECK_IMAGES = 256
+# What a network sees where the way of its pixels is wrong.
+_MISREAD: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "with red and blue exchanged": lambda pixels: pixels[..., ::-1],
+    "made brighter": lambda pixels: pixels + 32,
+    "made darker": lambda pixels: pixels - 32,
+    "with more contrast": lambda pixels: (pixels - 128) * 1.5 + 128,
+    "with less contrast": lambda pixels: (pixels - 128) / 1.5 + 128,
+}
+_MISREAD_IMAGES = 64
+_NEARER = 0.95
+"""Share of the error below which another reading of the pixels counts as nearer; right networks gave 1.8 and more."""
 
 
 def calibration_images(images: Any, count: int = CALIBRATION_IMAGES, seed: int = 0) -> np.ndarray:
@@ -104,15 +115,21 @@ def predictor(network: Any) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def check_backbone(network: Any, backbone: Backbone, images: np.ndarray, minimum: float = MIN_CORRELATION) -> float:
-    """Compare the quantized features of some images with the float ones; return their correlation.
+    """Compare what `backbone` gives for some images with the features of the float network; return their correlation.
+
+    Features that differ in size correlate even where each of them is wrong. So they must also be nearer to the float
+    features of the images as they are than of the images misread (channels, brightness, contrast). Errors of rounding
+    do not lean to one of these; pixels that reach the input by a wrong scale or order do.
 
     Raises
     ------
     ModelError
-        They correlate less than `minimum`: such a model must not be written.
+        They correlate less than `minimum`, or the pixels do not reach the int8 network as the float one takes them:
+        such a model must not be written.
     """
     images = images[:_CHECK_IMAGES]
-    exact = predictor(network)(images)
+    forward = predictor(network)
+    exact = forward(images)
     real = (backbone(images).astype(np.float32) - backbone.zero_point) * np.float32(backbone.scale)
     varied = exact.std() > 0 and real.std() > 0
     correlation = float(np.corrcoef(exact.ravel(), real.ravel())[0, 1]) if varied else 0.0
@@ -121,4 +138,18 @@ def check_backbone(network: Any, backbone: Backbone, images: np.ndarray, minimum
             f"quantization: features of the int8 backbone correlate {correlation:.3f} with the float ones, expected at "
             f"least {minimum}; the weights do not survive int8 or the calibration images are foreign to them"
         )
+    _check_reading(forward, images[:_MISREAD_IMAGES], real[:_MISREAD_IMAGES])
     return correlation
+
+
+def _check_reading(forward: Callable[[np.ndarray], np.ndarray], images: np.ndarray, real: np.ndarray) -> None:
+    """Raise ModelError where features are nearer to the float ones of misread images than of the images."""
+    pixels = images.astype(np.float32)
+    error = np.square(real - forward(pixels)).sum()
+    for change, misread in _MISREAD.items():
+        if np.square(real - forward(misread(pixels))).sum() < _NEARER * error:
+            raise ModelError(
+                f"quantization: features of the int8 backbone are nearer to the float ones of images {change} than to "
+                "those of the images themselves; its pixels go in by another scale or order than the float network's: "
+                "let the network take RGB values 0 to 255, and do its own preprocessing first"
+            )

@@ -220,7 +220,7 @@ def _features(runner: Backbone, data: bytes, images: ImageSet, folder: Path, vie
         folder / f"features-{split}-{view}-{digest}.npy",
         (len(images), runner.output_shape[-1]),
         np.int8,
-        lambda start, stop: runner(np.ascontiguousarray(_view(images.images[start:stop], view))),
+        lambda start, stop: runner(np.ascontiguousarray(_view(images.read(start, stop), view))),
         "features",
     )
 
@@ -239,7 +239,7 @@ def _tune(plan: Plan, body: Any, tail: Any, head: Any, images: ImageSet, folder:
 
     def activations(view: int) -> np.ndarray:
         def rows(start: int, stop: int) -> np.ndarray:
-            return forward(_view(images.images[start:stop], view).astype(np.float32)).numpy()
+            return forward(_view(images.read(start, stop), view).astype(np.float32)).numpy()
 
         return _array(folder / f"activations-{cut}-{view}.npy", shape, np.float16, rows, "activations")
 

@@ -97,7 +97,7 @@ def generate(
 def _tasks(images: ImageSet, corruption: str, levels: tuple[int, ...], seed: int) -> Iterator[Task]:
     for level in levels:
         for start in range(0, len(images), BATCH):
-            batch = np.ascontiguousarray(images.images[start : min(start + BATCH, len(images))])
+            batch = images.read(start, min(start + BATCH, len(images)))
             yield batch, corruption, level, seed, start
 
 
