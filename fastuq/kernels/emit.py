@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from fastuq.kernels.ir import I64
@@ -18,14 +18,15 @@ def in_ir(returns: Any = types.void) -> Callable[[Callable], Any]:
     """Make a function that kernels call out of ``emit(builder, *values)``, which writes its LLVM IR.
 
     `emit` gets a contiguous array as the address of its first element (int64), a whole number as int64, the argument
-    None as None (so that the caller's types choose between instructions), anything else as numba has it.
+    None as None (so that the caller's types choose between instructions), a tuple as a tuple of such values, named
+    where it is named, anything else as numba has it.
     """
 
     def decorate(emit: Callable) -> Any:
         names = list(inspect.signature(emit).parameters)[1:]
 
         def define(typingctx, *given):
-            if any(isinstance(kind, types.Array) and kind.layout != "C" for kind in given):
+            if not all(map(_is_contiguous, given)):
                 return None  # numba says that the types do not fit
 
             def codegen(context, builder, signature, args):
@@ -44,6 +45,12 @@ def in_ir(returns: Any = types.void) -> Callable[[Callable], Any]:
     return decorate
 
 
+def _is_contiguous(kind: Any) -> bool:
+    if isinstance(kind, types.BaseTuple):
+        return all(map(_is_contiguous, kind.types))
+    return not isinstance(kind, types.Array) or kind.layout == "C"
+
+
 def _widened(kind: Any) -> Any:
     kind = types.unliteral(kind)
     return types.int64 if isinstance(kind, types.Integer) else kind
@@ -52,4 +59,8 @@ def _widened(kind: Any) -> Any:
 def _value(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     if isinstance(kind, types.Array):
         return builder.ptrtoint(context.make_array(kind)(context, builder, value).data, I64)
+    if isinstance(kind, types.BaseTuple):
+        parts = zip(kind.types, cgutils.unpack_tuple(builder, value, len(kind.types)), strict=True)
+        values = [_value(context, builder, *part) for part in parts]
+        return kind.instance_class(*values) if isinstance(kind, types.BaseNamedTuple) else tuple(values)
     return None if isinstance(kind, types.NoneType) else value

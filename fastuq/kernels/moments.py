@@ -61,7 +61,8 @@ def _absorb_vector(builder, activate, z, stride, iterations, pivot, sums, first)
 
 
 @in_ir()
-def _absorb_activated(builder, activation, z, stride, iterations, vectors, pivot, sum1, sum2, at, first):
+def _absorb_activated(builder, activation, z, stride, iterations, vectors, state, at, first):
+    pivot, sum1, sum2 = state
     pivot, sum1, sum2 = plus(builder, pivot, at, 4), plus(builder, sum1, at, 8), plus(builder, sum2, at, 8)
 
     def loop_of(function):
@@ -81,12 +82,11 @@ def absorb(z, outputs, iterations, activation, classes, state, at, first):
     that the sums stay in registers for all the iterations. `first` tells whether the first of these iterations is the
     first of all; `state` is as in `accumulate`.
     """
-    pivot, sum1, sum2 = state
     if activation == SOFTMAX:
         for t in range(iterations):
             softmax_of_lanes(z, t * outputs, classes)
     vectors = classes * (LANES // 16)
-    _absorb_activated(activation, z, 4 * outputs, iterations, vectors, pivot, sum1, sum2, at, first)
+    _absorb_activated(activation, z, 4 * outputs, iterations, vectors, state, at, first)
 
 
 @kernel

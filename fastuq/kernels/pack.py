@@ -39,13 +39,14 @@ def _store_tiles(builder, line, tiles, stride, out):
 
 
 @in_ir()
-def _pack_quad(builder, weights, rows, negate, kept, vectors, totals, line, tiles, stride, out, out_at):
+def _pack_quad(builder, weights, negate, scratch, vectors, tiles, stride, out, out_at):
     """Pack the weights of one quad of inputs to the kept outputs as words[tile][6], tiles `stride` bytes apart.
 
-    rows[4] (int64) are the bytes of `weights` where the four inputs' begin; `kept` the bits of the outputs, 16 to a
-    vector; `totals` (int32) gets the sum of the quad's weights to each output added; `line` is scratch; words go to
-    `out` from byte `out_at`.
+    `scratch` has rows[4], the bytes of `weights` where the four inputs' begin; `kept`, the bits of the outputs, 16 to a
+    vector; `totals`, which gets the sum of the quad's weights to each output added. Words go to `out`, from byte
+    `out_at` on.
     """
+    totals, line, kept, _, rows = scratch
     starts = [builder.add(weights, load(builder, rows, I64, 8 * i)) for i in range(4)]
     count = cgutils.alloca_once_value(builder, offset(0))
     with cgutils.for_range(builder, vectors, intp=I64) as loop:
@@ -148,8 +149,7 @@ def _pack_block(plan, units, counts, t, block, complemented, out_count, packed, 
             listed = 4 * quad + i < count
             rows[i] = plan.weight_at[block] + units[place] * outputs if listed else nothing
         _pack_quad(
-            plan.weights, rows, complemented, kept, vectors, totals, line, tiles, quads * 4 * TILE, packed,
-            packed_at + quad * 4 * TILE,
+            plan.weights, complemented, scratch, vectors, tiles, quads * 4 * TILE, packed, packed_at + quad * 4 * TILE,
         )  # fmt: skip
 
 

@@ -118,7 +118,7 @@ def _add_rows(vnni, plan, rows, count, scratch, totals):
         values[i] = 0
     quads = np.int64(count + 3) // 4
     for group in range((plan.widths[1] + 63) // 64):
-        row_sums(vnni, rows, group * plan.widths[0] * 64, units, values, quads, scratch.base, totals, group * 64)
+        row_sums(vnni, rows, group * plan.widths[0] * 64, scratch, quads, totals, group * 64)
     return 128 * sum_of_bytes(vnni, values, (count + 63) // 64)
 
 
@@ -130,10 +130,8 @@ def _later_blocks(vnni, plan, packed, seed, iteration, sample, excess, scratch):
     blocks = len(plan.activations)
     for block in range(blocks):
         outputs, at = plan.widths[block + 1], plan.output_at[block]
-        real_of_sums(
-            totals, excess, dense_sums_of, block * dense_sums_of.shape[1], plan.scale, plan.bias, at,
-            (outputs + 15) // 16, z,
-        )  # fmt: skip
+        offsets_at = block * dense_sums_of.shape[1]
+        real_of_sums(scratch, excess, dense_sums_of, offsets_at, plan, at, (outputs + 15) // 16)
         activation = plan.activations[block]
         if block == blocks - 1:
             if activation == SOFTMAX:

@@ -26,23 +26,23 @@ from fastuq.kernels.ir import (
 
 
 @in_ir()
-def row_sums(builder, vnni, rows, rows_at, units, values, quads, start, out, at):
-    """Add up listed rows of weights for one sample: out = start + sum_i values[i] rows[units[i]].
+def row_sums(builder, vnni, rows, rows_at, scratch, quads, totals, at):
+    """Add up listed rows of weights for one sample: totals = base + sum_i values[i] rows[units[i]].
 
-    rows[D][64] (uint8, from byte `rows_at`: the weights plus 128, columns in the order of `ir.quad_of_byte`); units
-    (int32) and values (int8) in fours, their number of fours; start[at:] and out[at:] 64 int32 each. The result is too
-    much by 128 times the sum of the values.
+    rows[D][64] (uint8, from byte `rows_at`: the weights plus 128, columns in the order of `ir.quad_of_byte`); `scratch`
+    (of `per_sample_int8`) has units (int32) and values (int8), `quads` fours of them; base[at:] and totals[at:] are 64
+    int32 each. The result is too much by 128 times the sum of the values.
     """
     dot = portable_dot if vnni is None else vnni_dot
-    rows, start, out = builder.add(rows, rows_at), plus(builder, start, at, 4), plus(builder, out, at, 4)
-    slots = [cgutils.alloca_once_value(builder, load(builder, start, WORDS, 64 * number)) for number in range(4)]
+    rows, base, out = builder.add(rows, rows_at), plus(builder, scratch.base, at, 4), plus(builder, totals, at, 4)
+    slots = [cgutils.alloca_once_value(builder, load(builder, base, WORDS, 64 * number)) for number in range(4)]
     with cgutils.for_range(builder, quads, intp=I64) as loop:
-        listed = plus(builder, units, loop.index, 16)
+        listed = plus(builder, scratch.units, loop.index, 16)
         vectors = []
         for i in range(4):
             unit = builder.zext(load(builder, listed, I32, 4 * i), I64)
             vectors.append(load(builder, plus(builder, rows, unit, 64), BYTES))
-        value = splat(builder, load(builder, plus(builder, values, loop.index, 4), I32))
+        value = splat(builder, load(builder, plus(builder, scratch.values, loop.index, 4), I32))
         for slot, vector in zip(slots, interleave(builder, *vectors), strict=True):
             builder.store(dot(builder, builder.load(slot), builder.bitcast(vector, WORDS), value), slot)
     for number, slot in enumerate(slots):
@@ -69,17 +69,18 @@ def dense_sums(builder, vnni, codes, weights, weights_at, quads, out, at):
 
 
 @in_ir()
-def real_of_sums(builder, sums, excess, offsets, offsets_at, scale, bias, at, vectors, z):
-    """Store z = float(sums - excess - offsets) * scale + bias for 16 `vectors` numbers.
+def real_of_sums(builder, scratch, excess, offsets, offsets_at, plan, at, vectors):
+    """Store z = float(totals - excess - offsets) * scale + bias for 16 `vectors` numbers.
 
-    sums, offsets[offsets_at:] int32; scale[at:], bias[at:], z float32; `excess` is a number.
+    `scratch` has totals int32 and z float32, offsets[offsets_at:] is int32, `plan` has scale[at:] and bias[at:]
+    (float32); `excess` is a number.
     """
     excess = splat(builder, builder.trunc(excess, I32))
     offsets = plus(builder, offsets, offsets_at, 4)
-    scale, bias = plus(builder, scale, at, 4), plus(builder, bias, at, 4)
+    scale, bias = plus(builder, plan.scale, at, 4), plus(builder, plan.bias, at, 4)
     with cgutils.for_range(builder, vectors, intp=I64) as loop:
         sums_here, offsets_here, m, b, out = (
-            plus(builder, array, loop.index, 64) for array in (sums, offsets, scale, bias, z)
+            plus(builder, array, loop.index, 64) for array in (scratch.totals, offsets, scale, bias, scratch.z)
         )
         total = builder.sub(builder.sub(load(builder, sums_here, WORDS), excess), load(builder, offsets_here, WORDS))
         product = builder.fmul(builder.sitofp(total, FLOATS), load(builder, m, FLOATS))

@@ -72,7 +72,7 @@ def _full_product(plan, full, scratch):
         base[i] = np.float32(0)
     for first in range(0, outputs, TILE):
         float_tile(
-            scratch.inputs, 0, scratch.every, 0, full, first * width * 4, base, first * LANES * 4, width,
+            (scratch.inputs, 0), (scratch.every, 0), full, first * width * 4, (base, 0), first, width,
         )  # fmt: skip
 
 
@@ -104,8 +104,7 @@ def _run_block(plan, selection, packed, t, block, rows, listed, out, base):
     for first in range(0, out_count, TILE):
         _start_rows(plan, units, t, block, first, min(TILE, out_count - first), base, *out)
         float_tile(
-            *rows, *listed, weights, 4 * (weights_at[t, block] + first * count), out[0],
-            4 * (out[1] + first * LANES), count,
+            rows, listed, weights, 4 * (weights_at[t, block] + first * count), out, first, count,
         )  # fmt: skip
 
 

@@ -84,8 +84,7 @@ def _run_block(vnni, plan, selection, packed, t, block, scratch, z_at):
     """Run one block for 64 samples: quads[quads][64][4] to z[z_at:] in the last block, else to hidden[outputs][64]."""
     units, counts = selection
     weights_at, vectors_at, vectors = packed
-    weights, correction, scale, bias = vectors
-    starts, base, z, hidden = scratch.starts, scratch.base, scratch.z, scratch.hidden
+    starts = scratch.starts
     last = block == len(plan.activations) - 1
     rounding, stored = (False, np.float32(0), np.int64(0)), STORE_REAL
     if not last:
@@ -100,12 +99,11 @@ def _run_block(vnni, plan, selection, packed, t, block, scratch, z_at):
                 starts[row] = output_unit(plan, units, t, block, first + row) * LANES * 4
         at = z_at + (first * LANES if last else 0)
         int8_tile(
-            vnni, stored, scratch.quads, quads, weights, weights_at[t, block] + first * quads * 4, base, starts,
-            correction, scale, bias, vectors_at[t, block] + first, rounding[1], rounding[2], z, 4 * at, hidden,
-            first * LANES,
+            vnni, stored, scratch, quads, vectors, weights_at[t, block] + first * quads * 4,
+            vectors_at[t, block] + first, rounding, 4 * at, first * LANES,
         )  # fmt: skip
         if stored == STORE_REAL and not last:
-            _encode_rows(z, at, rounding, hidden, first * LANES, scratch.encoded)
+            _encode_rows(scratch.z, at, rounding, scratch.hidden, first * LANES, scratch.encoded)
 
 
 @kernel
@@ -120,15 +118,14 @@ def _encode_rows(z, z_at, rounding, codes, codes_at, encoded):
 @inlined
 def _full_product(vnni, plan, full, scratch):
     """Compute base[outputs][64] = codes x weights of the whole first block, from its packed weights `full`."""
-    base, starts = scratch.base, scratch.starts
-    outputs, quads = plan.widths[1], (plan.widths[0] + 3) // 4
+    starts, vectors = scratch.starts, (full, scratch.nothing, plan.scale, plan.bias)
+    outputs, quads, rounding = plan.widths[1], (plan.widths[0] + 3) // 4, (False, np.float32(0), np.int64(0))
     gather_quads(scratch.codes, 0, LANES, scratch.every, 0, quads, scratch.quads)
     for row in range(TILE):
         starts[row] = outputs * LANES * 4
     for first in range(0, outputs, TILE):
         int8_tile(
-            vnni, STORE_SUMS, scratch.quads, quads, full, first * quads * 4, base, starts, scratch.nothing, plan.scale,
-            plan.bias, 0, np.float32(0), 0, base, first * LANES * 4, scratch.hidden, 0,
+            vnni, STORE_SUMS, scratch, quads, vectors, first * quads * 4, 0, rounding, first * LANES * 4, 0,
         )  # fmt: skip
 
 

@@ -88,28 +88,31 @@ def _codes_of(builder, vnni, z, top, zero):
 
 
 @in_ir()
-def int8_tile(
-    builder, vnni, stored, data, quads, weights, weights_at, base, starts, correction, scale, bias, unit, top, zero,
-    z, z_at, codes, codes_at,
-):  # fmt: skip
+def int8_tile(builder, vnni, stored, scratch, quads, vectors, weights_at, unit, rounding, z_at, codes_at):
     """Run one tile of 6 outputs x 64 samples.
 
-    data[quads][64][4] uint8; weights[quads][6][4] int8 from byte `weights_at`; starts[6] int64, the bytes of `base`
-    where six rows of 64 int32 begin; correction int32, scale and bias float32, the tile's own from `unit` on. With
-    sum = start + correction + data x weights and x = float(sum) * scale + bias, `stored` says what is written:
-    STORE_SUMS the sums as int32 [6][64], STORE_REAL x as float32 [6][64], both to `z` from byte `z_at`; STORE_CODES
-    min(max(rint(min(x, top)) + zero, 0), 255) as uint8 [6][64] to `codes` from byte `codes_at`.
+    `scratch` (of `shared_int8`) has the inputs quads[quads][64][4] uint8, and starts[6] int64, the bytes of `base`
+    where six rows of 64 int32 begin. `vectors` is weights[quads][6][4] int8 from byte `weights_at`; correction int32,
+    scale and bias float32, the tile's own from `unit` on. With sum = start + correction + inputs x weights and
+    x = float(sum) * scale + bias, `stored` says what is written: STORE_SUMS the sums as int32 [6][64] to `base`,
+    STORE_REAL x as float32 [6][64] to `z`, both from byte `z_at`; STORE_CODES
+    min(max(rint(min(x, top)) + zero, 0), 255) as uint8 [6][64] to `hidden` from byte `codes_at`, with
+    `rounding` = (_, top, zero).
     """
-    rows = [builder.add(base, load(builder, starts, I64, 8 * row)) for row in range(TILE)]
+    weights, *of_units = vectors
+    correction, scale, bias = (plus(builder, array, unit, 4) for array in of_units)
+    rows = [builder.add(scratch.base, load(builder, scratch.starts, I64, 8 * row)) for row in range(TILE)]
     dot = portable_dot if vnni is None else vnni_dot
-    at = builder.mul(unit, offset(4))
-    correction, scale, bias = (builder.add(array, at) for array in (correction, scale, bias))
-    sums = _sum_tile(builder, dot, data, builder.add(weights, weights_at), quads, rows, correction)
-    z, codes = builder.add(z, z_at), builder.add(codes, codes_at)
+    sums = _sum_tile(builder, dot, scratch.quads, builder.add(weights, weights_at), quads, rows, correction)
+    z, base, codes = (
+        builder.add(scratch.z, z_at),
+        builder.add(scratch.base, z_at),
+        builder.add(scratch.hidden, codes_at),
+    )
     with builder.if_else(builder.icmp_signed("==", stored, offset(STORE_SUMS))) as (as_sums, otherwise):
         with as_sums:
             for number, total in enumerate(sums):
-                store(builder, total, z, 64 * number)
+                store(builder, total, base, 64 * number)
         with otherwise:
             reals = _reals(builder, sums, scale, bias)
             with builder.if_else(builder.icmp_signed("==", stored, offset(STORE_REAL))) as (as_real, as_codes):
@@ -117,7 +120,7 @@ def int8_tile(
                     for number, x in enumerate(reals):
                         store(builder, x, z, 64 * number)
                 with as_codes:
-                    highest, added = splat(builder, top), splat(builder, builder.trunc(zero, I32))
+                    highest, added = splat(builder, rounding[1]), splat(builder, builder.trunc(rounding[2], I32))
                     for row in range(TILE):
                         of_row = reals[4 * row : 4 * row + 4]
                         store(builder, _codes_of(builder, vnni, of_row, highest, added), codes, 64 * row)
@@ -151,14 +154,14 @@ def gather_quads(builder, rows, rows_at, stride, units, units_at, quads, out):
 
 
 @in_ir()
-def float_tile(builder, data, data_from, rows, rows_at, weights, weights_at, out, out_at, count):
-    """Add to 64 floats of each of 6 rows of `out` (float32) the products of listed rows and weights.
+def float_tile(builder, data, listed, weights, weights_at, out, row, count):
+    """Add to 6 rows of 64 floats the products of listed rows and weights, all float32.
 
-    out[6][64] begins at byte `out_at`, the weights [count][6] at byte `weights_at`; row rows[rows_at + i] of
-    data[data_from:] as [][64] goes with weights[i].
+    `data`, `listed` and `out` are arrays with the element where they begin: row listed[i] of data[][64] goes with
+    weights[i], of [count][6] from byte `weights_at`; the sums are out[row:][6][64].
     """
-    data, rows = plus(builder, data, data_from, 4), plus(builder, rows, rows_at, 4)
-    weights, out = builder.add(weights, weights_at), builder.add(out, out_at)
+    data, rows = plus(builder, *data, 4), plus(builder, *listed, 4)
+    out, weights = plus(builder, plus(builder, *out, 4), row, 256), builder.add(weights, weights_at)
     totals = [cgutils.alloca_once_value(builder, load(builder, out, FLOATS, 64 * number)) for number in range(TILE * 4)]
     with cgutils.for_range(builder, count, intp=I64) as loop:
         number = builder.zext(load(builder, plus(builder, rows, loop.index, 4), I32), I64)
