@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from numba.core import cgutils, types
+from numba.core.types.containers import BaseNamedTuple, BaseTuple
+from numba.core.types.misc import NoneType, unliteral
 from numba.extending import intrinsic
 
 from fastuq.kernels.ir import I64
@@ -46,21 +48,21 @@ def in_ir(returns: Any = types.void) -> Callable[[Callable], Any]:
 
 
 def _is_contiguous(kind: Any) -> bool:
-    if isinstance(kind, types.BaseTuple):
+    if isinstance(kind, BaseTuple):
         return all(map(_is_contiguous, kind.types))
     return not isinstance(kind, types.Array) or kind.layout == "C"
 
 
 def _widened(kind: Any) -> Any:
-    kind = types.unliteral(kind)
+    kind = unliteral(kind)
     return types.int64 if isinstance(kind, types.Integer) else kind
 
 
 def _value(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     if isinstance(kind, types.Array):
         return builder.ptrtoint(context.make_array(kind)(context, builder, value).data, I64)
-    if isinstance(kind, types.BaseTuple):
+    if isinstance(kind, BaseTuple):
         parts = zip(kind.types, cgutils.unpack_tuple(builder, value, len(kind.types)), strict=True)
         values = [_value(context, builder, *part) for part in parts]
-        return kind.instance_class(*values) if isinstance(kind, types.BaseNamedTuple) else tuple(values)
-    return None if isinstance(kind, types.NoneType) else value
+        return kind.instance_class(*values) if isinstance(kind, BaseNamedTuple) else tuple(values)
+    return None if isinstance(kind, NoneType) else value

@@ -160,8 +160,8 @@ def float_tile(builder, data, listed, weights, weights_at, out, row, count):
     `data`, `listed` and `out` are arrays with the element where they begin: row listed[i] of data[][64] goes with
     weights[i], of [count][6] from byte `weights_at`; the sums are out[row:][6][64].
     """
-    data, rows = plus(builder, *data, 4), plus(builder, *listed, 4)
-    out, weights = plus(builder, plus(builder, *out, 4), row, 256), builder.add(weights, weights_at)
+    data, rows = plus(builder, data[0], data[1], 4), plus(builder, listed[0], listed[1], 4)
+    out, weights = plus(builder, plus(builder, out[0], out[1], 4), row, 256), builder.add(weights, weights_at)
     totals = [cgutils.alloca_once_value(builder, load(builder, out, FLOATS, 64 * number)) for number in range(TILE * 4)]
     with cgutils.for_range(builder, count, intp=I64) as loop:
         number = builder.zext(load(builder, plus(builder, rows, loop.index, 4), I32), I64)
