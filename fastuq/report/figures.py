@@ -60,7 +60,7 @@ def disagreement_curve(path: Path, curves: Mapping[str, Sequence[Mapping[str, An
             [row["num_iter"] for row in rows],
             [row["disagreement"] for row in rows],
             marker="o",
-            label=name.replace("$", r"\$"),
+            label=_plain(name),
         )
     ax.axvline(50, color="grey", linewidth=0.8, linestyle=":")
     ax.set_xscale("log")
@@ -75,7 +75,11 @@ def disagreement_curve(path: Path, curves: Mapping[str, Sequence[Mapping[str, An
 
 
 def _words(name: str) -> str:
-    return name.replace("_", " ").replace("$", r"\$")  # matplotlib reads what is between two $ as a formula
+    return _plain(name.replace("_", " "))
+
+
+def _plain(text: str) -> str:
+    return text.replace("$", r"\$")  # matplotlib reads what is between two $ as a formula
 
 
 def _save(figure: Any, path: Path) -> None:
