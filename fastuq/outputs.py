@@ -2,8 +2,9 @@
 
 import os
 import tempfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from fastuq.bundled import bundled_path
@@ -48,6 +49,7 @@ def check_outputs(
     """
     read = [path for path in (*_OURS, *inputs) if path is not None and os.path.exists(path)]
     own = [_place("", path) for path in made if path is not None]
+    members = cache(lambda: _members(read))  # thousands of files may lie there, and most outputs are new
     taken: dict[Place, str] = {}
     for option, path in outputs.items():
         if path is None:
@@ -61,7 +63,7 @@ def check_outputs(
         if stream:
             continue
         real = Path(os.path.realpath(path))
-        if _replaces(real, place, read):
+        if any(place == _place("", path) for path in read) or (real.is_file() and _is_part(real, read, members)):
             raise InputError(f"{option} {path}: expected a new file, found an input, which it would replace; rename it")
         if not _is_report(real, _TABLES) and _is_inside(real, own):
             raise InputError(f"{option} {path}: lies among the files that this command makes; choose another folder")
@@ -81,26 +83,21 @@ def _place(option: str, path: str | Path) -> Place:
             raise _unwritable(option, path, error) from None
 
 
-def _replaces(file: Path, place: Place, read: Sequence[str | Path]) -> bool:
-    """Return whether writing a file replaces one that is read: itself, or as part of a folder."""
-    if any(place == _place("", path) for path in read):
-        return True
-    if not file.is_file():
-        return False
-    folders = [Path(path) for path in read if os.path.isdir(path)]
-    if _is_inside(file, [_place("", folder) for folder in folders]) and not _is_report(file, _REPORTS):
-        return True
-    # A folder of images is read two levels deep; what it links to, and what has another name elsewhere, counts too.
-    members = (path for folder in folders for pattern in ("*", "*/*") for path in folder.glob(pattern))
-    found = file.stat()
-    return any(_is_same(found, path) and not _is_report(path, _REPORTS) for path in members)
+def _is_part(file: Path, read: Sequence[str | Path], members: Callable[[], set[Place]]) -> bool:
+    """Return whether a file that is there belongs to a folder that is read."""
+    folders = [_place("", path) for path in read if os.path.isdir(path)]
+    return (_is_inside(file, folders) and not _is_report(file, _REPORTS)) or _place("", file) in members()
 
 
-def _is_same(found: os.stat_result, path: Path) -> bool:
-    try:
-        return os.path.samestat(found, path.stat())
-    except OSError:  # a link to nothing
-        return False
+def _members(read: Sequence[str | Path]) -> set[Place]:
+    """Return where the files of folders lie: a folder of images is read two levels deep, and links count as well."""
+    places: set[Place] = set()
+    for path in (path for folder in read for pattern in ("*", "*/*") for path in Path(folder).glob(pattern)):
+        if not _is_report(path, _REPORTS):
+            with suppress(OSError):  # a link to nothing
+                found = path.stat()
+                places.add((found.st_dev, found.st_ino))
+    return places
 
 
 def _is_inside(file: Path, places: Sequence[Place]) -> bool:

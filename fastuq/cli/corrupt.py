@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
     parser.add_argument("--verify", action="store_true", help="make nothing: compare with the published checksums")
     parser.add_argument("--contact-sheet", type=Path, metavar="PNG", help="make nothing but one picture of all")
-    parser.add_argument("--json", type=Path, help="write what was done to this file")
+    parser.add_argument("--json", type=Path, help="write what was done as JSON (- for the screen)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", choices=("cifar100", "cifar100c"), help="169 MB, or 2.9 GB")
     parser.add_argument("--output", type=Path, help="data folder (default: $FASTUQ_DATA, else data)")
     parser.add_argument("--url", help="another address of the same file")
-    parser.add_argument("--json", type=Path, help="write what was done to this file")
+    parser.add_argument("--json", type=Path, help="write what was done as JSON (- for the screen)")
 
 
 def run(args: argparse.Namespace) -> int:
