@@ -3,9 +3,14 @@
 LONGEST = 2000
 
 
+def printable(text: object) -> str:
+    """Return a text with its control characters written out, line feeds too: names of files and classes hold any."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+
+
 def one_line(text: object) -> str:
     """Return a text as one line without control characters, whatever the file it quotes from holds."""
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(str(text).split()))
+    line = printable(" ".join(str(text).split()))
     return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
 
 

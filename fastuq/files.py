@@ -1,11 +1,15 @@
-"""Files that appear whole or not at all; JSON read without trust."""
+"""Files that appear whole or not at all; files and locks of fastuq's own; JSON read without trust."""
 
+import errno
+import fcntl
+import hashlib
 import json
 import os
 import shutil
+import stat
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,8 @@ from fastuq.errors import InputError
 
 MAX_JSON_BYTES = 4 * 2**20
 """Largest JSON file that is read."""
-_REPORTS = {".csv", ".json", ".md", ".h5"}
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What a lock fails with on a file system that has none (some of NFS, Lustre, FUSE)."""
 
 
 @contextmanager
@@ -43,7 +48,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         raise InputError(f"cannot write {target}: it is a folder; choose another output path")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+        handle, name = tempfile.mkstemp(prefix=partial_prefix(target.name), suffix=".partial", dir=target.parent)
     except OSError as error:
         raise InputError(f"cannot write {target}: {error.strerror or error}; choose another output path") from error
     os.close(handle)
@@ -81,53 +86,61 @@ def _pour(source: Path, stream: str | Path) -> None:
         raise
 
 
-def check_outputs(outputs: Mapping[str, str | Path | None], inputs: Iterable[str | Path | None] = ()) -> None:
-    """Refuse outputs that would replace an input or each other, or cannot be written, before any work is done.
+def partial_prefix(name: str) -> str:
+    """Return how the temporary names of a file called `name` begin: short, however long the name is."""
+    return f".fastuq-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}."
 
-    Parameters
-    ----------
-    outputs : mapping of str to path or None
-        What each option (``--csv``) writes; None is nothing, ``-`` the screen.
-    inputs : iterable of path or None
-        What is read. Of a folder, every file counts that is no table or report; names that are no path do not count.
+
+def open_own(path: Path) -> int:
+    """Return a descriptor, for reading and writing, of a file that nobody but fastuq names; made where it is not there.
 
     Raises
     ------
     InputError
-        Two paths are the same file, or a path is a folder or cannot be written.
+        There is a link, a folder, a device, a pipe or a file with another name beside: writing would change that.
+    OSError
+        It cannot be opened.
     """
-    read = [os.path.realpath(path) for path in inputs if path is not None and os.path.exists(path)]
-    taken: dict[str, str] = {}
-    for option, path in outputs.items():
-        if path is None:
-            continue
-        real = "-" if str(path) == "-" else os.path.realpath(path)
-        if real in taken and (real == "-" or not is_stream(path)):
-            raise InputError(f"{option} {path}: {taken[real]} goes there too; give each output a place of its own")
-        taken[real] = option
-        if is_stream(path):
-            continue
-        if any(real == each or _holds(each, real) for each in read):
-            raise InputError(f"{option} {path}: expected a new file, found an input, which it would replace; rename it")
-        _check_writable(option, Path(real))
-
-
-def _holds(folder: str, file: str) -> bool:
-    """Return whether a file is one that a folder of images or of a model is read for."""
-    inside = os.path.isfile(file) and file.startswith(os.path.join(folder, ""))
-    return inside and (Path(file).suffix not in _REPORTS or Path(file).name == "model.json")
-
-
-def _check_writable(option: str, target: Path) -> None:
-    if target.is_dir():
-        raise InputError(f"{option} {target}: expected a file to write, found a folder; add a file name")
-    folder = next(parent for parent in target.parents if os.path.lexists(parent))
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        with tempfile.NamedTemporaryFile(prefix=f".{target.name}.", suffix=".partial", dir=folder):
-            pass
+        descriptor = os.open(path, flags, 0o666)
     except OSError as error:
-        why = error.strerror or error
-        raise InputError(f"{option}: cannot write {target}: {why}; choose another output path") from None
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO) or not os.path.lexists(path):
+            raise
+        raise _not_ours(path) from None
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        os.close(descriptor)
+        raise _not_ours(path)
+    return descriptor
+
+
+def _not_ours(path: Path) -> InputError:
+    return InputError(f"{path}: expected a temporary file of fastuq, found a link, a folder or a pipe; remove it")
+
+
+def try_lock(descriptor: int, path: Path) -> bool:
+    """Take the lock of writers, which closing the descriptor or the end of the process gives back; False: it is taken.
+
+    Raises
+    ------
+    InputError
+        The file system has no locks.
+    OSError
+        The lock cannot be taken.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        raise InputError(
+            f"cannot write {path}: its file system has no locks ({error.strerror}), which keep two writers apart; "
+            "write to a local disk and copy the file: reading needs no lock"
+        ) from None
+    return True
 
 
 def write_text(target: str | Path, text: str) -> None:

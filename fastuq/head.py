@@ -85,6 +85,9 @@ class Head:
         """Number of classes C."""
         return self.blocks[-1].weights.shape[1]
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(str, self.widths))} -> {self.num_classes})"
+
     @property
     def widths(self) -> tuple[int, ...]:
         """Number of inputs of each block, which is the number of mask units of its dropout layer."""

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,12 @@ class Model:
     head_int8: QuantizedHead
     sha256: str
     info: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return (
+            f"Model({str(self.path)!r}, network={self.network!r}, {len(self.class_names)} classes, "
+            f"images {self.input_shape}, {self.head.num_features} features, sha256={self.sha256[:12]!r})"
+        )
 
     @property
     def backbone_path(self) -> Path:
@@ -181,6 +187,15 @@ def save_model(
     except OSError as error:
         raise InputError(f"cannot write model {target}: {error.strerror or error}; choose another folder") from error
     return load_model(target)
+
+
+def check_names(network: str, class_names: Sequence[str]) -> None:
+    """Raise InputError where `save_model` would refuse the names, so that it is said before the work."""
+    for what, name in (("network", network), *(("class", name) for name in class_names)):
+        if not _is_name(name):
+            raise InputError(
+                f"{what} {name!r}: expected a name of printable characters, found a line feed or the like; rename it"
+            )
 
 
 def _from_description(folder: Path, info: dict[str, Any], head: Head, head_int8: QuantizedHead) -> Model:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastuq.errors import InputError, ModelError
-from fastuq.files import read_json
+from fastuq.files import partial_prefix, read_json
 
 FORMAT_VERSION = 1
 PARTS = ("backbone.tflite", "full.tflite", "head.npz", "head_int8.npz")
@@ -113,7 +113,7 @@ def check_replaceable(target: Path) -> None:
 def write_folder(target: Path, files: Mapping[str, bytes]) -> None:
     """Write `files` as the folder `target`, in place of an older one, whose model card is kept; may raise OSError."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as work:
+    with tempfile.TemporaryDirectory(prefix=partial_prefix(target.name), dir=target.parent) as work:
         new, old = Path(work, "new"), Path(work, "old")
         new.mkdir()
         for name, data in files.items():

@@ -1,12 +1,114 @@
 """NumPy's .npy and .npz formats, read without trust: no Python objects, memory bounded by what is there."""
 
 import math
+import os
+import stat
 import warnings
+import weakref
 import zipfile
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+
+from fastuq.errors import InputError
+
+
+class NpyArray:
+    """An array in a .npy file, read when it is sliced along its first axis; threads may slice it at once.
+
+    It is no memory map: one of a file that another program cuts ends the process (SIGBUS) instead of raising.
+
+    Parameters
+    ----------
+    path : Path
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : numpy.dtype
+
+    Raises
+    ------
+    ValueError
+        The file is truncated, empty, no .npy or holds Python objects; what else a hostile header raises is not one
+        kind.
+    OSError
+        The file cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        weakref.finalize(self, os.close, self._descriptor)
+        found = os.fstat(self._descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("no regular file")
+        with open(os.dup(self._descriptor), "rb") as stream:
+            self.shape, self._fortran, self.dtype = read_header(stream)
+            self._offset = stream.tell()
+        size = math.prod(self.shape) * self.dtype.itemsize
+        if size == 0 or self._offset + size > found.st_size:
+            raise ValueError(f"{size} bytes declared, {found.st_size - self._offset} there")
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, key: slice | np.ndarray) -> np.ndarray:
+        """Return rows: of a slice, or of an array of row numbers.
+
+        Raises
+        ------
+        InputError
+            The file is shorter than when it was opened, or cannot be read.
+        """
+        if not isinstance(key, slice):
+            rows = [self._read(int(row), int(row) + 1) for row in np.asarray(key)]
+            return np.concatenate(rows or [self._read(0, 0)])
+        rows_asked = range(len(self))[key]
+        if not rows_asked:
+            return self._read(0, 0)
+        ends = sorted((rows_asked[0], rows_asked[-1]))
+        return self._read(ends[0], ends[1] + 1)[:: rows_asked.step]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self[:], dtype=dtype)
+
+    def _read(self, start: int, stop: int) -> np.ndarray:
+        lengths, count, item = self.shape[1:], stop - start, self.dtype.itemsize
+        try:
+            if not self._fortran:
+                array = np.empty((count, *lengths), self.dtype)
+                read_into(self._descriptor, array, self._offset + start * math.prod(lengths) * item)
+                return array
+            columns = np.empty((*reversed(lengths), count), self.dtype)  # as they lie in the file
+            for number, column in enumerate(columns.reshape(-1, count) if count else ()):
+                read_into(self._descriptor, column, self._offset + (number * len(self) + start) * item)
+            return columns.T
+        except EOFError:
+            raise InputError(
+                f"{self._path}: the file became shorter while it was read; another program writes to it: "
+                "wait for that to end, and run again"
+            ) from None
+        except OSError as error:
+            raise InputError(f"cannot read {self._path}: {error.strerror or error}; check the disk") from None
+
+
+def read_into(descriptor: int, array: np.ndarray, offset: int) -> None:
+    """Fill a contiguous array with the bytes at `offset`.
+
+    Raises
+    ------
+    EOFError
+        The file ends before.
+    """
+    view = array.reshape(-1).view(np.uint8).data
+    while view:
+        count = os.preadv(descriptor, [view], offset)
+        if count == 0:
+            raise EOFError
+        view, offset = view[count:], offset + count
 
 
 def read_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:

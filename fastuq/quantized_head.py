@@ -81,6 +81,9 @@ class QuantizedHead:
         if not all(within_range(a) for a in (self.input_scale, self.input_shift)):
             raise ModelError("int8 head: input scale or shift is not finite; the model is damaged")
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(str, self.widths))} -> {self.blocks[-1].bias.size})"
+
     @property
     def widths(self) -> tuple[int, ...]:
         """Number of inputs of each block, which is the number of mask units of its dropout layer."""

@@ -109,6 +109,9 @@ class Result:
     def __len__(self) -> int:
         return len(self.keep)
 
+    def __repr__(self) -> str:
+        return f"Result({len(self)} samples, {int(self.keep.sum())} kept, {self.options})"
+
     @property
     def lower(self) -> np.ndarray:
         """Lower ends of the intervals, (N, C) float32."""

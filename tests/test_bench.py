@@ -138,7 +138,7 @@ def test_figures_keep_the_contract(figures):
 
 
 def test_tables_show_every_figure(figures):
-    text, page = readable(figures), markdown(figures)
+    text, page = "\n".join(readable(figures)), markdown(figures)
     for shown in ("7,000", "243", "5,000", "100,000", "0.006", "0.8", "80", "50%", "500 MB", "9.0 s"):
         assert shown in text
         assert shown in page

@@ -15,8 +15,9 @@ from fastuq import cli
 from fastuq.datasets import open_images
 from fastuq.errors import InputError
 from fastuq.features import cache_features
-from fastuq.files import atomic_path, check_outputs, write_json, write_text
+from fastuq.files import atomic_path, write_json, write_text
 from fastuq.model import load_model
+from fastuq.outputs import check_outputs
 from fastuq.scoring import score
 
 TINY = Path(__file__).parent / "data" / "tiny_model"

@@ -97,9 +97,9 @@ def test_cifar100c_severity_is_a_slice_of_rows_and_extra_files_are_tolerated(roo
     pixels[20_000:30_000] = 3
     pixels.flush()
     images = open_images("cifar100c/fog/3")
-    assert isinstance(images.images, np.memmap)
+    assert not isinstance(images.images, np.ndarray)  # read piece by piece
     assert len(images) == 10_000
-    assert images.images.min() == images.images.max() == 3
+    assert images.images[:].min() == images.images[:].max() == 3
     assert images.labels[:3].tolist() == [0, 1, 2]
     assert len(open_images("cifar100c/fog")) == 50_000
     with pytest.raises(InputError, match="severity 6"):
@@ -298,7 +298,7 @@ def test_cifar100c_of_fewer_images_or_one_severity(root):
     np.save(folder / "labels.npy", np.tile(np.arange(4, dtype=np.uint8), 5))
     np.save(folder / "fog.npy", np.repeat(np.arange(20, dtype=np.uint8), 3072).reshape(20, 32, 32, 3))
     np.save(folder / "fog-2.npy", np.zeros((4, 32, 32, 3), np.uint8))
-    assert open_images("cifar100c/fog/2").images[:, 0, 0, 0].tolist() == [4, 5, 6, 7]
+    assert open_images("cifar100c/fog/2").images[:][:, 0, 0, 0].tolist() == [4, 5, 6, 7]
     assert open_images("cifar100c/fog-2").labels.tolist() == [0, 1, 2, 3]
     np.save(folder / "labels.npy", np.zeros(19, np.uint8))
     with pytest.raises(InputError, match="class numbers five times"):

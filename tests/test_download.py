@@ -1,10 +1,13 @@
 """Downloads from a local server: resume, wrong content, offline; tar members that are up to no good."""
 
 import argparse
+import errno
+import fcntl
 import gzip
 import hashlib
 import http.server
 import io
+import os
 import re
 import subprocess
 import tarfile
@@ -292,3 +295,42 @@ def test_command(archive, server, tmp_path, monkeypatch, capsys):
     assert command.run(parser.parse_args(words)) == 0
     assert "already there" in capsys.readouterr().out
     assert '"fetched": false' in (tmp_path / "out.json").read_text()
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "hard link", "folder", "pipe"])
+def test_what_lies_in_the_place_of_a_part_is_left_alone(tmp_path, archive, server, kind):
+    part, victim = tmp_path / "mini.tar.gz.part", tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    if kind == "link":
+        part.symlink_to(victim)
+    elif kind == "dangling":
+        part.symlink_to(tmp_path / "made")
+    elif kind == "hard link":
+        os.link(victim, part)
+    elif kind == "folder":
+        part.mkdir()
+    else:
+        os.mkfifo(part)
+    with pytest.raises(InputError, match=r"mini.tar.gz.part: expected a temporary file of fastuq, found"):
+        download(archive, tmp_path, url=server.url)
+    assert victim.read_bytes() == b"precious"
+    assert not (tmp_path / "made").exists()
+    assert server.asked == []
+    part.rmdir() if kind == "folder" else part.unlink()
+    victim.unlink()
+    part.write_bytes(CONTENT[:100])
+    assert download(archive, tmp_path, url=server.url)
+    assert server.asked == ["bytes=100-"]
+    check_files(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_said_and_nothing_left(tmp_path, archive, server, monkeypatch, number):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(InputError, match="has no locks"):
+        download(archive, tmp_path / "data", url=server.url)
+    assert not (tmp_path / "data").exists()
+    assert server.asked == []

@@ -16,6 +16,7 @@ from fastuq.cli import corrupt as command
 from fastuq.datasets import open_images
 from fastuq.datasets.corruptions import CORRUPTIONS, corrupt, generate, verify
 from fastuq.errors import InputError
+from fastuq.files import partial_prefix
 
 FEW = ("contrast", "fog")
 
@@ -164,7 +165,9 @@ def test_killed_run_leaves_whole_files_only_no_worker_and_goes_on(images, tmp_pa
     script.write_text(KILLED.format(spec=str(tmp_path / "many.npy"), out=str(out)))
     process = subprocess.Popen([sys.executable, script], start_new_session=True)
     deadline = time.monotonic() + 60
-    while not list(out.glob(".fog.npy.*")) and time.monotonic() < deadline and process.poll() is None:
+    while (
+        not list(out.glob(f"{partial_prefix('fog.npy')}*")) and time.monotonic() < deadline and process.poll() is None
+    ):
         time.sleep(0.002)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()

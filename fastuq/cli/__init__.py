@@ -4,7 +4,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from io import TextIOWrapper
@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from fastuq import __version__
-from fastuq.errors import FastUQError, one_line
+from fastuq.errors import FastUQError, one_line, printable
 
 SUMMARIES = {
     "demo": "score the bundled 20 images and show what is kept and why",
@@ -29,7 +29,7 @@ SUMMARIES = {
     "corrupt": "make CIFAR-100-C from the CIFAR-100 test images",
 }
 USER_ERROR = 2
-SHOWN = ("csv", "json", "markdown", "moments", "plot")
+SHOWN = ("contact_sheet", "csv", "json", "markdown", "moments", "plot")
 """Options whose file may be the screen."""
 
 
@@ -65,6 +65,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text that can be shown
     with _sigterm_unwinds():
         return _run(command.run, args)
+
+
+def say(args: argparse.Namespace, lines: Iterable[str]) -> None:
+    """Print what a command has to say, unless one of its outputs goes to the screen; all of them print through here.
+
+    Each line stays one line, whatever the names of files and classes in it hold.
+    """
+    if not any(str(getattr(args, option, None)) == "-" for option in SHOWN):
+        print("\n".join(printable(line) for line in lines))
 
 
 def commands() -> dict[str, str]:

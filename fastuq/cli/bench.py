@@ -2,6 +2,8 @@
 
 import argparse
 
+from fastuq.cli import say
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
@@ -32,12 +34,13 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from fastuq.experiments.bench import run_bench, scope_of
-    from fastuq.files import check_outputs, write_json, write_text
+    from fastuq.files import write_json, write_text
+    from fastuq.outputs import check_outputs
     from fastuq.report.bench import markdown, readable
     from fastuq.report.bench_plot import require_matplotlib, write_plot
 
     outputs = {"--json": args.json, "--markdown": args.markdown, "--plot": args.plot}
-    check_outputs(outputs, args.networks or [])
+    check_outputs(outputs, args.networks or [], [args.models])
     if args.plot:
         require_matplotlib()
     scope = scope_of(quick=args.quick, networks=args.networks, rounds=args.rounds, folder=Path(args.models))
@@ -48,6 +51,5 @@ def run(args: argparse.Namespace) -> int:
         write_text(args.markdown, markdown(figures))
     if args.plot:
         write_plot(args.plot, figures)
-    if "-" not in outputs.values():
-        print(readable(figures))
+    say(args, readable(figures))
     return 0

@@ -3,6 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from fastuq.cli import say
+
 if TYPE_CHECKING:
     from fastuq.features.cachefile import CacheFile
 
@@ -24,15 +26,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from fastuq.files import check_outputs, write_json
+    from fastuq.datasets import data_root
+    from fastuq.files import write_json
+    from fastuq.outputs import check_outputs
 
-    check_outputs({"--json": args.json}, [*args.files, args.images, args.model])
+    check_outputs({"--json": args.json}, [*args.files, args.images, data_root(), args.model])
     action = {"info": _info, "verify": _verify, "repair": _repair}[args.action]
     reports = action(args)
     if args.json:
         write_json(args.json, reports)
-    if args.json != "-":
-        print("\n".join(line for report in reports for line in _lines(report)))
+    say(args, (line for report in reports for line in _lines(report)))
     return 0 if all(report.get("ok", True) for report in reports) else 1
 
 
@@ -119,4 +122,6 @@ def _verdict(report: dict[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    return ", ".join(f"{key} {each}" for key, each in value.items()) if isinstance(value, dict) else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {each}" for key, each in value.items())
+    return "unknown" if value is None else str(value)

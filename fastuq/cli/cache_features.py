@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from fastuq.cli import say
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
@@ -29,8 +31,9 @@ def run(args: argparse.Namespace) -> int:
 
     from fastuq.datasets import data_root, open_images
     from fastuq.features import BATCH_SIZE, cache_features, default_cache_path
-    from fastuq.files import check_outputs, write_json
+    from fastuq.files import write_json
     from fastuq.model import load_model
+    from fastuq.outputs import check_outputs
 
     began = time.perf_counter()
     shard = _shard(args.shard)
@@ -58,8 +61,7 @@ def run(args: argparse.Namespace) -> int:
         }
     if args.json:
         write_json(args.json, report)
-    if args.json != "-":
-        print(_sentence(report))
+    say(args, [_sentence(report)])
     return 0
 
 

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from fastuq.cli import say
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
@@ -17,17 +19,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
     parser.add_argument("--verify", action="store_true", help="make nothing: compare with the published checksums")
     parser.add_argument("--contact-sheet", type=Path, metavar="PNG", help="make nothing but one picture of all")
-    parser.add_argument("--json", type=Path, help="write what was done to this file")
+    parser.add_argument("--json", type=Path, help="write what was done as JSON (- for the screen)")
 
 
 def run(args: argparse.Namespace) -> int:
     from fastuq.datasets.opening import data_root
-    from fastuq.files import check_outputs, write_json
+    from fastuq.files import write_json
+    from fastuq.outputs import check_outputs
 
     output = args.output or data_root() / "CIFAR-100-C"
-    check_outputs({"--contact-sheet": args.contact_sheet, "--json": args.json}, [args.images, output, data_root()])
+    outputs = {"--contact-sheet": args.contact_sheet, "--json": args.json}
+    only_read = args.verify or args.contact_sheet
+    check_outputs(outputs, [args.images, output, data_root()], [] if only_read else [output])
     if args.verify:
-        report, status = _verify(output)
+        report, status = _verify(args, output)
     else:
         report, status = (_sheet(args) if args.contact_sheet else _make(args, output)), 0
     if args.json:
@@ -57,7 +62,8 @@ def _make(args: argparse.Namespace, output: Path) -> dict:
     levels = tuple(int(level) for level in severities)
     done = generate(images, output, corruptions=names, severities=levels, seed=args.seed, jobs=args.jobs)
     seconds = time.monotonic() - start
-    print(f"{output}: {len(done['made'])} files made, {len(done['kept'])} were there already, {seconds:.0f} s")
+    counts = f"{len(done['made'])} files made, {len(done['kept'])} were there already"
+    say(args, [f"{output}: {counts}, {seconds:.0f} s"])
     return {**done, "output": str(output), "seed": args.seed, "images": images.name, "seconds": round(seconds, 3)}
 
 
@@ -68,19 +74,19 @@ def _sheet(args: argparse.Namespace) -> dict:
     from fastuq.datasets.opening import load_bundled
 
     contact_sheet(np.asarray(load_bundled().images)[[0, 12]], args.contact_sheet, seed=args.seed)
-    print(f"wrote {args.contact_sheet}")
+    say(args, [f"wrote {args.contact_sheet}"])
     return {"contact_sheet": str(args.contact_sheet), "seed": args.seed}
 
 
-def _verify(output: Path) -> tuple[dict, int]:
+def _verify(args: argparse.Namespace, output: Path) -> tuple[dict, int]:
     from fastuq.datasets.corruptions.verify import verify
     from fastuq.datasets.opening import data_root
 
     report = verify(output, data_root() / "cifar-100-python" / "test")
-    for name, state in report["files"].items():
-        print(f"{name:18} {state}")
+    lines = [f"{name:18} {state}" for name, state in report["files"].items()]
     if "made here" in report["files"].values():
-        print("made here: as `fastuq corrupt` wrote it; random corruptions never equal the published draws.")
+        lines.append("made here: as `fastuq corrupt` wrote it; random corruptions never equal the published draws.")
         if not report["source_published"]:
-            print("The CIFAR-100 test file here is not the published one, so no file made from it can equal theirs.")
+            lines.append("The CIFAR-100 test file here is not the published one: no file made from it equals theirs.")
+    say(args, lines)
     return report, 0 if report["ok"] else 1

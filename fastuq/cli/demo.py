@@ -2,6 +2,8 @@
 
 import argparse
 
+from fastuq.cli import say
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
@@ -24,8 +26,9 @@ def run(args: argparse.Namespace) -> int:
     from fastuq.datasets import open_images
     from fastuq.experiments.one_image import time_one_image
     from fastuq.features import cache_features
-    from fastuq.files import check_outputs, write_json
+    from fastuq.files import write_json
     from fastuq.model import load_model
+    from fastuq.outputs import check_outputs
     from fastuq.report.samples import readable_rows, summary_lines
     from fastuq.result import Options
     from fastuq.scoring import score
@@ -43,15 +46,16 @@ def run(args: argparse.Namespace) -> int:
     times = time_one_image(model, np.ascontiguousarray(images.images[:1]), num_iter=options.num_iter)
     if args.json:
         write_json(args.json, {**summary, "one_image_ms": times})
-    if args.json != "-":
-        print("\n".join(readable_rows(result, model.class_names)), end="\n\n")
-        print("\n".join(summary_lines(summary, "bundled images")))
-        print(
-            f"\nOne image, T = {options.num_iter}, same moments both ways (largest difference "
-            f"{times['difference']:.0e}):\n"
-            f"  naive loop {times['naive']:9.2f} ms   (backbone and head {options.num_iter} times)\n"
-            f"  fastuq     {times['fast']:9.2f} ms   (backbone once, {times['head']:.2f} ms for the head): "
-            f"{times['naive'] / times['fast']:.0f} times faster\n"
-            f"  from cache {times['head']:9.2f} ms   (head alone): {times['naive'] / times['head']:.0f} times faster"
-        )
+    rows = readable_rows(result, model.class_names)
+    say(args, [*rows, "", *summary_lines(summary, "bundled images"), "", *_both_ways(options.num_iter, times)])
     return 0
+
+
+def _both_ways(num_iter: int, times: dict[str, float]) -> list[str]:
+    return [
+        f"One image, T = {num_iter}, same moments both ways (largest difference {times['difference']:.0e}):",
+        f"  naive loop {times['naive']:9.2f} ms   (backbone and head {num_iter} times)",
+        f"  fastuq     {times['fast']:9.2f} ms   (backbone once, {times['head']:.2f} ms for the head): "
+        f"{times['naive'] / times['fast']:.0f} times faster",
+        f"  from cache {times['head']:9.2f} ms   (head alone): {times['naive'] / times['head']:.0f} times faster",
+    ]

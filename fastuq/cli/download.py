@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from fastuq.cli import say
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
@@ -12,21 +14,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", choices=("cifar100", "cifar100c"), help="169 MB, or 2.9 GB")
     parser.add_argument("--output", type=Path, help="data folder (default: $FASTUQ_DATA, else data)")
     parser.add_argument("--url", help="another address of the same file")
-    parser.add_argument("--json", type=Path, help="write what was done to this file")
+    parser.add_argument("--json", type=Path, help="write what was done as JSON (- for the screen)")
 
 
 def run(args: argparse.Namespace) -> int:
     from fastuq.datasets.download import download
     from fastuq.datasets.opening import data_root
     from fastuq.datasets.published import ARCHIVES
-    from fastuq.files import check_outputs, write_json
+    from fastuq.files import write_json
+    from fastuq.outputs import check_outputs
 
     archive = ARCHIVES[args.dataset]
     root = args.output or data_root()
-    check_outputs({"--json": args.json}, [root])
-    fetched = download(archive, root, url=args.url)
     folder = root / archive.folder
-    print(f"{folder}: {'fetched and checked' if fetched else 'already there, checksums match'}")
+    check_outputs({"--json": args.json}, [root], [folder, root / archive.file, root / f"{archive.file}.part"])
+    fetched = download(archive, root, url=args.url)
+    say(args, [f"{folder}: {'fetched and checked' if fetched else 'already there, checksums match'}"])
     if args.json:
         write_json(args.json, {"dataset": archive.name, "folder": str(folder), "fetched": fetched})
     return 0

@@ -2,6 +2,8 @@
 
 import argparse
 
+from fastuq.cli import say
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -24,16 +26,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from fastuq.datasets import data_root, open_images, open_test_images
-    from fastuq.files import check_outputs, write_json
+    from fastuq.files import write_json
     from fastuq.models.finish import quantize_file, report_lines
+    from fastuq.outputs import check_outputs
 
-    check_outputs({"--json": args.json}, [args.network, args.data, args.test, data_root()])
+    check_outputs({"--json": args.json}, [args.network, args.data, args.test, data_root()], [args.output])
     images = open_images(args.data)
     test = open_test_images(args.test, images)
     model = quantize_file(args.network, images, test, args.output, threads=args.threads)
-    if args.json != "-":
-        print(f"model {model.path}, SHA-256 {model.sha256}")
-        print("\n".join(report_lines(model.info["made"]["report"])))
+    say(args, [f"model {model.path}, SHA-256 {model.sha256}", *report_lines(model.info["made"]["report"])])
     if args.json:
         write_json(args.json, {"model_sha256": model.sha256, **model.info["made"]})
     return 0

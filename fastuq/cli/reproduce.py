@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastuq.cli import add_scoring_options, scoring_options
+from fastuq.cli import add_scoring_options, say, scoring_options
 
 if TYPE_CHECKING:
     from fastuq.model import Model
@@ -29,9 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from fastuq.datasets import data_root
     from fastuq.datasets.corruptions import require_extra
     from fastuq.experiments.reproduction import reproduce
-    from fastuq.files import check_outputs, write_json, write_text
+    from fastuq.files import write_json, write_text
+    from fastuq.outputs import check_outputs
     from fastuq.report.figures import disagreement_curve, image_grid, require_plot
     from fastuq.report.reproduction import reproduction_markdown
 
@@ -39,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
     files = ["reproduction.md", "reproduction.json", "seeds.png", *(f"ignored-{group}.png" for group in TITLES)]
     outputs = {f"--output ({name})": args.output / name for name in files}
     models = [args.model, args.resnet50, args.efficientnet_b0]
-    check_outputs({**outputs, "--json": args.json}, [*models, *args.caches.glob("*.h5")])
+    inputs = [*models, data_root(), *args.caches.glob("*.h5")]
+    check_outputs({**outputs, "--json": args.json}, inputs, [args.caches])
     require_plot()
     require_extra()
     found = reproduce(_networks(args), full=args.full, caches=args.caches, threads=args.threads, **options)
@@ -54,10 +57,8 @@ def run(args: argparse.Namespace) -> int:
     write_text(args.output / "reproduction.md", reproduction_markdown(found.figures, shown))
     if args.json:
         write_json(args.json, found.figures)
-    if args.json != "-":
-        print(
-            f"{args.output / 'reproduction.md'}: written in {found.figures['seconds_total']:.0f} s, with its pictures"
-        )
+    written = f"written in {found.figures['seconds_total']:.0f} s, with its pictures"
+    say(args, [f"{args.output / 'reproduction.md'}: {written}"])
     return 0
 
 

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from fastuq.cli import add_scoring_options, scoring_options
+from fastuq.cli import add_scoring_options, say, scoring_options
 
 if TYPE_CHECKING:
     from fastuq.features import FeatureCache
@@ -39,8 +39,9 @@ def run(args: argparse.Namespace) -> int:
 
     from fastuq.datasets import data_root
     from fastuq.features import save_moments
-    from fastuq.files import check_outputs, write_json
+    from fastuq.files import write_json
     from fastuq.model import load_model
+    from fastuq.outputs import check_outputs
     from fastuq.report.samples import summary_lines, write_sample_table
     from fastuq.scoring import score
 
@@ -70,8 +71,7 @@ def run(args: argparse.Namespace) -> int:
     summary = result.summary()
     if args.json:
         write_json(args.json, summary)
-    if "-" not in outputs.values():
-        print("\n".join(summary_lines(summary, title)))
+    say(args, summary_lines(summary, title))
     return 0
 
 
@@ -83,7 +83,7 @@ def _features(args: argparse.Namespace, model: "Model") -> "tuple[FeatureCache, 
     """Return the cache to score, made first where it is not there, and what to call it."""
     from fastuq.datasets import open_images
     from fastuq.features import FeatureCache, cache_features, default_cache_path
-    from fastuq.files import check_outputs
+    from fastuq.outputs import check_outputs
 
     if args.cache:
         return FeatureCache.open(args.cache if len(args.cache) > 1 else args.cache[0], model=model), args.cache[0]

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from fastuq.cli import add_scoring_options, scoring_options
+from fastuq.cli import add_scoring_options, say, scoring_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,8 +34,9 @@ def run(args: argparse.Namespace) -> int:
     from fastuq.datasets.corruptions import CORRUPTIONS
     from fastuq.errors import InputError
     from fastuq.experiments.cifar100c import cache_path, score_cifar100c
-    from fastuq.files import check_outputs, write_json, write_text
+    from fastuq.files import write_json, write_text
     from fastuq.model import load_model
+    from fastuq.outputs import check_outputs
     from fastuq.report.cifar100c import cifar100c_markdown, severity_lines
     from fastuq.report.samples import write_sample_table
     from fastuq.report.tables import flat_row, write_csv
@@ -69,13 +70,13 @@ def run(args: argparse.Namespace) -> int:
         **options,
     )
     if args.csv:
-        write_csv(args.csv, [flat_row(row) for row in found["rows"]])
+        rows = [flat_row(row) for row in found["rows"]]
+        write_csv(args.csv, list(rows[0]), [[row.get(key) for key in rows[0]] for row in rows])
     if args.markdown:
         write_text(args.markdown, cifar100c_markdown(found["rows"]))
     if args.json:
         write_json(args.json, found)
-    if "-" not in outputs.values():
-        print("\n".join(severity_lines(found)))
+    say(args, severity_lines(found))
     return 0
 
 

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from fastuq.cli import say
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -35,12 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from fastuq.datasets import ImageSet, data_root, open_images, open_test_images
     from fastuq.errors import InputError
-    from fastuq.files import check_outputs, write_json
+    from fastuq.files import write_json
     from fastuq.models.finish import report_lines
     from fastuq.models.heads import PAPER_HEAD
     from fastuq.models.train import PRESETS, Plan, overridden, train
+    from fastuq.outputs import check_outputs
 
-    check_outputs({"--json": args.json}, [args.data, args.test, args.weights, data_root()])
+    work = args.work or f"{Path(args.output)}.work"
+    inputs = [args.data, args.test, args.weights, data_root()]
+    check_outputs({"--json": args.json}, inputs, [args.output, work])
     recipe, tune = PRESETS[args.preset]
     plan = Plan(
         network=args.network,
@@ -61,11 +66,8 @@ def run(args: argparse.Namespace) -> int:
         images, test = whole.subset(0, kept), whole.subset(kept, len(whole))
     else:
         test = open_test_images(args.test, images)
-    work = args.work or Path(args.output).with_name(Path(args.output).name + ".work")
     model = train(plan, images, test, args.output, work=work, threads=args.threads)
-    if args.json != "-":
-        print(f"model {model.path}, SHA-256 {model.sha256}")
-        print("\n".join(report_lines(model.info["made"]["report"])))
+    say(args, [f"model {model.path}, SHA-256 {model.sha256}", *report_lines(model.info["made"]["report"])])
     if args.json:
         write_json(args.json, {"model_sha256": model.sha256, **model.info["made"]})
     return 0

@@ -4,17 +4,15 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fastuq.errors import InputError
-from fastuq.npy import declared_bytes, npz_members, read_header, read_member
+from fastuq.npy import NpyArray, declared_bytes, npz_members, read_member
 
 MAX_NPZ_BYTES = 2**30
-"""Largest total of unpacked arrays taken from one .npz; a memory-mapped .npy has no such limit."""
+"""Largest total of unpacked arrays taken from one .npz; a .npy, read piece by piece, has no such limit."""
 
 
-def open_npy(path: str | Path) -> np.ndarray:
-    """Return a .npy file as a read-only memory map.
+def open_npy(path: str | Path) -> NpyArray:
+    """Return a .npy file as an array that is read when it is sliced.
 
     Raises
     ------
@@ -23,9 +21,7 @@ def open_npy(path: str | Path) -> np.ndarray:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
-            shape, fortran, dtype = read_header(file)
-            return np.memmap(file, dtype, "r", file.tell(), shape, "F" if fortran else "C")
+        return NpyArray(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except Exception as error:  # a hostile header can raise nearly anything

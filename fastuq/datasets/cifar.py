@@ -8,9 +8,10 @@ import numpy as np
 from fastuq.datasets.arrays import open_npy
 from fastuq.datasets.checksums import check_recorded
 from fastuq.datasets.classes import CIFAR100_CLASSES
-from fastuq.datasets.imageset import ImageSet
+from fastuq.datasets.imageset import ImageSet, Rows
 from fastuq.datasets.pickles import read_pickle
 from fastuq.errors import InputError
+from fastuq.npy import NpyArray
 
 CIFAR100_FOLDER = "cifar-100-python"
 CIFAR100C_FOLDER = "CIFAR-100-C"
@@ -64,7 +65,7 @@ def _class_names(folder: Path) -> tuple[str, ...]:
 
 
 def load_cifar100c(root: Path, corruption: str, severity: int | None = None) -> ImageSet:
-    """Return one split of CIFAR-100-C (Hendrycks and Dietterich 2019), memory-mapped.
+    """Return one split of CIFAR-100-C (Hendrycks and Dietterich 2019); pixels are read when they are sliced.
 
     Parameters
     ----------
@@ -94,7 +95,7 @@ def load_cifar100c(root: Path, corruption: str, severity: int | None = None) -> 
     for name in (f"{corruption}.npy", "labels.npy"):
         check_recorded(folder / name, _CIFAR100C_AGAIN)
     images, labels = open_npy(folder / f"{corruption}.npy"), open_npy(folder / "labels.npy")
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) % SEVERITIES:
+    if len(labels.shape) != 1 or labels.dtype.kind not in "iu" or len(labels) % SEVERITIES:
         raise InputError(f"{folder / 'labels.npy'}: expected the class numbers five times, found {_what(labels)}")
     count = len(labels) // SEVERITIES
     rows = count if severity is None and images.shape[:1] == (count,) else len(labels)  # one severity, or all five
@@ -103,12 +104,12 @@ def load_cifar100c(root: Path, corruption: str, severity: int | None = None) -> 
             f"{folder / corruption}.npy: expected uint8 ({rows}, 32, 32, 3), found {_what(images)}; "
             "this is not the published layout"
         )
-    part = slice(rows) if severity is None else slice((severity - 1) * count, severity * count)
+    start, stop = (0, rows) if severity is None else ((severity - 1) * count, severity * count)
     name = f"cifar100c/{corruption}" if severity is None else f"cifar100c/{corruption}/{severity}"
-    return ImageSet(images[part], np.asarray(labels[part]), CIFAR100_CLASSES, name)
+    return ImageSet(Rows(images, start, stop), labels[start:stop], CIFAR100_CLASSES, name)
 
 
 def _what(value: Any) -> str:
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | NpyArray):
         return f"{value.dtype} {value.shape}"
     return "nothing" if value is None else type(value).__name__

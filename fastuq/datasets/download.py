@@ -1,6 +1,5 @@
 """Published archives, fetched with resume, checked, and unpacked without trust."""
 
-import fcntl
 import hashlib
 import http.client
 import tarfile
@@ -15,7 +14,7 @@ from typing import Any, BinaryIO
 from fastuq.datasets.checksums import RECORD, md5_file, write_sums
 from fastuq.datasets.published import Archive
 from fastuq.errors import DownloadError, InputError
-from fastuq.files import atomic_path
+from fastuq.files import atomic_path, open_own, try_lock
 from fastuq.progress import progress_bar
 
 TIMEOUT = 30.0
@@ -126,11 +125,15 @@ def _folder(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked(part: Path) -> Iterator[BinaryIO]:
-    with part.open("ab") as file:
+    with open(open_own(part), "r+b") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"another `fastuq download` is writing {part}; wait for it to end") from None
+            taken = not try_lock(file.fileno(), part)
+        except InputError:  # no locks here, so no other process holds it
+            if file.seek(0, 2) == 0:
+                part.unlink(missing_ok=True)
+            raise
+        if taken:
+            raise InputError(f"another `fastuq download` is writing {part}; wait for it to end")
         try:
             yield file
         finally:

@@ -20,7 +20,7 @@ class ImageSet:
     Attributes
     ----------
     images : array-like, (N, H, W, 3) uint8
-        An ndarray, a memmap or a lazy object with ``shape``, ``dtype``, ``len`` and ``[slice] -> ndarray``; RGB.
+        An ndarray or a lazy object with ``shape``, ``dtype``, ``len`` and ``[slice] -> ndarray``; RGB.
     labels : (N,) int64 or None
         Index into `class_names`.
     class_names : tuple of str or None
@@ -48,6 +48,10 @@ class ImageSet:
 
     def __len__(self) -> int:
         return int(self.images.shape[0])
+
+    def __repr__(self) -> str:
+        labels = "no labels" if self.labels is None else "labels"
+        return f"ImageSet({self.name!r}, images {tuple(self.images.shape)}, {labels})"
 
     @cached_property
     def _digests(self) -> tuple[str, bytes]:
@@ -107,7 +111,7 @@ class ImageSet:
         if (start, stop) == (0, len(self)):
             return self
         labels = None if self.labels is None else self.labels[start:stop]
-        images = _Slice(self.images, start, stop)
+        images = Rows(self.images, start, stop)
         return replace(self, images=images, labels=labels, name=f"{self.name}[{start}:{stop}]")
 
     def matched_to(self, class_names: tuple[str, ...]) -> "ImageSet":
@@ -134,7 +138,7 @@ class ImageSet:
         return replace(self, labels=table[self.labels], class_names=tuple(class_names))
 
 
-class _Slice:
+class Rows:
     """A range of a lazy image array; nothing is read before it is sliced itself."""
 
     def __init__(self, images: Any, start: int, stop: int) -> None:

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fastuq.errors import CacheError
+from fastuq.errors import CacheError, InputError
 from fastuq.features.header import TITLE, Header, header_of, shapes_of
-from fastuq.features.rawio import cannot_write, is_at, open_file, read_into, take_lock, write_all
+from fastuq.features.rawio import cannot_write, is_at, open_file, take_lock, write_all
 from fastuq.features.sealed import create, read_seal
+from fastuq.files import NO_LOCKS, open_own, partial_prefix
+from fastuq.npy import read_into
 
 _CHECK_BYTES = 4 * 2**20
 
@@ -151,6 +153,8 @@ class CacheFile:
         ------
         CacheError
             Another process writes to it for longer than `LOCK_SECONDS`, or the file cannot be written.
+        InputError
+            The file system has no locks.
         """
         read_only, self._descriptor = self._descriptor, open_file(self.path, os.O_RDWR)
         try:
@@ -162,12 +166,16 @@ class CacheFile:
             os.close(self._descriptor)
             self._descriptor = read_only
 
-    def being_written(self) -> bool:
-        """Tell whether a living process holds the file for writing."""
+    def being_written(self) -> bool | None:
+        """Tell whether a living process holds the file for writing; None where the file system has no locks."""
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            return None
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         return False
 
@@ -240,8 +248,11 @@ def create_file(path: Path, header: Header, num_features: int, labels: np.ndarra
     ------
     CacheError
         The disk has no room for all of it, the folder cannot be written, or another process is making it.
+    InputError
+        The file system has no locks, or something else has the temporary name.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    # The name depends on the cache's alone, so that what a killed process left is found and taken over.
+    partial = path.with_name(f"{partial_prefix(path.name)}partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _sole_maker(partial) as descriptor:
@@ -255,9 +266,13 @@ def create_file(path: Path, header: Header, num_features: int, labels: np.ndarra
 @contextmanager
 def _sole_maker(partial: Path) -> Iterator[int]:
     """Hold `partial` as the only process that makes it; what a killed one left is taken over, and nothing is left."""
-    descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    descriptor = open_own(partial)
     try:
-        take_lock(descriptor, partial)
+        try:
+            take_lock(descriptor, partial)
+        except InputError:  # no locks here, so no other process holds it
+            partial.unlink()
+            raise
         try:
             yield descriptor
         finally:

@@ -88,7 +88,7 @@ def cache_features(
 def default_cache_path(images: ImageSet, model: Model, shard: tuple[int, int] | None = None) -> Path:
     """Return where the features of these images and model are kept unless the user names a file."""
     images = images.matched_to(model.class_names)
-    name = re.sub(r"[^\w.-]+", "-", images.name)
+    name = re.sub(r"[^\w.-]+", "-", images.name).encode()[:150].decode(errors="ignore")
     part = "" if shard is None else f"-{shard[0]}of{shard[1]}"
     return Path("out") / f"features-{name}-{images.fingerprint()[:8]}-{model.sha256[:8]}{part}.h5"
 

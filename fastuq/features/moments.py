@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastuq.errors import CacheError
-from fastuq.features.rawio import cannot_write, open_file, read_into, write_all
+from fastuq.features.rawio import cannot_write, open_file, write_all
 from fastuq.features.sealed import DTYPES, create, read_seal
 from fastuq.files import atomic_path
+from fastuq.npy import read_into
 
 if TYPE_CHECKING:
     from fastuq.result import Result

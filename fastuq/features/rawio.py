@@ -1,7 +1,6 @@
 """Reading, writing and locking files by descriptor, past all buffers: what is written is seen, whole, by everybody."""
 
 import errno
-import fcntl
 import os
 import stat
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fastuq.errors import CacheError
+from fastuq.files import try_lock
 
 LOCK_SECONDS = 5.0
 """How long a second writer waits for the first."""
@@ -33,22 +33,6 @@ def open_file(path: Path, mode: int) -> int:
         os.close(descriptor)
         raise CacheError(f"{path}: expected a file, found a folder or device; check the path")
     return descriptor
-
-
-def read_into(descriptor: int, array: np.ndarray, offset: int) -> None:
-    """Fill a contiguous array with the bytes at `offset`.
-
-    Raises
-    ------
-    EOFError
-        The file ends before.
-    """
-    view = array.data.cast("B")
-    while view:
-        count = os.preadv(descriptor, [view], offset)
-        if count == 0:
-            raise EOFError
-        view, offset = view[count:], offset + count
 
 
 def write_all(descriptor: int, array: np.ndarray, offset: int) -> None:
@@ -75,18 +59,17 @@ def take_lock(descriptor: int, path: Path) -> None:
     ------
     CacheError
         Another process holds it for longer than `LOCK_SECONDS`.
+    InputError
+        The file system has no locks.
     """
     until = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > until:
-                raise CacheError(
-                    f"{path}: another process is writing this cache; wait for it to end and run again, "
-                    "or stop it: what it wrote is kept"
-                ) from None
-            time.sleep(0.05)
+    while not try_lock(descriptor, path):
+        if time.monotonic() > until:
+            raise CacheError(
+                f"{path}: another process is writing this cache; wait for it to end and run again, "
+                "or stop it: what it wrote is kept"
+            )
+        time.sleep(0.05)
 
 
 def is_at(descriptor: int, path: Path) -> bool:

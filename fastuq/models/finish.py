@@ -10,7 +10,7 @@ from fastuq.backbone import Backbone
 from fastuq.datasets import ImageSet
 from fastuq.errors import InputError
 from fastuq.head import Head
-from fastuq.model import Model, save_model
+from fastuq.model import Model, check_names, save_model
 from fastuq.model_folder import check_replaceable
 from fastuq.models.heads import head_from_layers, head_network
 from fastuq.models.quantize import MIN_CORRELATION, calibration_images, check_backbone, float_size, predictor, to_int8
@@ -79,6 +79,7 @@ def _read_network(path: Path, images: ImageSet) -> tuple[str, Any, Head]:
     if images.class_names is None or head.num_classes != len(images.class_names):
         names = "none" if images.class_names is None else len(images.class_names)
         raise InputError(f"{images.name}: the network {path} has {head.num_classes} classes, the images name {names}")
+    check_names(network.name, images.class_names)
     return network.name, backbone, head
 
 

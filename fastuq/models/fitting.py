@@ -176,6 +176,7 @@ def _run_epoch(model: Any, samples: Samples, recipe: Recipe, seed: int, epoch: i
 
 def _save(model: Any, checkpoint: Path) -> None:
     partial = checkpoint.with_name(f".partial.{checkpoint.name}")
+    partial.unlink(missing_ok=True)  # a link there is not followed
     with silence():
         model.save(partial)
     os.replace(partial, checkpoint)

@@ -14,7 +14,7 @@ from fastuq.backbone import Backbone
 from fastuq.datasets import ImageSet
 from fastuq.errors import InputError
 from fastuq.files import write_json
-from fastuq.model import Model
+from fastuq.model import Model, check_names
 from fastuq.model_folder import check_replaceable
 from fastuq.models.finish import finish_model
 from fastuq.models.fitting import Recipe, Samples, fit
@@ -22,6 +22,7 @@ from fastuq.models.heads import PAPER_HEAD, Layout, attach, build_head, head_fro
 from fastuq.models.networks import build_backbone, split_backbone
 from fastuq.models.quantize import calibration_images, check_backbone, to_int8
 from fastuq.models.runtime import silence, tensorflow
+from fastuq.npy import NpyArray
 from fastuq.progress import progress_bar
 
 # The paper's own recipe (arXiv 2403.01076): 10 epochs, Adam, learning rate 0.01, binary cross-entropy.
@@ -109,6 +110,7 @@ def train(
     """
     check_replaceable(Path(output))
     labels, names = _labelled(images)
+    check_names(plan.network, names)
     layout = _trainable_layout(plan.head, len(names))
     shape = tuple(images.images.shape[1:])
     backbone = build_backbone(plan.network, weights=plan.weights, input_shape=shape, seed=plan.seed)
@@ -131,7 +133,7 @@ def train(
     _save_network(backbone, top, plan.network, folder / "network.keras")
     made = {**asdict(plan), "training_images": images.name, "training_fingerprint": images.fingerprint()}
     return finish_model(
-        output, plan.network, backbone, data, head, images, test, features=features[0], made=made, threads=threads
+        output, plan.network, backbone, data, head, images, test, features=features[0][:], made=made, threads=threads
     )
 
 
@@ -183,10 +185,17 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
 def _kept(file: Path, make: Callable[[], bytes]) -> bytes:
     """Return the bytes of `file`, made first where it is not there: a resumed run must go on with the same backbone."""
     if not file.exists():
-        partial = file.with_name(f".partial.{file.name}")
+        partial = _partial(file)
         partial.write_bytes(make())
         os.replace(partial, file)
     return file.read_bytes()
+
+
+def _partial(file: Path) -> Path:
+    """Return the temporary name of a file of work; what a killed run left there is gone, a link not followed."""
+    partial = file.with_name(f".partial.{file.name}")
+    partial.unlink(missing_ok=True)
+    return partial
 
 
 def _view(images: np.ndarray, view: int) -> np.ndarray:
@@ -196,25 +205,28 @@ def _view(images: np.ndarray, view: int) -> np.ndarray:
 
 def _array(
     file: Path, shape: tuple[int, ...], dtype: Any, rows: Callable[[int, int], np.ndarray], title: str
-) -> np.ndarray:
+) -> NpyArray:
     """Return the array kept in `file`, filled chunk by chunk first where it is not there; it may exceed memory."""
     if not file.exists():
-        partial = file.with_name(f".partial.{file.name}")
-        out = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=shape)
-        with progress_bar(shape[0], title) as bar:
+        partial, fields = _partial(file), {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+        # Plain writes: into a memory map on a full disk they would end the process.
+        with partial.open("wb") as out, progress_bar(shape[0], title) as bar:
+            np.lib.format.write_array_header_1_0(out, fields)
             for start in range(0, shape[0], _CHUNK):
                 stop = min(start + _CHUNK, shape[0])
-                out[start:stop] = rows(start, stop)
+                out.write(np.ascontiguousarray(rows(start, stop), dtype).tobytes())
                 bar.update(stop - start)
-        out.flush()
         os.replace(partial, file)
-    found = np.load(file, mmap_mode="r")
+    try:
+        found = NpyArray(file)
+    except Exception as error:  # a damaged header can raise nearly anything
+        raise InputError(f"{file}: truncated or altered ({' '.join(str(error).split())[:80]}); delete it") from None
     if found.shape != shape or found.dtype != dtype:
         raise InputError(f"{file}: expected {np.dtype(dtype)} {shape}, found {found.dtype} {found.shape}; delete it")
     return found
 
 
-def _features(runner: Backbone, data: bytes, images: ImageSet, folder: Path, view: int, split: str) -> np.ndarray:
+def _features(runner: Backbone, data: bytes, images: ImageSet, folder: Path, view: int, split: str) -> NpyArray:
     digest = hashlib.sha256(data).hexdigest()[:12]
     return _array(
         folder / f"features-{split}-{view}-{digest}.npy",
@@ -237,7 +249,7 @@ def _tune(plan: Plan, body: Any, tail: Any, head: Any, images: ImageSet, folder:
     forward = tf.function(lambda x: tf.cast(body(x, training=False), tf.float16), reduce_retracing=True)
     shape, cut = (len(images), *body.output_shape[1:]), body.layers[-1].name
 
-    def activations(view: int) -> np.ndarray:
+    def activations(view: int) -> NpyArray:
         def rows(start: int, stop: int) -> np.ndarray:
             return forward(_view(images.read(start, stop), view).astype(np.float32)).numpy()
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fastuq.report.tables import cell
+
 
 @dataclass(frozen=True)
 class Table:
@@ -15,9 +17,9 @@ class Table:
     note: str = ""
 
 
-def readable(figures: dict[str, Any]) -> str:
-    """Return the tables as aligned text."""
-    return "\n\n".join([_machine_line(figures), *(_text(table) for table in tables(figures))])
+def readable(figures: dict[str, Any]) -> list[str]:
+    """Return the tables as lines of aligned text."""
+    return [_machine_line(figures), *(line for table in tables(figures) for line in ["", *_text(table)])]
 
 
 def markdown(figures: dict[str, Any]) -> str:
@@ -134,7 +136,7 @@ def _paper(paper: dict[str, float], key: str) -> str:
     return _ms(paper[key]) if key in paper else ""
 
 
-def _text(table: Table) -> str:
+def _text(table: Table) -> list[str]:
     lines = [table.header, *table.rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(table.header))]
     left = [all(not row[column][:1].isdigit() for row in table.rows) for column in range(len(widths))]
@@ -146,11 +148,11 @@ def _text(table: Table) -> str:
         for line in lines
     ]
     rule = "  ".join("-" * width for width in widths)
-    return "\n".join([table.title, aligned[0], rule, *aligned[1:], *([table.note] if table.note else [])])
+    return [table.title, aligned[0], rule, *aligned[1:], *([table.note] if table.note else [])]
 
 
 def _markdown(table: Table) -> str:
     left = [all(not row[column][:1].isdigit() for row in table.rows) for column in range(len(table.header))]
     rule = "|" + "|".join("---" if side else "---:" for side in left) + "|"
-    rows = [f"| {' | '.join(row)} |" for row in (table.header, *table.rows)]
+    rows = [f"| {' | '.join(map(cell, row))} |" for row in (table.header, *table.rows)]
     return "\n".join([f"## {table.title}", "", rows[0], rule, *rows[1:], "", *([table.note, ""] if table.note else [])])

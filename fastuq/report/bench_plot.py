@@ -27,7 +27,7 @@ def write_plot(path: str | Path, figures: dict[str, Any]) -> None:
     colours = {"paper": "#9a9a9a", "naive": "#d98b4a", "baseline": "#c9b04a", "fastuq": "#3d7ab5"}
     places = range(len(bars))
     axes.barh(places, [ms for _, ms, _ in bars], color=[colours[kind] for _, _, kind in bars])
-    axes.set_yticks(places, [label for label, _, _ in bars])
+    axes.set_yticks(places, [label.replace("$", r"\$") for label, _, _ in bars])
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.set_xlim(min(ms for _, ms, _ in bars) / 3, max(ms for _, ms, _ in bars) * 6)

@@ -56,7 +56,12 @@ def disagreement_curve(path: Path, curves: Mapping[str, Sequence[Mapping[str, An
     figure = Figure(figsize=(6, 3.8), layout="constrained")
     ax = figure.subplots()
     for name, rows in curves.items():
-        ax.plot([row["num_iter"] for row in rows], [row["disagreement"] for row in rows], marker="o", label=name)
+        ax.plot(
+            [row["num_iter"] for row in rows],
+            [row["disagreement"] for row in rows],
+            marker="o",
+            label=_plain(name),
+        )
     ax.axvline(50, color="grey", linewidth=0.8, linestyle=":")
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(ScalarFormatter())
@@ -70,7 +75,11 @@ def disagreement_curve(path: Path, curves: Mapping[str, Sequence[Mapping[str, An
 
 
 def _words(name: str) -> str:
-    return name.replace("_", " ")
+    return _plain(name.replace("_", " "))
+
+
+def _plain(text: str) -> str:
+    return text.replace("$", r"\$")  # matplotlib reads what is between two $ as a formula
 
 
 def _save(figure: Any, path: Path) -> None:

@@ -1,12 +1,11 @@
 """A scored data set for people: the per-sample table, and the summary as lines to read."""
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from fastuq.decisions import Reason
-from fastuq.files import atomic_path
+from fastuq.report.tables import write_csv
 from fastuq.result import Result
 
 
@@ -15,17 +14,14 @@ def write_sample_table(path: str | Path, result: Result, class_names: tuple[str,
 
     Columns: index, label, label_name (empty without labels), prediction, prediction_name, decision, reason, the mean,
     lower and upper end of the predicted class, max_mean, entropy (nats), mutual_information (nats, where it was asked
-    for), plain_prediction.
+    for), plain_prediction. A name that a spreadsheet would take for a formula (``=1+1``) gets an apostrophe in front.
     """
     header = ["index", "label", "label_name", "prediction", "prediction_name", "decision", "reason"]
     header += ["mean", "lower", "upper", "max_mean", "entropy"]
     if result.mutual_information is not None:
         header.append("mutual_information")
     header.append("plain_prediction")
-    with atomic_path(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(_rows(result, class_names))
+    write_csv(path, header, _rows(result, class_names))
 
 
 def _rows(result: Result, names: tuple[str, ...]) -> Iterator[list[Any]]:

@@ -5,15 +5,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fastuq.errors import printable
 from fastuq.files import atomic_path
 
+_FORMULA = "=+-@\uff1d\uff0b\uff0d\uff20"
+"""What begins a formula in a spreadsheet, as full-width signs too."""
 
-def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write one line per row under the keys of the first, whole or not at all; None is an empty cell."""
+
+def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table as CSV, whole or not at all; None is an empty cell.
+
+    Control characters of a text are written out, and one that a spreadsheet would take for a formula gets an
+    apostrophe in front.
+    """
     with atomic_path(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows([_csv_cell(value) for value in row] for row in rows)
 
 
 def flat_row(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,7 +36,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Return a Markdown table; the first column is text, the others are aligned to the right."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     lines = [header, rule, *rows]
-    return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(cell(value) for value in line) + " |" for line in lines)
 
 
 def percent(rate: float | None, digits: int = 1) -> str:
@@ -36,5 +44,21 @@ def percent(rate: float | None, digits: int = 1) -> str:
     return "–" if rate is None else f"{100 * rate:.{digits}f}"
 
 
-def _cell(value: Any) -> str:
-    return "–" if value is None else str(value).replace("|", "\\|")
+def cell(value: Any) -> str:
+    """Return a value as a cell of a Markdown table; a dash for what there is not."""
+    return "–" if value is None else printable(value).replace("|", "\\|")
+
+
+def _csv_cell(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(tuple(_FORMULA)) and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,6 +1,5 @@
 """CIFAR-100-C on disk, in the published layout: one .npy per corruption, each whole or not there at all."""
 
-import fcntl
 import hashlib
 import io
 import os
@@ -19,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from fastuq.datasets.checksums import RECORD, md5_file, read_record
-from fastuq.datasets.corruptions import SEVERITIES, corrupt, require_extra
+from fastuq.datasets.corruptions import CORRUPTIONS, SEVERITIES, corrupt, require_extra
 from fastuq.datasets.imageset import ImageSet
 from fastuq.errors import InputError
-from fastuq.files import atomic_path, write_json
+from fastuq.files import atomic_path, open_own, partial_prefix, try_lock, write_json
 from fastuq.progress import progress_bar
 
 BATCH = 500
@@ -205,17 +204,24 @@ def _locked(output: Path) -> Iterator[None]:
     """Keep a second run out of `output`, and clear what a killed one left; the lock dies with its process."""
     try:
         output.mkdir(parents=True, exist_ok=True)
-        lock = (output / ".fastuq-corrupt.lock").open("w")
+        lock = open_own(output / ".fastuq-corrupt.lock")
     except OSError as error:
         raise InputError(f"cannot write to {output}: {error.strerror or error}; choose another --output") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"another `fastuq corrupt` is writing to {output}; wait for it to end") from None
-        for stale in (*output.glob(".*.npy.*.partial"), *output.glob(f".{RECORD}.*.partial")):
-            stale.unlink(missing_ok=True)
+    try:
+        if not try_lock(lock, output):
+            raise InputError(f"another `fastuq corrupt` is writing to {output}; wait for it to end")
+        ours = tuple(partial_prefix(name) for name in _all_names())
+        for stale in output.glob(".*.partial"):
+            if stale.name.startswith(ours):
+                stale.unlink(missing_ok=True)
         yield
+    finally:
+        os.close(lock)
+
+
+def _all_names() -> list[str]:
+    parts = ("", *(f"-{level}" for level in SEVERITIES))
+    return [RECORD, "labels.npy", *(f"{name}{part}.npy" for name in CORRUPTIONS for part in parts)]
 
 
 def _check_space(output: Path, needed: int) -> None:
