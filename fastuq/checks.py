@@ -13,7 +13,7 @@ from fastuq.errors import InputError
 MAX_SEED = 2**64 - 1
 
 
-def whole_number(name: str, value: Any, least: int, most: int) -> int:
+def whole_number(name: str, value: Any, least: int = -(2**63), most: int = 2**63 - 1) -> int:
     """Return a whole number as a plain int; NumPy's are taken, bool and 2.0 are not.
 
     Raises
@@ -94,4 +94,4 @@ def shown(value: Any) -> str:
 
 
 def _is_bool(value: Any) -> bool:
-    return isinstance(value, bool) or getattr(value, "dtype", None) == bool
+    return isinstance(value, bool) or str(getattr(value, "dtype", "")) == "bool"

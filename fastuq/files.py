@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from fastuq.checks import checked_path
 from fastuq.errors import InputError
 
 MAX_JSON_BYTES = 4 * 2**20
@@ -31,7 +32,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     OSError
         The data cannot be written; it names `target`.
     """
-    if is_stream(target):
+    if is_stream(checked_path(target)):
         with tempfile.TemporaryDirectory() as folder:
             partial = Path(folder, "output")
             partial.touch()
@@ -101,6 +102,7 @@ def check_outputs(outputs: Mapping[str, str | Path | None], inputs: Iterable[str
     for option, path in outputs.items():
         if path is None:
             continue
+        checked_path(path)
         real = "-" if str(path) == "-" else os.path.realpath(path)
         if real in taken and (real == "-" or not is_stream(path)):
             raise InputError(f"{option} {path}: {taken[real]} goes there too; give each output a place of its own")

@@ -1,12 +1,13 @@
 """What the process has: processors and threads, memory, standard streams that may be closed."""
 
 import _thread
+import math
 import os
 import resource
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def open_standard_streams() -> list[int]:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
             closed.append(number)
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
             closed.append(number)
     return sorted(set(closed))
 
@@ -113,7 +114,7 @@ def check_limits(threads: int | None = None) -> None:
     """
     cores, allowed = processors(), resource.getrlimit(resource.RLIMIT_AS)[0]
     needed = _MEMORY + _MEMORY_PER_PROCESSOR * cores
-    if allowed not in (resource.RLIM_INFINITY, -1) and allowed < needed:
+    if allowed != resource.RLIM_INFINITY and allowed < needed:
         raise InputError(
             f"memory: expected an address space of {needed >> 20} MiB or more with {cores} processors, found a limit "
             f"of {allowed >> 20} MiB; raise it (ulimit -v {needed >> 10})"
@@ -128,12 +129,11 @@ def check_limits(threads: int | None = None) -> None:
 
 def _most_processes() -> float:
     """Return the least limit of processes and threads that this process knows of."""
-    limits = [float(limit) for limit in resource.getrlimit(resource.RLIMIT_NPROC) if limit != resource.RLIM_INFINITY]
-    try:
+    own = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    limits = [math.inf if own == resource.RLIM_INFINITY else float(own)]
+    with suppress(OSError, ValueError):  # no such group of processes, or "max"
         limits.append(float(Path("/sys/fs/cgroup/pids.max").read_text(encoding="ascii")))
-    except (OSError, ValueError):  # no such group of processes, or "max"
-        pass
-    return min(limits, default=float("inf"))
+    return min(limits)
 
 
 def _can_start(count: int) -> bool:

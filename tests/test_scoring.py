@@ -199,6 +199,7 @@ def test_an_array_of_images_is_enough(model, tmp_path, monkeypatch):
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "no-data").mkdir()
     monkeypatch.setenv("FASTUQ_DATA", str(tmp_path / "no-data"))
     return tmp_path
 
