@@ -27,6 +27,14 @@ def data_root() -> Path:
     return repository if repository.is_dir() and not here.is_dir() else here
 
 
+def has_cifar100() -> bool:
+    """Tell whether the CIFAR-100 test set is there; raises InputError where ``$FASTUQ_DATA`` names no folder."""
+    root = data_root()
+    if os.environ.get("FASTUQ_DATA") and not root.is_dir():
+        raise InputError(f"FASTUQ_DATA: expected the folder of the data sets, found none at {root}; mend its name")
+    return (root / CIFAR100_FOLDER / "test").is_file()
+
+
 def open_images(
     spec: str | Path | np.ndarray | None = None, *, labels: Any = None, image_size: tuple[int, int] = (32, 32)
 ) -> ImageSet:
@@ -56,11 +64,7 @@ def open_images(
 
 def _open(spec: str | Path | np.ndarray | None, image_size: tuple[int, int]) -> ImageSet:
     if spec is None:
-        root = data_root()
-        if os.environ.get("FASTUQ_DATA") and not root.is_dir():
-            raise InputError(f"FASTUQ_DATA: expected the folder of the data sets, found none at {root}; mend its name")
-        there = (root / CIFAR100_FOLDER / "test").is_file()
-        return load_cifar100(root) if there else load_bundled()
+        return load_cifar100(data_root()) if has_cifar100() else load_bundled()
     if isinstance(spec, str):
         known = _open_named(spec)
         if known is not None:
