@@ -6,6 +6,7 @@ import os
 import resource
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fcntl import F_DUPFD_CLOEXEC, fcntl
@@ -139,7 +140,9 @@ def _most_processes() -> float:
 def _can_start(count: int) -> bool:
     """Try in a child, where what the threads leave behind in the allocator goes away with it."""
     try:
-        child = os.fork()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads; this child takes no lock
+            child = os.fork()
     except OSError:
         return False
     if child == 0:
