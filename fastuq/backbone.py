@@ -4,19 +4,21 @@ Each thread owns an interpreter of one thread that takes one image at a time: `i
 the inside of a layer, are what runs in parallel. A single image gets an interpreter with all threads instead.
 """
 
+import ctypes
 import os
 import queue
-from collections.abc import Iterator
+import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fastuq.checks import checked_path
 from fastuq.errors import InputError, ModelError
+from fastuq.process import muted, thread_count
 
 _PER_TASK = 8
 
@@ -52,13 +54,11 @@ class Backbone:
         The file is missing, damaged, or no network from uint8 images to int8 vectors; or its input cannot hold the
         pixels 0 to 255.
     InputError
-        `threads` is below 1.
+        `threads` is no number of threads, see `fastuq.process.thread_count`.
     """
 
     def __init__(self, model_file: str | Path | bytes, *, threads: int | None = None, xnnpack: bool = True) -> None:
-        if threads is not None and threads < 1:
-            raise InputError(f"threads: expected 1 or more, found {threads}")
-        self.threads = threads or len(os.sched_getaffinity(0))
+        self.threads = thread_count(threads)
         self._name = "network" if isinstance(model_file, bytes) else str(model_file)
         self._content = _content(model_file)
         self._xnnpack = xnnpack
@@ -69,9 +69,7 @@ class Backbone:
         self.output_shape = (int(given["shape"][1]),)
         self.scale, self.zero_point = float(given["quantization"][0]), int(given["quantization"][1])
         self._codes = _codes(taken["quantization_parameters"], self._name)
-        self._idle: queue.SimpleQueue[_Runner] = queue.SimpleQueue()
-        self._idle.put(_Runner(first, self._codes))
-        self._made = 1
+        self._running = _Running([_Runner(first, self._codes)])
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Run the network on images.
@@ -98,45 +96,50 @@ class Backbone:
             )
         features = np.empty((len(images), *self.output_shape), np.int8)
         if len(images) == 1:
-            self._single.run(images, features)
+            self._run_single(images, features)
         else:
             self._run_parallel(images, features)
         return features
 
+    def _here(self) -> "_Running":
+        """Return what runs in this process: the threads and interpreters of a parent hang in a forked child."""
+        if self._running.process != os.getpid():
+            self._running = _Running([])
+        return self._running
+
+    def _run_single(self, image: np.ndarray, features: np.ndarray) -> None:
+        here = self._here()
+        with here.single_lock:
+            if here.single is None:
+                here.single = _Runner(self._interpreter(self.threads), self._codes)
+            here.single.run(image, features)
+
     def _run_parallel(self, images: np.ndarray, features: np.ndarray) -> None:
-        while self._made < min(self.threads, len(images)):
-            self._idle.put(_Runner(self._interpreter(1), self._codes))
-            self._made += 1
+        here = self._here()
+        while here.made < min(self.threads, len(images)):
+            here.add(_Runner(self._interpreter(1), self._codes))
 
         def work(start: int) -> None:
-            runner = self._idle.get()
+            runner = here.idle.get()
             try:
                 runner.run(images[start : start + _PER_TASK], features[start : start + _PER_TASK])
             finally:
-                self._idle.put(runner)
+                here.idle.put(runner)
 
         size = range(0, len(images), _PER_TASK)
         if self.threads == 1:
             for start in size:
                 work(start)
         else:
-            for _ in self._pool.map(work, size):
+            for _ in here.pool(self.threads).map(work, size):
                 pass
-
-    @cached_property
-    def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self.threads, thread_name_prefix="fastuq-backbone")
-
-    @cached_property
-    def _single(self) -> "_Runner":
-        return _Runner(self._interpreter(self.threads), self._codes)
 
     def _interpreter(self, threads: int) -> Any:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
         kind = OpResolverType.AUTO if self._xnnpack else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         try:
-            with _quiet():
+            with muted(2):  # LiteRT's C++ side says there what delegates it takes
                 made = Interpreter(model_content=self._content, num_threads=threads, experimental_op_resolver_type=kind)
                 made.allocate_tensors()
         except (ValueError, RuntimeError) as error:
@@ -165,13 +168,21 @@ class Backbone:
         )
 
 
+_RUNNERS: "weakref.WeakSet[_Runner]" = weakref.WeakSet()
+
+
 class _Runner:
     """One interpreter with its input and output buffers."""
 
     def __init__(self, interpreter: Any, codes: np.ndarray | None) -> None:
         self._interpreter, self._codes = interpreter, codes
+        _RUNNERS.add(self)
         self._input = interpreter.get_input_details()[0]["index"]
         self._output = interpreter.get_output_details()[0]["index"]
+
+    def abandon(self) -> None:
+        """Never free the interpreter: LiteRT joins its threads then, and crashes where they stayed in the parent."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._interpreter))
 
     def run(self, images: np.ndarray, features: np.ndarray) -> None:
         taken, given = self._interpreter.tensor(self._input), self._interpreter.tensor(self._output)
@@ -184,6 +195,39 @@ class _Runner:
             raise ModelError(
                 f"network: LiteRT cannot run it ({' '.join(str(error).split())[:120]}); make the model again"
             ) from error
+
+
+def _abandon_runners() -> None:
+    for runner in list(_RUNNERS):
+        runner.abandon()
+
+
+os.register_at_fork(after_in_child=_abandon_runners)
+
+
+class _Running:
+    """The threads and interpreters of one process."""
+
+    def __init__(self, runners: list[_Runner]) -> None:
+        self.process = os.getpid()
+        self.idle: queue.SimpleQueue[_Runner] = queue.SimpleQueue()
+        self.made = 0
+        self.single: _Runner | None = None
+        self.single_lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+        for runner in runners:
+            self.add(runner)
+
+    def add(self, runner: _Runner) -> None:
+        """Add an interpreter of one thread."""
+        self.idle.put(runner)
+        self.made += 1
+
+    def pool(self, threads: int) -> ThreadPoolExecutor:
+        """Return the pool of so many threads, made at the first call."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(threads, thread_name_prefix="fastuq-backbone")
+        return self._pool
 
 
 def _codes(quantization: dict[str, Any], name: str) -> np.ndarray | None:
@@ -211,19 +255,6 @@ def _content(model_file: str | Path | bytes) -> bytes:
     if isinstance(model_file, bytes):
         return model_file
     try:
-        return Path(model_file).read_bytes()
+        return checked_path(model_file).read_bytes()
     except OSError as error:
         raise ModelError(f"{model_file}: cannot be read ({error.strerror}); make the model again") from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep off the terminal what LiteRT's C++ side says of its delegates: it writes to file descriptor 2 itself."""
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(null)

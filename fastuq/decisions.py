@@ -3,9 +3,11 @@
 import math
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 
+from fastuq.checks import finite_number, one_of, whole_number
 from fastuq.errors import InputError
 
 INTERVALS = ("std", "sem")
@@ -48,6 +50,17 @@ class Decision:
     positive: np.ndarray
 
 
+def check_conf_factor(value: Any) -> float:
+    """Return a confidence as a plain float; raises InputError where it is not between 0 and 1, both excluded."""
+    return finite_number("conf_factor", value, 0, 1, open_ends=True)
+
+
+def check_threshold(value: Any) -> float:
+    """Return a threshold as a plain float; raises InputError where it is not finite as a float32."""
+    largest = float(np.finfo(np.float32).max)
+    return finite_number("threshold", value, -largest, largest)
+
+
 def z_value(conf_factor: float) -> float:
     """Return z = norm.ppf((1 + conf_factor) / 2), the half width of the interval in standard deviations.
 
@@ -56,8 +69,7 @@ def z_value(conf_factor: float) -> float:
     InputError
         `conf_factor` is not between 0 and 1, both excluded.
     """
-    if not _is_number(conf_factor) or not 0 < conf_factor < 1:
-        raise InputError(f"conf_factor: expected a number between 0 and 1, both excluded, found {conf_factor!r}")
+    conf_factor = check_conf_factor(conf_factor)
     from scipy.special import ndtri
 
     # (1 + c) / 2 rounds to 1 for c just below 1; the lower tail, with (1 - c) / 2, does not.
@@ -90,12 +102,8 @@ def interval(
         An argument is out of range, or the moments are not finite.
     """
     z = z_value(conf_factor)
-    if kind not in INTERVALS:
-        raise InputError(f"interval: expected one of {', '.join(INTERVALS)}, found {kind!r}")
-    if kind == "sem":
-        if num_iter is None or num_iter < 2:
-            raise InputError(f"num_iter: expected 2 or more iterations for the interval 'sem', found {num_iter!r}")
-        z /= math.sqrt(num_iter)
+    if one_of("interval", kind, INTERVALS) == "sem":
+        z /= math.sqrt(whole_number("num_iter", num_iter, 2, 2**63))
     mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
     if mean.ndim != 2 or mean.shape != std.shape:
         raise InputError(f"moments: expected mean and std of one shape (N, C), found {mean.shape} and {std.shape}")
@@ -113,10 +121,8 @@ def ternary_vector(lower: np.ndarray, upper: np.ndarray, threshold: float) -> np
     InputError
         `threshold` is not finite.
     """
-    if not _is_number(threshold) or abs(threshold) > float(np.finfo(np.float32).max):
-        raise InputError(f"threshold: expected a finite number, found {threshold!r}")
     # The paper's comparisons are strict: an interval that touches the threshold is uncertain.
-    level = np.float32(threshold)
+    level = np.float32(check_threshold(threshold))
     ternary = np.full(np.shape(lower), -1, np.int8)
     ternary[np.asarray(upper) < level] = 0
     ternary[np.asarray(lower) > level] = 1
@@ -146,8 +152,7 @@ def decide(ternary: np.ndarray, mean: np.ndarray, *, mixed: str = "ignore") -> D
     InputError
         `mixed` is not known, or the shapes differ.
     """
-    if mixed not in MIXED:
-        raise InputError(f"mixed: expected one of {', '.join(MIXED)}, found {mixed!r}")
+    one_of("mixed", mixed, MIXED)
     ternary, mean = np.asarray(ternary), np.asarray(mean)
     if ternary.ndim != 2 or ternary.shape != mean.shape or ternary.shape[1] == 0:
         raise InputError(f"decide: expected ternary and mean of one shape (N, C), found {ternary.shape}, {mean.shape}")
@@ -164,7 +169,3 @@ def decide(ternary: np.ndarray, mean: np.ndarray, *, mixed: str = "ignore") -> D
     positive = np.where((reason == Reason.BENEFIT_OF_THE_DOUBT)[:, None], open_, yes) & keep[:, None]
     prediction = np.where(positive | ~keep[:, None], mean, -np.inf).argmax(axis=1).astype(np.int64)
     return Decision(keep, reason, prediction, positive)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and math.isfinite(value)

@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from fastuq.checks import checked_path
 from fastuq.errors import InputError
 
 MAX_JSON_BYTES = 4 * 2**20
@@ -36,7 +37,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     OSError
         The data cannot be written; it names `target`.
     """
-    if is_stream(target):
+    if is_stream(checked_path(target)):
         with tempfile.TemporaryDirectory() as folder:
             partial = Path(folder, "output")
             partial.touch()

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from fastuq.checks import checked_seed
 from fastuq.errors import InputError
 
 ROUNDS = 13
@@ -53,11 +54,23 @@ def keep_threshold(rate: float) -> int:
     return round((1 - rate) * 65536)
 
 
-def check_seed(seed: int) -> int:
-    """Return `seed` when it is a whole number of 64 bits, else raise InputError."""
-    if not isinstance(seed, int | np.integer) or not 0 <= int(seed) < 2**64:
-        raise InputError(f"seed: expected a whole number from 0 to 2^64 - 1, found {seed!r}")
-    return int(seed)
+def check_sample_ids(sample_ids: Any, count: int) -> np.ndarray:
+    """Return the numbers of `count` samples as int64 (count,), 0 to count - 1 where None are given.
+
+    Raises
+    ------
+    InputError
+        They are not whole numbers from 0 to 2^63 - 1, one per sample.
+    """
+    if sample_ids is None:
+        return np.arange(count, dtype=np.int64)
+    ids = np.asarray(sample_ids)
+    if ids.shape != (count,) or (count and (ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() >= 2**63)):
+        raise InputError(
+            f"sample_ids: expected {count} whole numbers from 0 to 2^63 - 1, one per sample, "
+            f"found {ids.dtype} {ids.shape} or numbers outside"
+        )
+    return np.require(ids, np.int64, ("C", "W"))
 
 
 def keep_bits(seed: int, layer: int, iterations: np.ndarray, sample: int, width: int, rate: float) -> np.ndarray:
@@ -83,7 +96,7 @@ def keep_bits(seed: int, layer: int, iterations: np.ndarray, sample: int, width:
     ndarray, (T, width), bool
         True where the unit is kept.
     """
-    seed = check_seed(seed)
+    seed = checked_seed(seed)
     groups = -(-width // GROUP)
     blocks = np.arange(groups * 16, dtype=np.uint32).reshape(groups, 16)
     low = 2**32 - 1

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastuq.bundled import bundled_path
+from fastuq.checks import checked_path
 from fastuq.errors import InputError, ModelError
 from fastuq.head import Head
 from fastuq.model_folder import (
@@ -118,7 +119,7 @@ def load_model(path: str | Path | None = None) -> Model:
     ModelError
         The folder is missing, incomplete, altered, of a newer format, or no model folder.
     """
-    folder = bundled_path("model") if path is None else Path(path)
+    folder = bundled_path("model") if path is None else checked_path(path)
     info = read_description(folder)
     contents = {name: read_part(folder, name, info) for name in PARTS}
     head = Head.from_arrays(_read_arrays(folder, "head.npz", contents))
@@ -161,7 +162,7 @@ def save_model(
     ModelError
         The parts do not fit each other.
     """
-    target = Path(path)
+    target = checked_path(path)
     check_replaceable(target)
     parts = {
         "backbone.tflite": backbone,

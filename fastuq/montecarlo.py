@@ -1,7 +1,6 @@
 """Monte-Carlo dropout on features: checks shapes, bounds memory, calls the kernels. Features + head -> moments."""
 
 import functools
-import os
 import sys
 import threading
 import time
@@ -13,15 +12,17 @@ from functools import partial
 
 import numpy as np
 
+from fastuq.checks import checked_seed, one_of, whole_number
 from fastuq.errors import InputError
 from fastuq.kernels import memory
-from fastuq.kernels.compiled import has_vnni
+from fastuq.kernels.compiled import has_vnni, is_cached
 from fastuq.kernels.flatten import float32_plan, int8_plan, packed_bytes
 from fastuq.kernels.float32 import Float32Kernels
 from fastuq.kernels.int8 import Int8Kernels
 from fastuq.kernels.plan import select_iterations, words_for
-from fastuq.masks import check_seed
+from fastuq.masks import check_sample_ids
 from fastuq.model import Model
+from fastuq.process import thread_count
 
 MASKS = ("shared", "per_sample")
 PRECISIONS = ("int8", "float32")
@@ -123,10 +124,10 @@ class MonteCarlo:
         threads: int | None = None,
         vnni: bool | None = None,
     ) -> None:
-        check_options(num_iter, seed, masks, precision, threads)
-        self._num_iter, self._seed, self._masks = int(num_iter), np.uint64(check_seed(seed)), masks
+        self._num_iter, seed = check_options(num_iter, seed, masks, precision)
+        self._seed, self._masks = np.uint64(seed), masks
         self._entropy = entropy
-        self.threads = threads or len(os.sched_getaffinity(0))
+        self.threads = thread_count(threads)
         self._num_features, self._num_classes = model.head.num_features, model.head.num_classes
         self._kernels: Int8Kernels | Float32Kernels
         if precision == "int8":
@@ -251,25 +252,14 @@ class MonteCarlo:
                 f"features: expected int8 (N, {self._num_features}), found {found}; "
                 "use the features of this model's backbone"
             )
-        if sample_ids is None:
-            return np.arange(len(features), dtype=np.int64)
-        ids = np.require(sample_ids, np.int64, ("C", "W"))
-        if ids.shape != (len(features),) or (ids < 0).any():
-            raise InputError(f"sample_ids: expected {len(features)} whole numbers from 0, found shape {ids.shape}")
-        return ids
+        return check_sample_ids(sample_ids, len(features))
 
 
-def check_options(num_iter: int, seed: int, masks: str, precision: str, threads: int | None = None) -> None:
-    """Raise InputError where an option of `moments` is out of range."""
-    check_seed(seed)
-    if not isinstance(num_iter, int | np.integer) or not 2 <= num_iter <= MAX_ITERATIONS:
-        raise InputError(f"num_iter: expected a whole number from 2 to {MAX_ITERATIONS}, found {num_iter!r}")
-    if masks not in MASKS:
-        raise InputError(f"masks: expected one of {', '.join(MASKS)}, found {masks!r}")
-    if precision not in PRECISIONS:
-        raise InputError(f"precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
-    if threads is not None and not (isinstance(threads, int | np.integer) and threads >= 1):
-        raise InputError(f"threads: expected a whole number from 1, found {threads!r}")
+def check_options(num_iter: int, seed: int, masks: str, precision: str) -> tuple[int, int]:
+    """Return number of iterations and seed as plain int; raises InputError where an option is out of range."""
+    one_of("masks", masks, MASKS)
+    one_of("precision", precision, PRECISIONS)
+    return whole_number("num_iter", num_iter, 2, MAX_ITERATIONS), checked_seed(seed)
 
 
 @contextmanager
@@ -285,4 +275,11 @@ def announced_compile() -> Iterator[None]:
 
 @functools.cache
 def _announce() -> None:
-    print("fastuq: compiling or loading the kernels (slow the first time only)", file=sys.stderr, flush=True)
+    if sys.stderr is not None:
+        print(f"fastuq: compiling or loading the kernels ({_price()})", file=sys.stderr, flush=True)
+
+
+def _price() -> str:
+    if is_cached():
+        return "slow the first time only"
+    return "slow every time: there is no folder to keep them in; name one that can be written with NUMBA_CACHE_DIR"

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from fastuq.bundled import bundled_path
+from fastuq.checks import checked_path
 from fastuq.errors import InputError
 from fastuq.files import is_stream, partial_prefix
 
@@ -54,6 +55,7 @@ def check_outputs(
     for option, path in outputs.items():
         if path is None:
             continue
+        checked_path(path)
         place = ("-",) if str(path) == "-" else _place(option, path)
         stream = is_stream(path)
         for other, first in taken.items():

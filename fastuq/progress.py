@@ -24,6 +24,6 @@ def progress_bar(total: int, description: str, unit: str = "image", initial: int
         desc=description,
         unit=unit,
         delay=2,
-        disable=not sys.stderr.isatty(),
+        disable=sys.stderr is None or not sys.stderr.isatty(),
         dynamic_ncols=True,
     )

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from fastuq.activations import ACTIVATIONS, PERCENTILES, Codes, activation_of
+from fastuq.checks import checked_seed
 from fastuq.errors import InputError, ModelError
 from fastuq.head import Block, Head, exact_array, read_layout, short, within_range
 
@@ -188,7 +189,7 @@ def quantize_head(
             f"calibration features: expected int8 (N, {head.num_features}), "
             f"found {features.dtype} {features.shape}; use the features of this model's own backbone"
         )
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(checked_seed(seed))
     rows = rng.permutation(len(features))[:CALIBRATION_SAMPLES]
     q = features[np.sort(rows)].astype(np.float64)
     step = head.scale.astype(np.float64) * feature_scale

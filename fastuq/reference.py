@@ -7,9 +7,9 @@ from typing import Protocol
 
 import numpy as np
 
-from fastuq.errors import InputError
+from fastuq.checks import checked_seed, one_of, whole_number
 from fastuq.head import Head
-from fastuq.masks import keep_bits
+from fastuq.masks import check_sample_ids, keep_bits
 from fastuq.model import Model
 from fastuq.quantized_head import QuantizedHead
 
@@ -46,9 +46,10 @@ def naive_moments(
     -------
     mean, std : ndarray, (N, C), float32
     """
-    if masks not in ("shared", "per_sample") or precision not in ("int8", "float32"):
-        raise InputError(f"masks {masks!r} or precision {precision!r}: not known")
-    ids = np.arange(len(images)) if sample_ids is None else sample_ids
+    one_of("masks", masks, ("shared", "per_sample"))
+    one_of("precision", precision, ("int8", "float32"))
+    num_iter, seed = whole_number("num_iter", num_iter, 1, 2**32), checked_seed(seed)
+    ids = check_sample_ids(sample_ids, len(images))
     means, stds = [], []
     for image, sample in zip(images, ids, strict=True):
         outputs = []

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from fastuq import __version__
-from fastuq.decisions import INTERVALS, MIXED, interval, ternary_vector, z_value
-from fastuq.errors import InputError
+from fastuq.checks import one_of
+from fastuq.decisions import INTERVALS, MIXED, check_conf_factor, check_threshold, interval, ternary_vector
 from fastuq.metrics import accuracy, aurc, micro_f1
 
 
@@ -44,12 +44,17 @@ class Options:
     def __post_init__(self) -> None:
         from fastuq.montecarlo import check_options  # loads numba, which reading results does not need
 
-        check_options(self.num_iter, self.seed, self.masks, self.precision)
-        z_value(self.conf_factor)
-        ternary_vector(np.empty((0, 1)), np.empty((0, 1)), self.threshold)
-        for name, known in (("interval", INTERVALS), ("mixed", MIXED)):
-            if getattr(self, name) not in known:
-                raise InputError(f"{name}: expected one of {', '.join(known)}, found {getattr(self, name)!r}")
+        num_iter, seed = check_options(self.num_iter, self.seed, self.masks, self.precision)
+        plain = {
+            "num_iter": num_iter,
+            "conf_factor": check_conf_factor(self.conf_factor),
+            "threshold": check_threshold(self.threshold),
+            "interval": one_of("interval", self.interval, INTERVALS),
+            "mixed": one_of("mixed", self.mixed, MIXED),
+            "seed": seed,
+        }
+        for name, value in plain.items():  # NumPy's numbers would fail as JSON, after the work
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,7 @@ def test_scope(tmp_path):
     quick = bench.scope_of(quick=True, networks=None, rounds=2, folder=tmp_path)
     assert full.networks == ("resnet50", "efficientnet_b0", "bundled")
     assert (quick.networks, quick.rounds) == (("bundled",), 2)
-    with pytest.raises(InputError, match="rounds: expected 1 or more, found 0"):
+    with pytest.raises(InputError, match="rounds: expected a whole number from 1 to 1000, found 0"):
         bench.scope_of(quick=False, networks=None, rounds=0, folder=tmp_path)
 
 

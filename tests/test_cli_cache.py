@@ -15,6 +15,7 @@ MODEL = ("--model", str(caches.TINY))
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "no data").mkdir()
     monkeypatch.setenv("FASTUQ_DATA", str(tmp_path / "no data"))
 
 
@@ -90,9 +91,9 @@ def test_shards_read_as_one(images, capsys):
     ("args", "message"),
     [
         (["--shard", "x"], "expected I/N"),
-        (["--shard", "3/2"], "expected 1/2 to 2/2"),
-        (["--batch-size", "0"], "batch size: expected 1"),
-        (["--threads", "0"], "threads: expected 1 or more"),
+        (["--shard", "3/2"], "shard: expected a whole number from 1 to 2"),
+        (["--batch-size", "0"], "batch size: expected a whole number from 1"),
+        (["--threads", "0"], "threads: expected a whole number from 1"),
         (["--output", "/proc/x.h5"], "cannot write /proc/x.h5"),
         (["--output", "."], "expected a file, found a folder"),
     ],

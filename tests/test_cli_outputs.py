@@ -27,6 +27,7 @@ OPTIONS = ["--model", str(TINY), "--num-iter", "5"]
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "no-data").mkdir()
     monkeypatch.setenv("FASTUQ_DATA", str(tmp_path / "no-data"))
     images = np.random.default_rng(3).integers(0, 256, (9, 32, 32, 3)).astype(np.uint8)
     np.save(tmp_path / "in.npy", images)

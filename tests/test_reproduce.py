@@ -146,7 +146,7 @@ def test_output(made, found):
 
 
 def test_from_the_bundled_images_alone(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("FASTUQ_DATA", str(tmp_path / "none"))
+    monkeypatch.setenv("FASTUQ_DATA", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     assert cli.main(["reproduce", "--output", "o", *ARGV]) == 0
     assert "o/reproduction.md" in capsys.readouterr().out

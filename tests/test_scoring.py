@@ -197,9 +197,9 @@ def test_an_array_of_images_is_enough(model, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def workplace(tmp_path, monkeypatch):
+def workplace(tmp_path, tmp_path_factory, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FASTUQ_DATA", str(tmp_path / "no-data"))
+    monkeypatch.setenv("FASTUQ_DATA", str(tmp_path_factory.mktemp("no-data")))
     return tmp_path
 
 

@@ -13,7 +13,8 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from fastuq import __version__
-from fastuq.errors import FastUQError, one_line, printable
+from fastuq.errors import FastUQError, InputError, one_line, printable
+from fastuq.process import check_limits, open_standard_streams
 
 SUMMARIES = {
     "demo": "score the bundled 20 images and show what is kept and why",
@@ -51,7 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         0; 2 for a mistake of the user; 130 after Ctrl-C; 141 when the output has no reader; 143 after SIGTERM.
+
+    Notes
+    -----
+    Standard streams may be closed. What is printed for people then goes nowhere and the status is that of the work;
+    output that an option sends to standard output (``--json -``) is refused before the work, since it would be lost.
     """
+    closed = open_standard_streams()
     given = list(sys.argv[1:] if argv is None else argv)
     name = _top_parser().parse_args(given[:1]).command
     command = import_module(f"fastuq.cli.{name.replace('-', '_')}")
@@ -63,8 +70,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             setattr(args, option, "-")  # so that nothing else is printed there
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text that can be shown
+
+    def run(args: argparse.Namespace) -> int:
+        if 1 in closed:
+            _check_screen(args)
+        check_limits(getattr(args, "threads", None))
+        return command.run(args)
+
     with _sigterm_unwinds():
-        return _run(command.run, args)
+        return _run(run, args)
 
 
 def say(args: argparse.Namespace, lines: Iterable[str]) -> None:
@@ -122,6 +136,12 @@ def _top_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_screen(args: argparse.Namespace) -> None:
+    for option in SHOWN:
+        if str(getattr(args, option, None)) == "-":
+            raise InputError(f"--{option} -: standard output is closed; name a file, or run with standard output open")
+
+
 def _run(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     try:
         status = run(args)
@@ -137,6 +157,10 @@ def _run(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> 
         return 141
     except MemoryError as error:
         return _fail(f"out of memory ({error or 'no size given'}); close other programs or take fewer images at once")
+    except RuntimeError as error:
+        if "can't start new thread" not in str(error):
+            raise
+        return _fail("the system starts no more threads; raise its limit of processes, or ask for fewer --threads")
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         return _fail(f"{error.strerror or error}{where}; nothing half-written was kept; mend it and run again")

@@ -55,8 +55,6 @@ def _make(args: argparse.Namespace, output: Path) -> dict:
     severities = tuple(args.severities.split(","))
     if not set(severities) <= {str(level) for level in SEVERITIES}:
         raise InputError(f"--severities {args.severities}: expected numbers 1 to 5, separated by commas")
-    if args.jobs < 1 or args.seed < 0:
-        raise InputError(f"--jobs {args.jobs}, --seed {args.seed}: expected at least 1 process and a seed of 0 or more")
     start = time.monotonic()
     images = open_images(args.images)
     levels = tuple(int(level) for level in severities)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastuq.checks import whole_number
 from fastuq.errors import InputError
 
 CHUNK_BYTES = 16 * 2**20
@@ -106,6 +107,7 @@ class ImageSet:
         InputError
             The range is empty or reaches past the end.
         """
+        start, stop = whole_number("start", start), whole_number("stop", stop)
         if not 0 <= start < stop <= len(self):
             raise InputError(f"{self.name}: images {start} to {stop} asked for, but it holds 0 to {len(self)}")
         if (start, stop) == (0, len(self)):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastuq.bundled import bundled_path
+from fastuq.checks import checked_path
 from fastuq.datasets.arrays import open_npy, open_npz
 from fastuq.datasets.cifar import CIFAR100_FOLDER, load_cifar100, load_cifar100c
 from fastuq.datasets.folder import open_folder
@@ -24,6 +25,14 @@ def data_root() -> Path:
         return Path(given)
     here, repository = Path("data"), Path(__file__).parents[2] / "data"
     return repository if repository.is_dir() and not here.is_dir() else here
+
+
+def has_cifar100() -> bool:
+    """Tell whether the CIFAR-100 test set is there; raises InputError where ``$FASTUQ_DATA`` names no folder."""
+    root = data_root()
+    if os.environ.get("FASTUQ_DATA") and not root.is_dir():
+        raise InputError(f"FASTUQ_DATA: expected the folder of the data sets, found none at {root}; mend its name")
+    return (root / CIFAR100_FOLDER / "test").is_file()
 
 
 def open_images(
@@ -55,15 +64,15 @@ def open_images(
 
 def _open(spec: str | Path | np.ndarray | None, image_size: tuple[int, int]) -> ImageSet:
     if spec is None:
-        there = (data_root() / CIFAR100_FOLDER / "test").is_file()
-        return load_cifar100(data_root()) if there else load_bundled()
+        return load_cifar100(data_root()) if has_cifar100() else load_bundled()
     if isinstance(spec, str):
-        named = _open_named(spec)
-        if named is not None:
-            return named
+        known = _open_named(spec)
+        if known is not None:
+            return known
         spec = Path(spec)
     if not isinstance(spec, Path):
         return ImageSet(np.asarray(spec), None, None, "array")
+    checked_path(spec)
     if spec.is_dir():
         return open_folder(spec, image_size)
     if spec.suffix == ".npy":

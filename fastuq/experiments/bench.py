@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from fastuq.errors import InputError
+from fastuq.checks import whole_number
 from fastuq.experiments.bench_head import (
     GRID_ITERATIONS,
     GRID_SAMPLES,
@@ -22,6 +22,7 @@ from fastuq.experiments.bench_networks import BUNDLED, NetworkTimings, bench_net
 from fastuq.experiments.bench_process import bench_cache, bench_start
 from fastuq.experiments.bench_timing import Timing
 from fastuq.kernels.compiled import has_vnni
+from fastuq.process import processors
 from fastuq.progress import progress_bar
 
 NETWORKS = ("resnet50", "efficientnet_b0", BUNDLED)
@@ -63,8 +64,8 @@ class Scope:
 
 def scope_of(*, quick: bool, networks: list[str] | None, rounds: int | None, folder: Path) -> Scope:
     """Return the full or the quick scope, with what was asked for put in its place."""
-    if rounds is not None and rounds < 1:
-        raise InputError(f"rounds: expected 1 or more, found {rounds}")
+    if rounds is not None:
+        rounds = whole_number("rounds", rounds, 1, 1000)
     if quick:
         return Scope(tuple(networks or (BUNDLED,)), rounds or 3, 2048, (NUM_ITER,), (1, 32, 1024), 65_536, folder)
     return Scope(tuple(networks or NETWORKS), rounds or 7, 8192, GRID_ITERATIONS, GRID_SAMPLES, 1_000_000, folder)
@@ -171,7 +172,7 @@ def machine() -> dict[str, Any]:
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": processors(),
         "avx512_vnni": has_vnni(),
         "memory_gb": round(pages * size / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",

@@ -1,6 +1,5 @@
 """The head in the benchmark: fastuq beside batched Keras and NumPy heads, on the paper's layout and random features."""
 
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from fastuq.masks import keep_bits
 from fastuq.model import Model
 from fastuq.models import keras_head
 from fastuq.montecarlo import Moments, MonteCarlo
+from fastuq.process import processors
 from fastuq.quantized_head import quantize_head
 
 WIDTH, HIDDEN, CLASSES = 2048, 300, 100
@@ -122,7 +122,7 @@ def bench_head(*, rounds: int, samples: int, advance: Callable[[], object]) -> d
     sides = {kind: Side(partial(_run_anew, model, kind, features), samples) for kind in KINDS}
     sides["keras_repeated_batch"] = Side(partial(keras, real, NUM_ITER), len(few))
     sides["numpy_batched"] = Side(partial(numpy_head, model, few, NUM_ITER), len(few))
-    threads = len(os.sched_getaffinity(0))
+    threads = processors()
     peaks = [int8_peak(threads)]
     timings = interleave(sides, rounds, advance)
     peaks += [int8_peak(threads) for _ in range(rounds)]

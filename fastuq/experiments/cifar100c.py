@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fastuq.checks import whole_number
 from fastuq.datasets import ImageSet, data_root, open_images
 from fastuq.datasets.cifar import CIFAR100C_FOLDER
 from fastuq.datasets.corruptions import CORRUPTIONS, SEVERITIES
@@ -65,6 +66,7 @@ def score_cifar100c(
     InputError
         A corruption or severity does not exist, or neither its images nor its cache are there.
     """
+    severities = [whole_number("severity", level) for level in severities]
     _check_wanted(corruptions, severities)
     began = time.perf_counter()
     files = {name: cache_path(caches, name, model) for name in corruptions}

@@ -11,9 +11,9 @@ import numpy as np
 
 from fastuq import __version__
 from fastuq.backbone import Backbone
-from fastuq.datasets import ImageSet, data_root, open_images
-from fastuq.datasets.cifar import CIFAR100_FOLDER
+from fastuq.datasets import ImageSet, open_images
 from fastuq.datasets.corruptions import CORRUPTIONS, corrupt
+from fastuq.datasets.opening import has_cifar100
 from fastuq.experiments.cifar100c import score_cifar100c
 from fastuq.experiments.one_image import time_one_image
 from fastuq.experiments.stability import seed_disagreement
@@ -102,7 +102,7 @@ def reproduce(
 
 def _clean_images() -> ImageSet:
     """Return the first 100 test images where the test set is there, else the bundled 20."""
-    if (data_root() / CIFAR100_FOLDER / "test").is_file():
+    if has_cifar100():
         images = open_images("cifar100")
         return images.subset(0, min(CLEAN_IMAGES, len(images)))
     return open_images("bundled")

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from fastuq.checks import whole_number
 from fastuq.model import Model
+from fastuq.montecarlo import MAX_ITERATIONS
 from fastuq.progress import progress_bar
 from fastuq.scoring import score
 
@@ -40,7 +42,7 @@ def seed_disagreement(
     list of dict
         ``num_iter``, ``disagreement`` and ``kept``, both as shares.
     """
-    rows = []
+    rows, iterations = [], [whole_number("num_iter", count, 2, MAX_ITERATIONS) for count in iterations]
     with progress_bar(sum(iterations) * seeds, "seeds", "iteration") as bar:
         for count in iterations:
             kept = []

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from operator import index
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fastuq.checks import whole_number
 from fastuq.datasets import ImageSet
 from fastuq.errors import CacheError, InputError
 from fastuq.features.cachefile import CacheFile
@@ -133,7 +133,7 @@ class FeatureCache:
         CacheError
             A batch is damaged or not written yet.
         """
-        start, stop = index(start), index(stop)  # a NumPy integer would overflow as a place in the file
+        start, stop = whole_number("start", start), whole_number("stop", stop)
         if not 0 <= start <= stop <= self.num_samples:
             raise InputError(f"samples {start} to {stop} asked for, but the cache holds 0 to {self.num_samples}")
         if start == stop:

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+from fastuq.checks import checked_path
 from fastuq.errors import CacheError, InputError
 from fastuq.features.header import TITLE, Header, header_of, shapes_of
 from fastuq.features.rawio import cannot_write, is_at, open_file, take_lock, write_all
 from fastuq.features.sealed import create, read_seal
 from fastuq.files import NO_LOCKS, open_own, partial_prefix
 from fastuq.npy import read_into
+from fastuq.process import processors
 
 _CHECK_BYTES = 4 * 2**20
 
@@ -45,7 +47,7 @@ class CacheFile:
 
     def __init__(self, path: str | Path) -> None:
         self._descriptor = -1
-        self.path = Path(path)
+        self.path = checked_path(path)
         self._descriptor = open_file(self.path, os.O_RDONLY)
         try:
             with self._reading():
@@ -114,7 +116,7 @@ class CacheFile:
         self.labels()
         step = max(1, _CHECK_BYTES // (self.header.batch_size * self.num_features))
         starts = range(0, self.header.num_batches, step)
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        with ThreadPoolExecutor(processors()) as pool:
             found = pool.map(lambda first: self._unmatched(first, min(first + step, self.header.num_batches)), starts)
             return [batch for batches in found for batch in batches]
 

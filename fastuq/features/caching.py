@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastuq import __version__
+from fastuq.checks import checked_path, shown, whole_number
 from fastuq.datasets import ImageSet, open_images
 from fastuq.errors import InputError, ModelError
 from fastuq.features.cache import FeatureCache
 from fastuq.features.cachefile import CacheFile, create_file
 from fastuq.features.header import MAX_BATCH_BYTES, Header, Shard, check_same
 from fastuq.model import Model
+from fastuq.process import thread_count
 from fastuq.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -65,11 +67,10 @@ def cache_features(
     InputError
         The images do not fit the model or change meanwhile, or an argument is out of range.
     """
-    if threads is not None and threads < 1:
-        raise InputError(f"threads: expected 1 or more, found {threads}")
+    threads = thread_count(threads)
     images = (images if isinstance(images, ImageSet) else open_images(images)).matched_to(model.class_names)
     header, labels = _header(images, model, batch_size, shard)
-    path = default_cache_path(images, model, shard) if path is None else Path(path)
+    path = default_cache_path(images, model, shard) if path is None else checked_path(path)
     if not os.path.exists(path):  # unlike Path.exists, False where it may not even look
         create_file(path, header, model.head.num_features, labels)
     file = CacheFile(path)
@@ -89,7 +90,8 @@ def default_cache_path(images: ImageSet, model: Model, shard: tuple[int, int] | 
     """Return where the features of these images and model are kept unless the user names a file."""
     images = images.matched_to(model.class_names)
     name = re.sub(r"[^\w.-]+", "-", images.name).encode()[:150].decode(errors="ignore")
-    part = "" if shard is None else f"-{shard[0]}of{shard[1]}"
+    given = None if shard is None else _shard(len(images), shard)
+    part = "" if given is None else f"-{given.index}of{given.count}"
     return Path("out") / f"features-{name}-{images.fingerprint()[:8]}-{model.sha256[:8]}{part}.h5"
 
 
@@ -107,8 +109,7 @@ def _header(
             f"{images.name}: expected labels 0 to {count - 1}, the classes of model {model.path}, "
             f"found {images.labels.max()}; give the model's own classes, or the images without labels"
         )
-    if not 1 <= batch_size <= MAX_BATCH_BYTES // model.head.num_features:
-        raise InputError(f"batch size: expected 1 to {MAX_BATCH_BYTES // model.head.num_features}, found {batch_size}")
+    batch_size = whole_number("batch size", batch_size, 1, MAX_BATCH_BYTES // model.head.num_features)
     part = _shard(len(images), shard)
     labels = np.full(len(images), -1, np.int64) if images.labels is None else images.labels
     labels = labels[part.start : part.stop].astype("<i8")
@@ -125,7 +126,7 @@ def _header(
         labels_sha256=hashlib.sha256(labels.tobytes()).hexdigest(),
         preprocessing={"color": "RGB", "dtype": "uint8", "shape": list(shape)},
         runtime=_runtime(),
-        batch_size=int(batch_size),
+        batch_size=batch_size,
         shard=part,
         fastuq_version=__version__,
     )
@@ -133,9 +134,11 @@ def _header(
 
 
 def _shard(total: int, shard: tuple[int, int] | None) -> Shard:
-    index, count = shard or (1, 1)
-    if not 1 <= index <= count <= total:
-        raise InputError(f"shard {index}/{count}: expected 1/{count} to {count}/{count}, and at most one per image")
+    given = (1, 1) if shard is None else shard
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise InputError(f"shard: expected (i, n), part i of n, found {shown(shard)}")
+    count = whole_number("number of shards", given[1], 1, total)
+    index = whole_number("shard", given[0], 1, count)
     return Shard(index, count, total * (index - 1) // count, total * index // count)
 
 

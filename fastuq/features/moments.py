@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastuq.checks import checked_path
 from fastuq.errors import CacheError
 from fastuq.features.rawio import cannot_write, open_file, write_all
 from fastuq.features.sealed import DTYPES, create, read_seal
@@ -80,7 +81,7 @@ def load_moments(path: str | Path) -> dict[str, Any]:
     CacheError
         The file is missing, foreign, truncated or damaged.
     """
-    path = Path(path)
+    path = checked_path(path)
     descriptor = open_file(path, os.O_RDONLY)
     try:
         seal = read_seal(descriptor, path, TITLE)

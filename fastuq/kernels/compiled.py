@@ -1,18 +1,90 @@
-"""How every kernel is compiled, and what the processor offers."""
+"""How every kernel is compiled and where it is kept, and what the processor offers."""
 
 import functools
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numba
 from llvmlite import binding
+from numba import config
 
-_OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "boundscheck": False}
-kernel = numba.njit(**_OPTIONS)
+from fastuq.errors import InputError
+
+_OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
+if config.DISABLE_JIT:
+    raise InputError(
+        "NUMBA_DISABLE_JIT: expected it unset or 0, found it set; the kernels do not run uncompiled: unset it"
+    )
+
+
+@functools.cache
+def is_cached() -> bool:
+    """Tell whether there is a folder that keeps compiled kernels for the next process."""
+    return _numba_has_a_folder() or _private_folder() is not None
+
+
+@functools.cache
+def _numba_has_a_folder() -> bool:
+    """Tell whether Numba can keep kernels where it would by itself: a folder named to it, this package, the home."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    home = [os.path.join(cache, "numba")] if os.path.isabs(cache) else []  # "~" stays where there is no home
+    return any(_can_write(folder) for folder in (config.CACHE_DIR, Path(__file__).parent / "__pycache__", *home))
+
+
+def _can_write(folder: str | Path) -> bool:
+    try:
+        if folder:
+            os.makedirs(folder, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return False
+    return bool(folder)
+
+
+@functools.cache
+def _private_folder() -> Path | None:
+    """Return a temporary folder that nobody but this user can write to, None where there is none.
+
+    What Numba keeps are pickles: who can write them can run code here.
+    """
+    try:
+        parent = Path(tempfile.gettempdir())
+        folder, above = parent / f"fastuq-numba-{os.geteuid()}", parent.stat()
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError:
+        return None
+    others = stat.S_IWGRP | stat.S_IWOTH
+    lasting = above.st_uid in (0, os.geteuid()) and (not above.st_mode & others or above.st_mode & stat.S_ISVTX)
+    own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+    return folder if lasting and own and _can_write(folder) else None
+
+
+def _compiler(**options: Any) -> Callable[[Callable], Any]:
+    def compiled(function: Callable) -> Any:
+        given = config.CACHE_DIR
+        try:
+            if not _numba_has_a_folder():
+                config.CACHE_DIR = str(_private_folder() or "")
+            return numba.njit(**_OPTIONS, **options, cache=is_cached())(function)
+        finally:
+            config.CACHE_DIR = given
+
+    return compiled
+
+
+kernel = _compiler()
 """Compile without bounds checks, releasing the GIL: threads are Python's own, so their number is an argument.
 
-No fastmath: a multiply and an add stay two IEEE operations, so every processor gives the same bits.
+No fastmath: a multiply and an add stay two IEEE operations, so every processor gives the same bits. Compiled kernels
+are kept where Numba keeps them, else in a private temporary folder, else not at all.
 """
 
-inlined = numba.njit(**_OPTIONS, forceinline=True)
+inlined = _compiler(forceinline=True)
 """The same, put into its callers: a call that passes a plan copies a hundred numbers."""
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fastuq.checks import checked_seed, finite_number, whole_number
 from fastuq.errors import InputError
 
 
@@ -35,9 +36,9 @@ def bootstrap_interval(
     arrays = [np.asarray(column) for column in columns]
     if not arrays or len(arrays[0]) == 0 or any(len(array) != len(arrays[0]) for array in arrays):
         raise InputError(f"bootstrap: expected columns of one length, found {[len(array) for array in arrays]}")
-    if not 0 < confidence < 1 or resamples < 1:
-        raise InputError(f"bootstrap: confidence {confidence!r} or resamples {resamples!r} is out of range")
-    rng = np.random.default_rng(seed)
+    confidence = finite_number("confidence", confidence, 0, 1, open_ends=True)
+    resamples = whole_number("resamples", resamples, 1, 10_000_000)
+    rng = np.random.default_rng(checked_seed(seed))
     n = len(arrays[0])
     values = np.empty(resamples)
     for place in range(resamples):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastuq.checks import whole_number
 from fastuq.errors import InputError
 from fastuq.metrics.checks import checked_labels, checked_scores
 
@@ -27,11 +28,9 @@ def ece(confidence: Any, correct: Any, bins: int = 15) -> float:
     bins : int
     """
     values, right = checked_scores(confidence, correct)
-    if values.min() < 0 or values.max() > 1 or bins < 1:
-        raise InputError(
-            f"ece: expected confidences from 0 to 1 and at least 1 bin, "
-            f"found {values.min()} to {values.max()} and {bins}"
-        )
+    bins = whole_number("bins", bins, 1, 1_000_000)
+    if values.min() < 0 or values.max() > 1:
+        raise InputError(f"ece: expected confidences from 0 to 1, found {values.min()} to {values.max()}")
     values = values.astype(np.float64)
     place = np.clip(np.ceil(values * bins).astype(np.int64) - 1, 0, bins - 1)
     gap = np.bincount(place, right - values, minlength=bins)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastuq.errors import InputError
+from fastuq.checks import finite_number
 from fastuq.metrics.checks import checked_scores
 
 
@@ -63,8 +63,7 @@ def augrc(score: Any, correct: Any) -> float:
 
 def risk_at_coverage(score: Any, correct: Any, coverage: float) -> float:
     """Return the selective risk of the strictest threshold that accepts at least this share of the samples."""
-    if not 0 < coverage <= 1:
-        raise InputError(f"risk_at_coverage: expected a coverage above 0 and up to 1, found {coverage!r}")
+    coverage = finite_number("coverage", coverage, np.finfo(float).tiny, 1)
     accepted, errors = _thresholds(*checked_scores(score, correct))
     wanted = np.ceil(coverage * accepted[-1] * (1 - 1e-12))  # 0.07 * 100 is a little more than 7
     place = np.searchsorted(accepted, wanted)
@@ -73,8 +72,7 @@ def risk_at_coverage(score: Any, correct: Any, coverage: float) -> float:
 
 def coverage_at_risk(score: Any, correct: Any, risk: float) -> float:
     """Return the largest share of the samples that a threshold accepts with a selective risk up to `risk`; else 0."""
-    if not 0 <= risk <= 1:
-        raise InputError(f"coverage_at_risk: expected a risk from 0 to 1, found {risk!r}")
+    risk = finite_number("risk", risk, 0, 1)
     accepted, errors = _thresholds(*checked_scores(score, correct))
     within = accepted[errors <= risk * accepted * (1 + 1e-12)]
     return float(within[-1] / accepted[-1]) if len(within) else 0.0

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastuq.backbone import Backbone
+from fastuq.checks import checked_path
 from fastuq.datasets import ImageSet
 from fastuq.errors import InputError
 from fastuq.head import Head
@@ -15,6 +16,7 @@ from fastuq.model_folder import check_replaceable
 from fastuq.models.heads import head_from_layers, head_network
 from fastuq.models.quantize import MIN_CORRELATION, calibration_images, check_backbone, float_size, predictor, to_int8
 from fastuq.models.runtime import silence, tensorflow
+from fastuq.process import thread_count
 from fastuq.progress import progress_bar
 from fastuq.quantized_head import CALIBRATION_SAMPLES, quantize_head
 
@@ -48,8 +50,9 @@ def quantize_file(
     ModelError
         The quantized backbone does not follow the float one.
     """
-    check_replaceable(Path(output))
-    name, backbone, head = _read_network(Path(path), images)
+    thread_count(threads)
+    check_replaceable(checked_path(output))
+    name, backbone, head = _read_network(checked_path(path), images)
     data = to_int8(backbone, calibration_images(images.images))
     runner = Backbone(data, threads=threads)
     drawn = calibration_images(images.images, CALIBRATION_SAMPLES)

@@ -1,6 +1,5 @@
 """The training loop: batches from arrays that may be larger than memory, one checkpoint per epoch, resumable."""
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastuq.checks import finite_number, whole_number
 from fastuq.errors import InputError
 from fastuq.models.runtime import silence, tensorflow
 from fastuq.progress import progress_bar
@@ -48,19 +48,16 @@ class Recipe:
     mixup: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1:
-            raise InputError(
-                f"epochs and batch size: expected at least 1, found {self.epochs} epochs, batch size {self.batch_size}"
-            )
-        if not 0 < self.learning_rate < MAX_LEARNING_RATE:
-            raise InputError(
-                f"learning rate: expected above 0 and below {MAX_LEARNING_RATE}, found {self.learning_rate}; "
-                "0.0005 to 0.01 is usual"
-            )
-        if not all(0 <= value < math.inf for value in (self.weight_decay, self.mixup)):
-            raise InputError(
-                f"weight decay and mixup: expected numbers from 0 on, found {self.weight_decay} and {self.mixup}"
-            )
+        plain = {
+            "epochs": whole_number("epochs", self.epochs, 1, 1_000_000),
+            "learning_rate": finite_number("learning rate", self.learning_rate, 0, MAX_LEARNING_RATE, open_ends=True),
+            "cosine": bool(self.cosine),
+            "weight_decay": finite_number("weight decay", self.weight_decay, 0),
+            "batch_size": whole_number("batch size", self.batch_size, 1, 1_000_000),
+            "mixup": finite_number("mixup", self.mixup, 0),
+        }
+        for name, value in plain.items():  # NumPy's numbers would fail as JSON
+            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True)

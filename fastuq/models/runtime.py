@@ -8,28 +8,25 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastuq.errors import InputError, MissingExtraError
+from fastuq.process import muted
 
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
     """Drop what is printed and warned inside the block; TensorFlow's C++ prints past ``sys.stderr``."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = [os.dup(1), os.dup(2)]
-    null = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    _flush()
+    with muted(1, 2), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
             yield
-        sys.stdout.flush()
-        sys.stderr.flush()
-    finally:
-        for number, handle in enumerate(saved, start=1):
-            os.dup2(handle, number)
-            os.close(handle)
-        os.close(null)
+        finally:
+            _flush()
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
 
 
 def tensorflow() -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastuq.backbone import Backbone
+from fastuq.checks import checked_path, checked_seed, whole_number
 from fastuq.datasets import ImageSet
 from fastuq.errors import InputError
 from fastuq.files import write_json
@@ -70,10 +71,10 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"seed: expected 0 to {2**32 - 1}, found {self.seed}")
-        if self.unfreeze < 0:
-            raise InputError(f"--unfreeze: expected a number of blocks from 0 on, found {self.unfreeze}")
+        # Plain numbers: NumPy's would fail as JSON.
+        object.__setattr__(self, "seed", checked_seed(self.seed, 2**32 - 1))
+        object.__setattr__(self, "unfreeze", whole_number("unfreeze", self.unfreeze, 0, 1000))
+        object.__setattr__(self, "mirror", bool(self.mirror))
 
 
 def train(
@@ -108,7 +109,7 @@ def train(
     ModelError
         The quantized backbone does not follow the float one.
     """
-    check_replaceable(Path(output))
+    check_replaceable(checked_path(output))
     labels, names = _labelled(images)
     check_names(plan.network, names)
     layout = _trainable_layout(plan.head, len(names))
@@ -116,7 +117,7 @@ def train(
     backbone = build_backbone(plan.network, weights=plan.weights, input_shape=shape, seed=plan.seed)
     parts = split_backbone(backbone, plan.network, plan.unfreeze) if plan.unfreeze else None
     # All that can be refused is by now: a refused option leaves no work folder that refuses the right one.
-    folder = _open_work(Path(work), plan, images)
+    folder = _open_work(checked_path(work), plan, images)
     width = backbone.output_shape[-1]
     if parts:
         _tune(plan, *parts, build_head(layout, width, seed=plan.seed), images, folder)

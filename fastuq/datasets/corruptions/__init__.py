@@ -11,6 +11,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
+from fastuq.checks import checked_seed, whole_number
 from fastuq.datasets.corruptions import blurs, digital, noise, weather
 from fastuq.datasets.corruptions.common import SIZE, Generators
 from fastuq.errors import InputError, MissingExtraError
@@ -84,8 +85,8 @@ def corrupt(images: np.ndarray, corruption: str, severity: int, *, seed: int = 0
     """
     if corruption not in CORRUPTIONS:
         raise InputError(f"no corruption {corruption!r}; there are {', '.join(CORRUPTIONS)}")
-    if severity not in SEVERITIES:
-        raise InputError(f"severity {severity} is not 1 to 5")
+    severity = whole_number("severity", severity, 1, 5)
+    seed, first = checked_seed(seed), whole_number("first", first, 0, 2**63 - 1)
     if images.shape[1:] != (SIZE, SIZE, 3) or images.dtype != np.uint8:
         raise InputError(
             f"expected uint8 (N, 32, 32, 3), found {images.dtype} {images.shape}; the parameters are those of CIFAR"

@@ -17,11 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from fastuq.checks import checked_seed, whole_number
 from fastuq.datasets.checksums import RECORD, md5_file, read_record
 from fastuq.datasets.corruptions import CORRUPTIONS, SEVERITIES, corrupt, require_extra
 from fastuq.datasets.imageset import ImageSet
 from fastuq.errors import InputError
 from fastuq.files import atomic_path, open_own, partial_prefix, try_lock, write_json
+from fastuq.process import thread_count
 from fastuq.progress import progress_bar
 
 BATCH = 500
@@ -72,6 +74,8 @@ def generate(
         The extra ``corrupt`` is not installed.
     """
     require_extra()
+    seed, jobs = checked_seed(seed), thread_count(jobs, "jobs")
+    severities = tuple(whole_number("severity", level, 1, len(SEVERITIES)) for level in severities)
     files: dict[str, tuple[str, tuple[int, ...]]]
     if set(severities) == set(SEVERITIES):
         files = {f"{name}.npy": (name, SEVERITIES) for name in corruptions}
