@@ -1,10 +1,15 @@
 """Seeded damage to files, for the tests of reliability: flipped bits, cuts, and edits as fuzzers make them."""
 
+import io
+import resource
 import tracemalloc
 import warnings
+from contextlib import contextmanager
 
 import numpy as np
+import pytest
 
+from fastuq.datasets import pickles, unpickle
 from fastuq.errors import LONGEST, FastUQError
 
 MEMORY = 64 * 2**20
@@ -76,3 +81,23 @@ def refused(found):
 def generator(seed):
     """Return the generator of a test, whose seed makes its failures repeatable."""
     return np.random.default_rng(seed)
+
+
+@contextmanager
+def unpickled_here():
+    """Unpickle in this process, which takes no start, under the memory limit of the one that does it otherwise."""
+
+    @contextmanager
+    def answer(file, size, count):
+        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (unpickle.memory_limit(size), hard))
+        try:
+            with io.BufferedReader(file) as stream:
+                line, blobs = unpickle.answer(stream, size, count)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        yield io.BytesIO(line + b"".join(blobs))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pickles, "_answer", answer)
+        yield

@@ -9,12 +9,15 @@ import numpy as np
 
 from fastuq.bundled import bundled_path
 from fastuq.datasets.arrays import open_npy, open_npz
-from fastuq.datasets.cifar import CIFAR100_FOLDER, load_cifar100, load_cifar100c
+from fastuq.datasets.cifar import CIFAR100_FOLDER, load_cifar, load_cifar100c, open_cifar
 from fastuq.datasets.folder import open_folder
 from fastuq.datasets.imageset import ImageSet
 from fastuq.errors import InputError
 
-HELP = "cifar100, cifar100/train, cifar100c/NAME/SEVERITY, bundled, a folder of images, a .npy or a .npz file"
+HELP = (
+    "cifar100, cifar100/train, cifar10, cifar10/train, cifar100c/NAME/SEVERITY, bundled, "
+    "a folder of images, a .npy or a .npz file, or a folder or file of CIFAR's python layout"
+)
 
 
 def data_root() -> Path:
@@ -34,9 +37,11 @@ def open_images(
     Parameters
     ----------
     spec : str, Path, ndarray or None
-        ``cifar100``, ``cifar100/train``, ``cifar100c/fog/3``, ``bundled``, a folder of PNG/JPEG images (sub-folders
-        are classes), a ``.npy`` file, a ``.npz`` file (``images``, and ``labels``, ``class_names`` if wanted), or an
-        array (N, H, W, 3) uint8. None: the CIFAR-100 test set where it is there, else the bundled 20 images.
+        ``cifar100``, ``cifar100/train``, ``cifar10``, ``cifar10/train``, ``cifar100c/fog/3``, ``bundled``, a folder of
+        PNG/JPEG images (sub-folders are classes), a ``.npy`` file, a ``.npz`` file (``images``, and ``labels``,
+        ``class_names`` if wanted), the path of ``cifar-100-python`` or ``cifar-10-batches-py`` (the test images) or
+        of a file of theirs, or an array (N, H, W, 3) uint8. None: the CIFAR-100 test set where it is there, else the
+        bundled 20 images.
     labels : array-like (N,) of int, optional
         Class numbers, in place of those that the source brings.
     image_size : (int, int)
@@ -56,7 +61,7 @@ def open_images(
 def _open(spec: str | Path | np.ndarray | None, image_size: tuple[int, int]) -> ImageSet:
     if spec is None:
         there = (data_root() / CIFAR100_FOLDER / "test").is_file()
-        return load_cifar100(data_root()) if there else load_bundled()
+        return load_cifar(data_root(), "cifar100") if there else load_bundled()
     if isinstance(spec, str):
         named = _open_named(spec)
         if named is not None:
@@ -64,6 +69,9 @@ def _open(spec: str | Path | np.ndarray | None, image_size: tuple[int, int]) -> 
         spec = Path(spec)
     if not isinstance(spec, Path):
         return ImageSet(np.asarray(spec), None, None, "array")
+    cifar = open_cifar(spec)
+    if cifar is not None:
+        return cifar
     if spec.is_dir():
         return open_folder(spec, image_size)
     if spec.suffix == ".npy":
@@ -77,13 +85,16 @@ def _open(spec: str | Path | np.ndarray | None, image_size: tuple[int, int]) -> 
 def _open_named(spec: str) -> ImageSet | None:
     if spec == "bundled":
         return load_bundled()
-    if spec in ("cifar100", "cifar100/test", "cifar100/train"):
-        return load_cifar100(data_root(), spec.partition("/")[2] or "test")
+    match = re.fullmatch(r"(cifar100?)(?:/(test|train))?", spec)
+    if match:
+        return load_cifar(data_root(), match[1], match[2] or "test")
     match = re.fullmatch(r"cifar100c/([\w-]+)(?:/(\d+))?", spec)
     if match:
         return load_cifar100c(data_root(), match[1], int(match[2]) if match[2] else None)
-    if re.match(r"cifar100c?(/|$)", spec):
-        raise InputError(f"images {spec!r}: give cifar100, cifar100/test, cifar100/train or cifar100c/NAME/SEVERITY")
+    if re.match(r"cifar10(0c?)?(/|$)", spec):
+        raise InputError(
+            f"images {spec!r}: give cifar100 or cifar10, alone or with /test or /train, or cifar100c/NAME/SEVERITY"
+        )
     return None
 
 
