@@ -1,10 +1,12 @@
 """Seeded damage to files, for the tests of reliability: flipped bits, cuts, and edits as fuzzers make them."""
 
+import ctypes
 import io
 import resource
 import tracemalloc
 import warnings
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
@@ -83,6 +85,10 @@ def generator(seed):
     return np.random.default_rng(seed)
 
 
+_release = partial(getattr(ctypes.CDLL(None), "malloc_trim", int), 0)
+getattr(ctypes.CDLL(None), "mallopt", max)(-3, 2**20)  # M_MMAP_THRESHOLD: what is large goes back when it is freed
+
+
 @contextmanager
 def unpickled_here():
     """Unpickle in this process, which takes no start, under the memory limit of the one that does it otherwise."""
@@ -90,6 +96,7 @@ def unpickled_here():
     @contextmanager
     def answer(file, size, count):
         soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+        _release()  # what earlier files have left free would be used beside the limit
         resource.setrlimit(resource.RLIMIT_AS, (unpickle.memory_limit(size), hard))
         try:
             with io.BufferedReader(file) as stream:

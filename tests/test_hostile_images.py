@@ -19,6 +19,7 @@ from PIL import Image
 from fastuq.datasets import open_images
 from fastuq.datasets.pickles import read_pickle
 from fastuq.errors import FastUQError, InputError
+from fastuq.files import read_json
 
 EXAMPLES = int(os.environ.get("FASTUQ_FUZZ", "200"))
 """Inputs per parser; the long runs set more."""
@@ -362,6 +363,25 @@ def test_png_chunk_that_declares_gigabytes(tmp_path):
     assert outcome(lambda: open_images(tmp_path).images[:]) is None
 
 
+@pytest.mark.parametrize(("scans", "read"), [(0, True), (80, True), (200, False), (5000, False)])
+def test_scans_of_a_jpeg_are_bounded(tmp_path, scans, read):
+    """Twelve bytes of a progressive JPEG make the decoder go over all pixels once more: hours for a file of 1 MB."""
+    out = io.BytesIO()
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(out, "JPEG", progressive=True)
+    content = out.getvalue()
+    last = content[content.rfind(b"\xff\xda") : -2]
+    (tmp_path / "a.jpg").write_bytes(content[:-2] + last * scans + b"\xff\xd9")
+    assert (outcome(lambda: open_images(tmp_path).images[:]) is not None) == read
+
+
+def test_data_behind_a_jpeg_are_passed_over(tmp_path):
+    """Telephones append a film to a picture, in which anything may look like a scan."""
+    film = np.random.default_rng(0).integers(0, 256, 30 * 2**20, np.uint8).tobytes()
+    assert film.count(b"\xff\xda") > 200
+    (tmp_path / "a.jpg").write_bytes(encoded("JPEG") + film)
+    assert open_images(tmp_path).images[:].shape == (1, 32, 32, 3)
+
+
 def test_other_formats_under_a_png_name_are_refused(tmp_path):
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "b.gif")
     (tmp_path / "b.gif").rename(tmp_path / "b.png")
@@ -378,3 +398,29 @@ def test_any_bytes_as_a_picture(tmp_path, content):
     if pixels is not None:
         assert pixels.shape == (1, 32, 32, 3)
         assert pixels.dtype == np.uint8
+
+
+# ---------------------------------------------------------------- JSON
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" + "[]," * 1_390_000 + "1]",
+        "[" + "{}," * 1_390_000 + "1]",
+        '{"a": [' + "[[[]]]," * 500_000 + "1]}",
+        "[" * 90_000,
+        "9" * 100_000,
+        '"' + "a" * 2**22 + '"',
+        '{"a": 1, "a": 2}',
+    ],
+    ids=lambda text: text[:12],
+)
+def test_json_that_would_fill_the_memory(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"."):
+        read_json(tmp_path / "a.json")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < MEMORY

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from damage import outcome, refused
 
-from fastuq.datasets import open_images, unpickle
+from fastuq.datasets import open_images, open_test_images, unpickle
 from fastuq.datasets.classes import CIFAR10_CLASSES, CIFAR100_CLASSES
 from fastuq.datasets.pickles import read_pickle, read_pickles
 from fastuq.errors import InputError
@@ -52,7 +52,7 @@ def laughs(depth):
         (encoded_many_times(500), "more memory"),
         (colliding_keys(40_000), "more memory or time"),
         (colliding_keys(3), "keys other than text"),
-        (b"\x80\x02}U\x04data(" + b"]" * 3_000_000 + b"ls.", "more memory"),
+        (b"\x80\x02}U\x04data](" + b"]" * 3_000_000 + b"es.", "more memory"),
         (b"\x80\x02}U\x04data]" + b"(" * 100_000 + b"l" * 100_000 + b"as.", "RecursionError"),
         (laughs(40), "more values than bytes"),
         (b"\x80\x02}U\x04datac__builtin__\nbytes\nJ\xff\xff\xff\x7f\x85Rs.", "TypeError"),
@@ -293,6 +293,7 @@ def test_cifar10_is_opened_by_name(root):
         assert images.labels.tolist() == LABELS
     training = open_images("cifar10/train")
     assert (len(training), training.name) == (30, "cifar10/train")
+    assert open_test_images(None, training).name == "cifar10/test"
     assert training.labels[6:12].tolist() == [(2 + label) % 10 for label in LABELS]
     assert np.array_equal(training.images[6:12], images.images + np.uint8(2))
     (root / "cifar-10-batches-py" / "data_batch_4").unlink()

@@ -104,8 +104,8 @@ def open_test_images(spec: str | None, training: ImageSet) -> ImageSet | None:
     Parameters
     ----------
     spec : str or None
-        As `open_images` takes it; ``none`` is no report; None is the CIFAR-100 test set where `training` is CIFAR-100's
-        training set, else no report.
+        As `open_images` takes it; ``none`` is no report; None is the test set of CIFAR-10 or CIFAR-100 where `training`
+        is its training set, else no report.
 
     Raises
     ------
@@ -113,7 +113,8 @@ def open_test_images(spec: str | None, training: ImageSet) -> ImageSet | None:
         The images have another shape or other classes than `training`.
     """
     if spec is None:
-        spec = "cifar100/test" if training.name.startswith("cifar100/train") else "none"
+        published = re.match(r"(cifar100?)/train", training.name)
+        spec = f"{published[1]}/test" if published else "none"
     if spec == "none":
         return None
     expected = tuple(training.images.shape[1:])
