@@ -99,7 +99,7 @@ def unpickled_here():
         _release()  # what earlier files have left free would be used beside the limit
         resource.setrlimit(resource.RLIMIT_AS, (unpickle.memory_limit(size), hard))
         try:
-            with io.BufferedReader(file) as stream:
+            with open(file.fileno(), "rb", closefd=False) as stream:  # buffered as standard input is
                 line, blobs = unpickle.answer(stream, size, count)
         finally:
             resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

@@ -146,7 +146,7 @@ def test_edited_files_read_in_a_process_under_limits(parsers, name):
 @pytest.mark.torture
 @pytest.mark.parametrize("name", ["pickle", "state_dict"])
 def test_many_edited_files_read_in_a_process_under_limits(parsers, name):
-    fuzz_process(parsers[name], 10, 1000)
+    fuzz_process(parsers[name], 10, 300)
 
 
 NETWORKS = """
