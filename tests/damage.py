@@ -1,10 +1,17 @@
 """Seeded damage to files, for the tests of reliability: flipped bits, cuts, and edits as fuzzers make them."""
 
+import ctypes
+import io
+import resource
 import tracemalloc
 import warnings
+from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
+import pytest
 
+from fastuq.datasets import pickles, unpickle
 from fastuq.errors import LONGEST, FastUQError
 
 MEMORY = 64 * 2**20
@@ -76,3 +83,28 @@ def refused(found):
 def generator(seed):
     """Return the generator of a test, whose seed makes its failures repeatable."""
     return np.random.default_rng(seed)
+
+
+_release = partial(getattr(ctypes.CDLL(None), "malloc_trim", int), 0)
+getattr(ctypes.CDLL(None), "mallopt", max)(-3, 2**20)  # M_MMAP_THRESHOLD: what is large goes back when it is freed
+
+
+@contextmanager
+def unpickled_here():
+    """Unpickle in this process, which takes no start, under the memory limit of the one that does it otherwise."""
+
+    @contextmanager
+    def answer(file, size, count):
+        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+        _release()  # what earlier files have left free would be used beside the limit
+        resource.setrlimit(resource.RLIMIT_AS, (unpickle.memory_limit(size), hard))
+        try:
+            with open(file.fileno(), "rb", closefd=False) as stream:  # buffered as standard input is
+                line, blobs = unpickle.answer(stream, size, count)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        yield io.BytesIO(line + b"".join(blobs))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pickles, "_answer", answer)
+        yield

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from damage import edited, generator, outcome, refused
+from damage import edited, generator, outcome, refused, unpickled_here
 from PIL import Image
 from state_dicts import write_state_dict
 
@@ -108,13 +108,45 @@ PARSERS = ("pickle", "npy", "npz", "pictures", "state_dict")
 
 @pytest.mark.parametrize("name", PARSERS)
 def test_edited_files(parsers, name):
-    fuzz(parsers[name], 5, QUICK)
+    with unpickled_here():
+        fuzz(parsers[name], 5, QUICK)
 
 
 @pytest.mark.torture
 @pytest.mark.parametrize("name", PARSERS)
 def test_many_edited_files(parsers, name):
-    fuzz(parsers[name], 6, LONG)
+    with unpickled_here():
+        fuzz(parsers[name], 6, LONG)
+
+
+def fuzz_process(parser, seed, count):
+    """Check that the process under limits answers as its function does in this one."""
+    valid, path, use = parser
+    rng = generator(seed)
+    for number in range(count):
+        path.write_bytes(edited(rng, valid[number % len(valid)]))
+        found = [outcome(lambda: use(path))]
+        with unpickled_here():
+            found.append(outcome(lambda: use(path)))
+        here, there = (content(found) for found in found)
+        assert here == there
+
+
+def content(found):
+    if refused(found):
+        return str(found)
+    return found.fingerprint() if hasattr(found, "fingerprint") else {name: a.tobytes() for name, a in found.items()}
+
+
+@pytest.mark.parametrize("name", ["pickle", "state_dict"])
+def test_edited_files_read_in_a_process_under_limits(parsers, name):
+    fuzz_process(parsers[name], 9, 24)
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("name", ["pickle", "state_dict"])
+def test_many_edited_files_read_in_a_process_under_limits(parsers, name):
+    fuzz_process(parsers[name], 10, 300)
 
 
 NETWORKS = """

@@ -11,6 +11,7 @@ import zlib
 
 import numpy as np
 import pytest
+from damage import unpickled_here
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -18,6 +19,7 @@ from PIL import Image
 from fastuq.datasets import open_images
 from fastuq.datasets.pickles import read_pickle
 from fastuq.errors import FastUQError, InputError
+from fastuq.files import read_json
 
 EXAMPLES = int(os.environ.get("FASTUQ_FUZZ", "200"))
 """Inputs per parser; the long runs set more."""
@@ -170,7 +172,8 @@ VALUES = st.recursive(
 @given(st.dictionaries(st.text(), VALUES), st.integers(2, 5))
 def test_plain_pickles_are_read_as_python_reads_them(tmp_path, value, protocol):
     (tmp_path / "plain").write_bytes(pickle.dumps(value, protocol))
-    assert read_pickle(tmp_path / "plain") == value
+    with unpickled_here():
+        assert read_pickle(tmp_path / "plain") == value
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
@@ -196,7 +199,7 @@ def test_any_bytes_as_a_cifar_file(tmp_path, content):
     folder = tmp_path / "cifar-100-python"
     folder.mkdir(exist_ok=True)
     (folder / "test").write_bytes(content)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, unpickled_here():
         patch.setenv("FASTUQ_DATA", str(tmp_path))
         images = outcome(lambda: open_images("cifar100"))
     if images is not None:
@@ -360,6 +363,25 @@ def test_png_chunk_that_declares_gigabytes(tmp_path):
     assert outcome(lambda: open_images(tmp_path).images[:]) is None
 
 
+@pytest.mark.parametrize(("scans", "read"), [(0, True), (80, True), (200, False), (5000, False)])
+def test_scans_of_a_jpeg_are_bounded(tmp_path, scans, read):
+    """Twelve bytes of a progressive JPEG make the decoder go over all pixels once more: hours for a file of 1 MB."""
+    out = io.BytesIO()
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(out, "JPEG", progressive=True)
+    content = out.getvalue()
+    last = content[content.rfind(b"\xff\xda") : -2]
+    (tmp_path / "a.jpg").write_bytes(content[:-2] + last * scans + b"\xff\xd9")
+    assert (outcome(lambda: open_images(tmp_path).images[:]) is not None) == read
+
+
+def test_data_behind_a_jpeg_are_passed_over(tmp_path):
+    """Telephones append a film to a picture, in which anything may look like a scan."""
+    film = np.random.default_rng(0).integers(0, 256, 30 * 2**20, np.uint8).tobytes()
+    assert film.count(b"\xff\xda") > 200
+    (tmp_path / "a.jpg").write_bytes(encoded("JPEG") + film)
+    assert open_images(tmp_path).images[:].shape == (1, 32, 32, 3)
+
+
 def test_other_formats_under_a_png_name_are_refused(tmp_path):
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "b.gif")
     (tmp_path / "b.gif").rename(tmp_path / "b.png")
@@ -376,3 +398,29 @@ def test_any_bytes_as_a_picture(tmp_path, content):
     if pixels is not None:
         assert pixels.shape == (1, 32, 32, 3)
         assert pixels.dtype == np.uint8
+
+
+# ---------------------------------------------------------------- JSON
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" + "[]," * 1_390_000 + "1]",
+        "[" + "{}," * 1_390_000 + "1]",
+        '{"a": [' + "[[[]]]," * 500_000 + "1]}",
+        "[" * 90_000,
+        "9" * 100_000,
+        '"' + "a" * 2**22 + '"',
+        '{"a": 1, "a": 2}',
+    ],
+    ids=lambda text: text[:12],
+)
+def test_json_that_would_fill_the_memory(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"."):
+        read_json(tmp_path / "a.json")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < MEMORY

@@ -1,5 +1,6 @@
-"""CIFAR-100 in its published python layout, and CIFAR-100-C, from a data folder."""
+"""CIFAR-10 and CIFAR-100 in their published python layout, and CIFAR-100-C, from a data folder."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from fastuq.datasets.arrays import open_npy
 from fastuq.datasets.checksums import check_recorded
-from fastuq.datasets.classes import CIFAR100_CLASSES
+from fastuq.datasets.classes import CIFAR10_CLASSES, CIFAR100_CLASSES
 from fastuq.datasets.imageset import ImageSet, Rows
 from fastuq.datasets.pickles import read_pickle
 from fastuq.errors import InputError
@@ -16,52 +17,142 @@ from fastuq.npy import NpyArray
 CIFAR100_FOLDER = "cifar-100-python"
 CIFAR100C_FOLDER = "CIFAR-100-C"
 SEVERITIES = 5
-_CIFAR100_AGAIN = "fetch it anew with `fastuq download cifar100`"
 _CIFAR100C_AGAIN = "`fastuq corrupt` makes it again, or `fastuq download cifar100c` fetches it"
 
 
-def load_cifar100(root: Path, split: str = "test") -> ImageSet:
-    """Return CIFAR-100's ``test`` or ``train`` images (Krizhevsky 2009), uint8 (N, 32, 32, 3).
+@dataclass(frozen=True)
+class Cifar:
+    """How one of the two data sets (Krizhevsky 2009) is laid out.
+
+    Attributes
+    ----------
+    name, folder : str
+        What it is called, and the folder that holds it.
+    splits : dict of str to tuple of str
+        The files of each split; each is a dictionary with pixels under ``data``.
+    labels : str
+        Key of the class numbers.
+    names_file, names : str
+        File and key of the class names.
+    classes : tuple of str
+        The class names where that file is not there.
+    again : str
+        The way to get it.
+    """
+
+    name: str
+    folder: str
+    splits: dict[str, tuple[str, ...]]
+    labels: str
+    names_file: str
+    names: str
+    classes: tuple[str, ...]
+    again: str
+
+
+CIFAR = {
+    "cifar100": Cifar(
+        name="CIFAR-100",
+        folder=CIFAR100_FOLDER,
+        splits={"test": ("test",), "train": ("train",)},
+        labels="fine_labels",
+        names_file="meta",
+        names="fine_label_names",
+        classes=CIFAR100_CLASSES,
+        again="fetch it with `fastuq download cifar100`",
+    ),
+    "cifar10": Cifar(
+        name="CIFAR-10",
+        folder="cifar-10-batches-py",
+        splits={"test": ("test_batch",), "train": tuple(f"data_batch_{n}" for n in range(1, 6))},
+        labels="labels",
+        names_file="batches.meta",
+        names="label_names",
+        classes=CIFAR10_CLASSES,
+        again="unpack cifar-10-python.tar.gz there (`fastuq download` fetches cifar100 and cifar100c alone)",
+    ),
+}
+
+
+def load_cifar(root: Path, name: str, split: str = "test") -> ImageSet:
+    """Return the ``test`` or ``train`` images of ``cifar10`` or ``cifar100``, uint8 (N, 32, 32, 3).
 
     Parameters
     ----------
     root : Path
-        Data folder that holds ``cifar-100-python/``.
+        Data folder that holds ``cifar-10-batches-py/`` or ``cifar-100-python/``.
+    name : {"cifar10", "cifar100"}
+        Which data set.
     split : {"test", "train"}
         Which part.
 
     Raises
     ------
     InputError
-        The file is missing, damaged, or is no CIFAR-100 file.
+        A file is missing, damaged, or is no CIFAR file.
     """
-    path = root / CIFAR100_FOLDER / split
-    if not path.is_file():
-        raise InputError(
-            f"CIFAR-100 is not there: expected {path}; run `fastuq download cifar100`, "
-            "or set FASTUQ_DATA to the folder that holds cifar-100-python"
-        )
-    check_recorded(path, _CIFAR100_AGAIN)
-    content = read_pickle(path)
-    data, labels = content.get("data"), content.get("fine_labels")
+    cifar = CIFAR[name]
+    return _load([root / cifar.folder / file for file in cifar.splits[split]], cifar, f"{name}/{split}")
+
+
+def open_cifar(path: Path) -> ImageSet | None:
+    """Return the images of a file of CIFAR-10 or CIFAR-100, or the test images of the folder of one; None of others."""
+    for cifar in CIFAR.values():
+        test = path / cifar.splits["test"][0]
+        if test.is_file() and (path.name == cifar.folder or (path / cifar.names_file).is_file()):
+            return _load([test], cifar, f"folder:{path.resolve().name}")
+        if path.is_file() and any(path.name in files for files in cifar.splits.values()):
+            return _load([path], cifar, f"file:{path.name}")
+    return None
+
+
+def _load(paths: list[Path], cifar: Cifar, name: str) -> ImageSet:
+    for path in paths:
+        if not path.is_file():
+            raise InputError(
+                f"{cifar.name} is not there: expected {path}; {cifar.again}, "
+                f"or set FASTUQ_DATA to the folder that holds {cifar.folder}"
+            )
+    pixels, labels = zip(*(_read(path, cifar) for path in paths), strict=True)
+    images = np.empty((sum(map(len, labels)), 32, 32, 3), np.uint8)
+    np.concatenate([part.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1) for part in pixels], out=images)
+    return ImageSet(images, np.concatenate(labels), _class_names(paths[0].parent, cifar), name)
+
+
+def _read(path: Path, cifar: Cifar) -> tuple[np.ndarray, np.ndarray]:
+    """Return pixels (N, 3072) and class numbers (N,) of one file, however Python or NumPy wrote them."""
+    check_recorded(path, cifar.again)
+    content = read_pickle(path, cifar.again)
+    data, given = content.get("data"), content.get(cifar.labels)
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1:] != (3072,):
-        raise InputError(f"{path}: expected CIFAR-100 pixels as uint8 (N, 3072) under 'data', found {_what(data)}")
-    if not isinstance(labels, list) or not all(type(label) is int and 0 <= label < 100 for label in labels):
-        raise InputError(f"{path}: expected a list of class numbers 0 to 99 under 'fine_labels', found {_what(labels)}")
-    images = np.ascontiguousarray(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-    return ImageSet(images, np.array(labels, np.int64), _class_names(path.parent), f"cifar100/{split}")
+        raise InputError(f"{path}: expected {cifar.name} pixels as uint8 (N, 3072) under 'data', found {_what(data)}")
+    try:
+        labels = np.asarray(given)
+    except ValueError:  # of lists of several lengths
+        labels = np.empty(0, object)
+    count = len(cifar.classes)
+    if labels.dtype.kind not in "iu" or labels.shape not in ((len(data),), (len(data), 1)):
+        raise InputError(
+            f"{path}: expected {len(data)} class numbers, one per image, under {cifar.labels!r}, found {_what(given)}"
+        )
+    if labels.size and not 0 <= labels.min() <= labels.max() < count:
+        raise InputError(f"{path}: expected class numbers 0 to {count - 1} under {cifar.labels!r}, found others")
+    return data, labels.reshape(-1).astype(np.int64)
 
 
-def _class_names(folder: Path) -> tuple[str, ...]:
+def _class_names(folder: Path, cifar: Cifar) -> tuple[str, ...]:
     """Return the names in ``meta``, which is authoritative where it is there."""
-    path = folder / "meta"
+    path = folder / cifar.names_file
     if not path.is_file():
-        return CIFAR100_CLASSES
-    check_recorded(path, _CIFAR100_AGAIN)
-    names = read_pickle(path).get("fine_label_names")
-    if not isinstance(names, list) or len(names) != 100 or not all(isinstance(name, bytes | str) for name in names):
-        raise InputError(f"{path}: expected 100 class names under 'fine_label_names', found {_what(names)}")
-    return tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else name for name in names)
+        return cifar.classes
+    check_recorded(path, cifar.again)
+    names = read_pickle(path, cifar.again).get(cifar.names)
+    listed = list(names) if isinstance(names, list | tuple | np.ndarray) else []
+    if len(listed) != len(cifar.classes) or not all(isinstance(name, bytes | str) for name in listed):
+        raise InputError(
+            f"{path}: expected {len(cifar.classes)} class names under {cifar.names!r}, found {_what(names)}"
+        )
+    return tuple(name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in listed)
 
 
 def load_cifar100c(root: Path, corruption: str, severity: int | None = None) -> ImageSet:
@@ -112,4 +203,6 @@ def load_cifar100c(root: Path, corruption: str, severity: int | None = None) -> 
 def _what(value: Any) -> str:
     if isinstance(value, np.ndarray | NpyArray):
         return f"{value.dtype} {value.shape}"
+    if isinstance(value, list | tuple):
+        return f"a {type(value).__name__} of {len(value)}"
     return "nothing" if value is None else type(value).__name__

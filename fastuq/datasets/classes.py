@@ -1,4 +1,4 @@
-"""The 100 fine classes of CIFAR-100, in the order of their labels (Krizhevsky 2009)."""
+"""The classes of CIFAR-10 and the 100 fine classes of CIFAR-100, in the order of their labels (Krizhevsky 2009)."""
 
 _NAMES = """
 apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
@@ -11,3 +11,4 @@ tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
 """
 
 CIFAR100_CLASSES: tuple[str, ...] = tuple(_NAMES.split())
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

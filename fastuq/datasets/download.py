@@ -1,11 +1,8 @@
 """Published archives, fetched with resume, checked, and unpacked without trust."""
 
 import hashlib
-import http.client
 import tarfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,14 +10,13 @@ from typing import Any, BinaryIO
 
 from fastuq.datasets.checksums import RECORD, md5_file, write_sums
 from fastuq.datasets.published import Archive
+from fastuq.datasets.transport import SLOWEST, TIMEOUT, Broken, open_url, transport
 from fastuq.errors import DownloadError, InputError
 from fastuq.files import atomic_path, open_own, try_lock
 from fastuq.progress import progress_bar
 
-TIMEOUT = 30.0
-"""Seconds without a byte after which the connection is given up and made anew."""
 TRIES = 4
-"""Connections in a row that may bring nothing before the download is given up."""
+"""Connections in a row that may bring nothing, or next to nothing, before the download is given up."""
 CHUNK = 2**20
 
 
@@ -93,12 +89,14 @@ def _fetch(archive: Archive, url: str, path: Path, wait: float) -> None:
         _locked(part) as file,
         progress_bar(archive.size // 10**6, archive.file, unit="MB") as bar,
     ):
-        failures = 0
+        failures, first, started = 0, file.seek(0, 2), time.monotonic()
         while (have := file.seek(0, 2)) < archive.size:
             try:
                 _receive(url, file, archive.size, bar)
-            except _Broken as problem:
-                failures = 0 if file.tell() > have else failures + 1
+            except Broken as problem:
+                passed = time.monotonic() - started
+                slow = passed > TIMEOUT and file.tell() - first < SLOWEST * passed
+                failures = 0 if file.tell() > have and not slow else failures + 1
                 if problem.final or failures == TRIES:
                     raise _gave_up(archive, url, path, file.tell(), problem) from None
                 time.sleep(wait * 2**failures)
@@ -141,55 +139,40 @@ def _locked(part: Path) -> Iterator[BinaryIO]:
                 part.unlink(missing_ok=True)
 
 
-class _Broken(Exception):
-    """A connection that ended before the file did; `final` when another would end the same way."""
-
-    def __init__(self, reason: object, *, final: bool = False) -> None:
-        super().__init__(" ".join(str(reason).split()))
-        self.final = final
-
-
 def _receive(url: str, file: BinaryIO, size: int, bar: Any) -> None:
-    """Append to `file` what one connection brings; raise _Broken if that is not all."""
+    """Append to `file` what one connection brings; raise Broken if that is not all."""
     have = file.tell()
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-", "User-Agent": "fastuq"})
-    with _connection(request) as response:
-        if response.status != 206:  # a server without ranges sends the whole file
-            file.truncate(0)
-            have = file.seek(0)
+    with open_url(url, have, size) as response:
         offered = _offered(response, have)
         if offered not in (None, size):
-            raise _Broken(f"the server offers {offered} bytes, not the published {size}", final=True)
+            raise Broken(f"the server offers {offered} bytes, not the published {size}", final=True)
+        if response.status != 206:  # a server without ranges sends the whole file
+            file.truncate(0)
+            file.seek(0)
         while file.tell() < size and (data := _read(response, min(CHUNK, size - file.tell()))):
             file.write(data)
             bar.update(file.tell() // 10**6 - bar.n)
     if file.tell() < size:
-        raise _Broken("the server broke off the transfer")
+        raise Broken("the server broke off the transfer")
 
 
-def _connection(request: urllib.request.Request) -> Any:
-    try:
-        return urllib.request.urlopen(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        error.close()
-        raise _Broken(f"{error.code} {error.reason}", final=error.code < 500 and error.code not in (408, 429)) from None
-    except (OSError, http.client.HTTPException) as error:
-        raise _Broken(getattr(error, "reason", error)) from None
-
-
+@transport()
 def _read(response: Any, count: int) -> bytes:
-    try:
-        return response.read(count)
-    except (OSError, http.client.HTTPException) as error:
-        raise _Broken(error) from None
+    data = response.read1(count)
+    if len(data) > count:  # of chunks with a negative length
+        raise Broken("more bytes than were asked for")
+    return data
 
 
+@transport()
 def _offered(response: Any, have: int) -> int | None:
     """Return the size of the whole file that a response speaks of; None where it does not say."""
+    if response.status not in (200, 206):
+        raise Broken(f"the server answers {response.status}, which is no file")
     if response.status == 206:
         unit_and_range, _, total = (response.headers.get("Content-Range") or "").partition("/")
         if not unit_and_range.startswith(f"bytes {have}-"):
-            raise _Broken(f"a range from byte {have} was asked for, got {unit_and_range!r}")
+            raise Broken(f"a range from byte {have} was asked for, got {unit_and_range!r}")
         return int(total) if total.isdecimal() else None
     length = response.headers.get("Content-Length")
     return int(length) if length is not None and length.isdecimal() else None

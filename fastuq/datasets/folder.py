@@ -15,6 +15,8 @@ MAX_PIXELS = 50_000_000
 """Largest picture that is decoded; what declares more is refused before its pixels are unpacked."""
 MAX_BYTES = 200_000_000
 """Largest file that is read."""
+MAX_SCANS = 100
+"""Scans of a JPEG, beside one per 32 KB (other data may look so); one of a few bytes costs a pass over all pixels."""
 
 
 class FolderImages:
@@ -65,13 +67,16 @@ def read_image(path: Path, image_size: tuple[int, int]) -> np.ndarray:
             if path.stat().st_size > MAX_BYTES:
                 raise InputError(f"{path}: refused: {path.stat().st_size} bytes, more than {MAX_BYTES}; scale it down")
             # From memory: Pillow asks for as many bytes as a chunk declares, and a file would set that much aside.
-            content = io.BytesIO(path.read_bytes())
+            data = path.read_bytes()
+            content = io.BytesIO(data)
             with Image.open(content, formats=("PNG", "JPEG")) as picture:
                 if picture.width * picture.height > MAX_PIXELS:
                     raise InputError(
                         f"{path}: refused: it declares {picture.width} x {picture.height} pixels, "
                         f"more than {MAX_PIXELS}; scale it down"
                     )
+                if picture.format == "JPEG" and data.count(b"\xff\xda") > MAX_SCANS + len(data) // 2**15:
+                    raise InputError(f"{path}: refused: it has more scans than a picture needs; save it anew")
                 picture.verify()  # the checksums of a PNG, which decoding does not look at
             with Image.open(content, formats=("PNG", "JPEG")) as picture:
                 rgb = _eight_bits(picture).convert("RGB")

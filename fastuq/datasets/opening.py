@@ -10,12 +10,15 @@ import numpy as np
 from fastuq.bundled import bundled_path
 from fastuq.checks import checked_path
 from fastuq.datasets.arrays import open_npy, open_npz
-from fastuq.datasets.cifar import CIFAR100_FOLDER, load_cifar100, load_cifar100c
+from fastuq.datasets.cifar import CIFAR100_FOLDER, load_cifar, load_cifar100c, open_cifar
 from fastuq.datasets.folder import open_folder
 from fastuq.datasets.imageset import ImageSet
 from fastuq.errors import InputError
 
-HELP = "cifar100, cifar100/train, cifar100c/NAME/SEVERITY, bundled, a folder of images, a .npy or a .npz file"
+HELP = (
+    "cifar100, cifar100/train, cifar10, cifar10/train, cifar100c/NAME/SEVERITY, bundled, "
+    "a folder of images, a .npy or a .npz file, or a folder or file of CIFAR's python layout"
+)
 
 
 def data_root() -> Path:
@@ -43,9 +46,11 @@ def open_images(
     Parameters
     ----------
     spec : str, Path, ndarray or None
-        ``cifar100``, ``cifar100/train``, ``cifar100c/fog/3``, ``bundled``, a folder of PNG/JPEG images (sub-folders
-        are classes), a ``.npy`` file, a ``.npz`` file (``images``, and ``labels``, ``class_names`` if wanted), or an
-        array (N, H, W, 3) uint8. None: the CIFAR-100 test set where it is there, else the bundled 20 images.
+        ``cifar100``, ``cifar100/train``, ``cifar10``, ``cifar10/train``, ``cifar100c/fog/3``, ``bundled``, a folder of
+        PNG/JPEG images (sub-folders are classes), a ``.npy`` file, a ``.npz`` file (``images``, and ``labels``,
+        ``class_names`` if wanted), the path of ``cifar-100-python`` or ``cifar-10-batches-py`` (the test images) or
+        of a file of theirs, or an array (N, H, W, 3) uint8. None: the CIFAR-100 test set where it is there, else the
+        bundled 20 images.
     labels : array-like (N,) of int, optional
         Class numbers, in place of those that the source brings.
     image_size : (int, int)
@@ -64,7 +69,7 @@ def open_images(
 
 def _open(spec: str | Path | np.ndarray | None, image_size: tuple[int, int]) -> ImageSet:
     if spec is None:
-        return load_cifar100(data_root()) if has_cifar100() else load_bundled()
+        return load_cifar(data_root(), "cifar100") if has_cifar100() else load_bundled()
     if isinstance(spec, str):
         known = _open_named(spec)
         if known is not None:
@@ -73,6 +78,9 @@ def _open(spec: str | Path | np.ndarray | None, image_size: tuple[int, int]) -> 
     if not isinstance(spec, Path):
         return ImageSet(np.asarray(spec), None, None, "array")
     checked_path(spec)
+    cifar = open_cifar(spec)
+    if cifar is not None:
+        return cifar
     if spec.is_dir():
         return open_folder(spec, image_size)
     if spec.suffix == ".npy":
@@ -86,13 +94,16 @@ def _open(spec: str | Path | np.ndarray | None, image_size: tuple[int, int]) -> 
 def _open_named(spec: str) -> ImageSet | None:
     if spec == "bundled":
         return load_bundled()
-    if spec in ("cifar100", "cifar100/test", "cifar100/train"):
-        return load_cifar100(data_root(), spec.partition("/")[2] or "test")
+    match = re.fullmatch(r"(cifar100?)(?:/(test|train))?", spec)
+    if match:
+        return load_cifar(data_root(), match[1], match[2] or "test")
     match = re.fullmatch(r"cifar100c/([\w-]+)(?:/(\d+))?", spec)
     if match:
         return load_cifar100c(data_root(), match[1], int(match[2]) if match[2] else None)
-    if re.match(r"cifar100c?(/|$)", spec):
-        raise InputError(f"images {spec!r}: give cifar100, cifar100/test, cifar100/train or cifar100c/NAME/SEVERITY")
+    if re.match(r"cifar10(0c?)?(/|$)", spec):
+        raise InputError(
+            f"images {spec!r}: give cifar100 or cifar10, alone or with /test or /train, or cifar100c/NAME/SEVERITY"
+        )
     return None
 
 
@@ -102,8 +113,8 @@ def open_test_images(spec: str | None, training: ImageSet) -> ImageSet | None:
     Parameters
     ----------
     spec : str or None
-        As `open_images` takes it; ``none`` is no report; None is the CIFAR-100 test set where `training` is CIFAR-100's
-        training set, else no report.
+        As `open_images` takes it; ``none`` is no report; None is the test set of CIFAR-10 or CIFAR-100 where `training`
+        is its training set, else no report.
 
     Raises
     ------
@@ -111,7 +122,8 @@ def open_test_images(spec: str | None, training: ImageSet) -> ImageSet | None:
         The images have another shape or other classes than `training`.
     """
     if spec is None:
-        spec = "cifar100/test" if training.name.startswith("cifar100/train") else "none"
+        published = re.match(r"(cifar100?)/train", training.name)
+        spec = f"{published[1]}/test" if published else "none"
     if spec == "none":
         return None
     expected = tuple(training.images.shape[1:])

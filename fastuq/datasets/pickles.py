@@ -1,182 +1,121 @@
-"""A reader for CIFAR's pickles that executes nothing: arrays, bytes, strings, numbers and containers only.
+"""Pickles of plain data, read without trust: unpickled by a process under limits, and checked when they come back."""
 
-A pickle is a program for a stack machine that can call anything. The machine here knows only the opcodes that build
-plain values, and the only names it resolves are the four that NumPy arrays are made of. Even those never reach NumPy:
-stand-ins collect what the pickle says about an array, and the array is then made from checked parts. Keys of
-dictionaries are text or numbers, for Python hashes nested tuples without bound in time and stack.
-"""
-
-import io
-import pickletools
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fastuq.datasets.pickled_arrays import NAMES, Array, Dtype, Refused
+import numpy as np
+
+from fastuq.datasets import unpickle
 from fastuq.errors import InputError
 
 MAX_BYTES = 2**30
-"""Largest pickle that is read: CIFAR-100's largest has 155 MB."""
+"""Largest file that is read: CIFAR-100's largest has 155 MB."""
+_DTYPE = re.compile("[<>=|]([iu][1248]|f[248]|b1|[SU][1-9][0-9]{0,3})")
 
 
-class Machine:
-    """Runs a pickle; each method is the opcode of its name and gets the opcode's argument.
+def read_pickles(path: Path, count: int = 1) -> list[Any]:
+    """Return the values of the `count` pickles that a file begins with, and the bytes after them.
 
-    Parameters
-    ----------
-    names : dict of (str, str) to object
-        The only names (module, name) that the pickle may use, and what stands for them.
+    Raises
+    ------
+    ValueError
+        The file is no such pickle, over 1 GiB, asks for more memory or time than its size warrants, or holds anything
+        but plain data: the message says which.
+    OSError
+        The file cannot be read.
+    InputError
+        No process can be started.
     """
-
-    calls: frozenset[str]
-    """The opcodes that have a method."""
-
-    def __init__(self, names: dict[tuple[str, str], Any]) -> None:
-        self.names = names
-        self.stack: list[Any] = []
-        self.marks: list[int] = []
-        self.memo: dict[int, Any] = {}
-
-    def run(self, stream: BinaryIO) -> Any:
-        for opcode, argument, _ in pickletools.genops(stream):
-            name = opcode.name.lower()
-            if name == "stop":
-                return self.stack.pop()
-            if name in _PLAIN:
-                self.stack.append(argument)
-            elif name in self.calls:
-                getattr(self, name)(argument)
-            else:
-                raise Refused(f"the pickle opcode {opcode.name}")
-        raise ValueError("no end")
-
-    def _since_mark(self) -> list[Any]:
-        start = self.marks.pop()
-        items = self.stack[start:]
-        del self.stack[start:]
-        return items
-
-    def proto(self, _: Any) -> None:
-        """Every protocol is read alike."""
-
-    frame = proto
-
-    def mark(self, _: Any) -> None:
-        self.marks.append(len(self.stack))
-
-    def none(self, _: Any) -> None:
-        self.stack.append(None)
-
-    def newtrue(self, _: Any) -> None:
-        self.stack.append(True)
-
-    def newfalse(self, _: Any) -> None:
-        self.stack.append(False)
-
-    def binstring(self, text: str) -> None:
-        """A string of Python 2 is bytes; pickletools hands it over as Latin-1."""
-        self.stack.append(text.encode("latin-1"))
-
-    short_binstring = binstring
-
-    def empty_list(self, _: Any) -> None:
-        self.stack.append([])
-
-    def empty_dict(self, _: Any) -> None:
-        self.stack.append({})
-
-    def empty_tuple(self, _: Any) -> None:
-        self.stack.append(())
-
-    def tuple(self, _: Any) -> None:
-        self.stack.append((*self._since_mark(),))
-
-    def _last(self, count: int) -> None:
-        self.stack[-count:] = [(*self.stack[-count:],)]
-
-    def tuple1(self, _: Any) -> None:
-        self._last(1)
-
-    def tuple2(self, _: Any) -> None:
-        self._last(2)
-
-    def tuple3(self, _: Any) -> None:
-        self._last(3)
-
-    def _extend(self, items: list[Any]) -> None:
-        if type(self.stack[-1]) is not list:
-            raise Refused("an append to what is no list")
-        self.stack[-1].extend(items)
-
-    def append(self, _: Any) -> None:
-        self._extend([self.stack.pop()])
-
-    def appends(self, _: Any) -> None:
-        self._extend(self._since_mark())
-
-    def _update(self, items: list[Any]) -> None:
-        if type(self.stack[-1]) is not dict or not all(isinstance(key, bytes | str | int) for key in items[::2]):
-            raise Refused("a dictionary with keys other than text and numbers")
-        self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
-
-    def setitem(self, _: Any) -> None:
-        value, key = self.stack.pop(), self.stack.pop()
-        self._update([key, value])
-
-    def setitems(self, _: Any) -> None:
-        self._update(self._since_mark())
-
-    def binput(self, index: int) -> None:
-        self.memo[index] = self.stack[-1]
-
-    long_binput = binput
-
-    def memoize(self, _: Any) -> None:
-        self.memo[len(self.memo)] = self.stack[-1]
-
-    def binget(self, index: int) -> None:
-        self.stack.append(self.memo[index])
-
-    long_binget = binget
-
-    def _global(self, module: Any, name: Any) -> None:
-        if not isinstance(module, str) or not isinstance(name, str) or (module, name) not in self.names:
-            raise Refused(f"the name {module}.{name}"[:80])
-        self.stack.append(self.names[module, name])
-
-    def stack_global(self, _: Any) -> None:
-        name, module = self.stack.pop(), self.stack.pop()
-        self._global(module, name)
-
-    def reduce(self, _: Any) -> None:
-        arguments, called = self.stack.pop(), self.stack.pop()
-        if called not in self.names.values() or type(arguments) is not tuple:
-            raise Refused("a call of what is none of its names")
-        self.stack.append(called(*arguments))
-
-    def build(self, _: Any) -> None:
-        state = self.stack.pop()
-        if not isinstance(self.stack[-1], Array | Dtype):
-            raise Refused("a state for what is no array")
-        self.stack[-1].set_state(state)
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_BYTES:
+            raise ValueError(f"{size} bytes, more than {MAX_BYTES}")
+        with _answer(file, size, count) as stream:
+            try:
+                return _received(stream, size, count)
+            except (TypeError, LookupError, RecursionError) as error:
+                raise ValueError(type(error).__name__) from None
 
 
-setattr(Machine, "global", lambda self, names: self._global(*names.split(" ", 1)))  # a reserved word
-_PLAIN = frozenset(
-    (
-        *("binint", "binint1", "binint2", "long1", "binfloat", "binunicode", "short_binunicode", "binunicode8"),
-        *("binbytes", "short_binbytes", "binbytes8", "bytearray8"),
-    )
-)
-Machine.calls = frozenset(name for name in vars(Machine) if not name.startswith("_")) - {"run", "calls"}
+@contextmanager
+def _answer(file: Any, size: int, count: int) -> Iterator[BinaryIO]:
+    """Yield what the process answers that unpickles `file`."""
+    command = [sys.executable or "python3", "-I", "-S", unpickle.__file__, str(size), str(count)]
+    try:
+        child = subprocess.Popen(command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except OSError as error:
+        raise InputError(
+            f"{file.name}: expected to read it in a process of its own, but {command[0]} does not start "
+            f"({error.strerror}); allow more processes (ulimit -u), or see that Python can be run"
+        ) from error
+    with child:
+        try:
+            yield child.stdout  # type: ignore[misc]
+        finally:
+            child.kill()
 
 
-def read_pickle(path: str | Path) -> dict[str, Any]:
+def _received(stream: BinaryIO, size: int, count: int) -> list[Any]:
+    """Check and return an answer, which is no larger than the file warrants whatever the other process does."""
+    line = stream.readline(2**20 + size // 4)
+    if not line.endswith(b"\n"):
+        raise ValueError("reading it takes more memory or time than a file of its size warrants")
+    found = json.loads(line)
+    if "value" not in found:
+        raise ValueError(f"refused: it holds {found['refused']}" if "refused" in found else found["damaged"])
+    lengths = found["blobs"]
+    if sum(lengths) > size or min(lengths, default=0) < 0:
+        raise ValueError("more data than bytes")
+    blobs = [stream.read(length) for length in lengths]
+    if [len(blob) for blob in blobs] != lengths:
+        raise ValueError("reading it ended early")
+    values = _value(found["value"], blobs)
+    if not isinstance(values, list) or len(values) != count + 1:
+        raise ValueError("reading it gave something else")
+    return values
+
+
+def _value(item: Any, blobs: list[bytes]) -> Any:
+    """Return the value that `unpickle` wrote as JSON."""
+    if not isinstance(item, list):
+        return item
+    kind, parts = item[0], [_value(part, blobs) for part in item[1:]]
+    if kind == "bytes":
+        return blobs[parts[0]]
+    if kind == "array":
+        return _array(*parts)
+    if kind == "dict":
+        return dict(zip(parts[: len(parts) // 2], parts[len(parts) // 2 :], strict=True))
+    return tuple(parts) if kind == "tuple" else parts
+
+
+def _array(dtype: str, shape: Any, fortran: bool, data: bytes) -> Any:
+    if not _DTYPE.fullmatch(dtype):
+        raise ValueError(f"refused: it holds an array of dtype {dtype[:40]}")
+    if type(shape) is not tuple or len(shape) > 8 or not all(type(n) is int and n >= 0 for n in shape):
+        raise ValueError("refused: it holds an array of impossible shape")
+    if math.prod(shape) * np.dtype(dtype).itemsize != len(data):
+        raise ValueError(f"refused: it holds an array whose shape {shape} does not fit its {len(data)} bytes")
+    return np.ndarray(shape, dtype, data, order="F" if fortran else "C")[()]
+
+
+def read_pickle(path: str | Path, again: str = "fetch it with `fastuq download cifar100`") -> dict[str, Any]:
     """Return the dictionary that a CIFAR pickle holds, with str keys, nothing of the file having been executed.
 
     Parameters
     ----------
     path : path-like
-        File in the python layout of CIFAR-10 or CIFAR-100.
+        File in the python layout of CIFAR-10 or CIFAR-100, in any pickle protocol.
+    again : str
+        The way out where it is damaged.
 
     Returns
     -------
@@ -186,31 +125,18 @@ def read_pickle(path: str | Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        The file is missing, truncated, no pickle, over 1 GiB, or holds anything but plain data.
+        The file is missing, truncated, no pickle, over 1 GiB, asks for more memory or time than its size warrants, or
+        holds anything but plain data.
     """
-    path = Path(path)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path}: {path.stat().st_size} bytes is too large for a CIFAR file (at most {MAX_BYTES})")
-        stream = io.BytesIO(path.read_bytes())
+        value = read_pickles(Path(path))[0]
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    try:
-        value = Machine(NAMES).run(stream)
-    except Refused as error:
+    except ValueError as error:
         raise InputError(
-            f"{path}: refused: it holds {error}, but a CIFAR file holds plain data only; "
-            "it is no CIFAR file or was tampered with, fetch it anew with `fastuq download cifar100`"
-        ) from None
-    except Exception as error:  # a damaged pickle can raise nearly anything
-        raise InputError(
-            f"{path}: expected a CIFAR pickle, found a truncated or foreign file ({type(error).__name__}); "
-            "fetch it anew with `fastuq download cifar100`"
+            f"{path}: expected a CIFAR pickle of plain data, found a truncated, altered or foreign file ({error}); "
+            f"{again}"
         ) from None
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected a dictionary as in CIFAR's python layout, found {type(value).__name__}")
-    return {_key(key): item.value if isinstance(item, Array) else item for key, item in value.items()}
-
-
-def _key(key: Any) -> str:
-    return key.decode("utf-8", "replace") if isinstance(key, bytes) else str(key)
+    return {key.decode("utf-8", "replace") if isinstance(key, bytes) else key: item for key, item in value.items()}
