@@ -60,6 +60,15 @@ class Model:
         The identity of the model, see the module.
     info : dict
         `model.json`.
+
+    Examples
+    --------
+    >>> import fastuq
+    >>> model = fastuq.load_model()
+    >>> model.class_names[:3]
+    ('apple', 'aquarium_fish', 'baby')
+    >>> model.head.num_features
+    1280
     """
 
     path: Path
@@ -111,6 +120,13 @@ def load_model(path: str | Path | None = None) -> Model:
     ------
     ModelError
         The folder is missing, incomplete, altered, of a newer format, or no model folder.
+
+    Examples
+    --------
+    >>> import fastuq
+    >>> model = fastuq.load_model()
+    >>> model.network, model.input_shape, len(model.class_names)
+    ('efficientnet_lite0', (32, 32, 3), 100)
     """
     folder = bundled_path("model") if path is None else Path(path)
     info = read_description(folder)

@@ -64,6 +64,20 @@ def cache_features(
         The file was made of something else, is written by another process, or cannot be written.
     InputError
         The images do not fit the model or change meanwhile, or an argument is out of range.
+
+    Examples
+    --------
+    >>> import fastuq
+    >>> model, images = fastuq.load_model(), fastuq.open_images("bundled")
+    >>> with fastuq.cache_features(images, model, "features.h5") as cache:
+    ...     cache.computed
+    20
+
+    The same call again finds everything there:
+
+    >>> with fastuq.cache_features(images, model, "features.h5") as cache:
+    ...     cache.computed, cache.reused
+    (0, True)
     """
     if threads is not None and threads < 1:
         raise InputError(f"threads: expected 1 or more, found {threads}")
