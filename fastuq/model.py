@@ -157,12 +157,12 @@ def save_model(
     Parameters
     ----------
     path : str or Path
+    network, head, head_int8, class_names, input_shape, feature_scale, feature_zero_point
+        The attributes of `Model`.
     backbone, full : bytes
         The two TFLite files.
     info : mapping
         How the model was made, JSON values; goes to `model.json` under the key ``made``.
-
-    Other parameters are the attributes of `Model`.
 
     Raises
     ------

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from importlib.resources import files
 from pathlib import Path
 
@@ -79,3 +80,14 @@ def test_the_types_that_mypy_finds(tmp_path):
     assert kinds == ["Model", "FeatureCache", "Result", "ndarray", "int"], ended.stdout + ended.stderr
     errors = re.findall(r"program.py:(\d+): error: .*\[(.*)\]", ended.stdout)
     assert [kind for _, kind in errors] == ["attr-defined", "arg-type"], ended.stdout
+
+
+def test_the_reference_has_every_public_name():
+    named = re.findall(r"^::: fastuq\.(\w+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
+    assert set(fastuq._PUBLIC) <= set(named)
+
+
+def test_the_version_is_the_same_everywhere():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    cited = re.findall(r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    assert [project["version"]] == cited == [fastuq.__version__]
