@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo cache-features score bench cifar100c reproduce test test-memory test-oldest torture lint clean
+.PHONY: setup demo cache-features score bench cifar100c reproduce test coverage test-memory test-oldest torture lint \
+	docs clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -11,7 +12,7 @@ setup: $(READY)
 $(READY): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Setting up .venv (once; TensorFlow is the large part)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all,dev,docs]'
 	@touch $@
 
 demo: $(READY)
@@ -34,6 +35,10 @@ reproduce: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# The same, and how much of fastuq they ran. What runs in other processes, and the compiled kernels, cannot be counted.
+coverage: $(READY)
+	$(BIN)/python -m pytest --cov --cov-report=term
 
 # The tests that need neither TensorFlow nor the other extras, on the oldest releases that pyproject.toml allows.
 OLDEST := .venv-oldest
@@ -63,5 +68,9 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The documentation as a site, in out/site. The variable takes a notice of Material's on MkDocs 2 away, not a warning.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean:
-	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf out build dist .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

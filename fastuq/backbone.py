@@ -55,6 +55,16 @@ class Backbone:
         pixels 0 to 255.
     InputError
         `threads` is no number of threads, see `fastuq.process.thread_count`.
+
+    Examples
+    --------
+    >>> import fastuq
+    >>> backbone = fastuq.Backbone(fastuq.load_model().read_backbone())
+    >>> backbone.input_shape, backbone.output_shape
+    ((32, 32, 3), (1280,))
+    >>> features = backbone(fastuq.open_images("bundled").read(0, 2))
+    >>> features.shape, features.dtype
+    ((2, 1280), dtype('int8'))
     """
 
     def __init__(self, model_file: str | Path | bytes, *, threads: int | None = None, xnnpack: bool = True) -> None:

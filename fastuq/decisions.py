@@ -15,7 +15,16 @@ MIXED = ("ignore", "keep")
 
 
 class Reason(IntEnum):
-    """Why a sample is kept or ignored; the code is what `Decision.reason` holds."""
+    """Why a sample is kept or ignored; the code is what `Decision.reason` holds.
+
+    Examples
+    --------
+    >>> import fastuq
+    >>> [reason.text for reason in fastuq.Reason]
+    ['certain', 'nothing present', 'benefit of the doubt', 'uncertain', 'mixed']
+    >>> fastuq.Reason(3).text
+    'uncertain'
+    """
 
     CERTAIN = 0
     NOTHING_PRESENT = 1
@@ -68,6 +77,11 @@ def z_value(conf_factor: float) -> float:
     ------
     InputError
         `conf_factor` is not between 0 and 1, both excluded.
+
+    Examples
+    --------
+    >>> round(z_value(0.7), 4)
+    1.0364
     """
     conf_factor = check_conf_factor(conf_factor)
     from scipy.special import ndtri
@@ -100,6 +114,15 @@ def interval(
     ------
     InputError
         An argument is out of range, or the moments are not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> lower, upper = interval(np.array([[0.5, 0.25]]), np.array([[0.2, 0.0]]), conf_factor=0.7)
+    >>> lower.round(2)
+    array([[0.29, 0.25]], dtype=float32)
+    >>> upper.round(2)
+    array([[0.71, 0.25]], dtype=float32)
     """
     z = z_value(conf_factor)
     if one_of("interval", kind, INTERVALS) == "sem":
@@ -120,6 +143,12 @@ def ternary_vector(lower: np.ndarray, upper: np.ndarray, threshold: float) -> np
     ------
     InputError
         `threshold` is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ternary_vector(np.array([[0.6, 0.3, 0.0]]), np.array([[0.9, 0.7, 0.2]]), threshold=0.5)
+    array([[ 1, -1,  0]], dtype=int8)
     """
     # The paper's comparisons are strict: an interval that touches the threshold is uncertain.
     level = np.float32(check_threshold(threshold))
@@ -151,6 +180,17 @@ def decide(ternary: np.ndarray, mean: np.ndarray, *, mixed: str = "ignore") -> D
     ------
     InputError
         `mixed` is not known, or the shapes differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ternary = np.array([[1, 0, 0], [0, -1, 0], [0, -1, -1]], np.int8)
+    >>> mean = np.array([[0.9, 0.1, 0.0], [0.1, 0.6, 0.0], [0.0, 0.5, 0.4]], np.float32)
+    >>> decision = decide(ternary, mean)
+    >>> decision.keep.tolist(), decision.prediction.tolist()
+    ([True, True, False], [0, 1, 1])
+    >>> [Reason(code).text for code in decision.reason]
+    ['certain', 'benefit of the doubt', 'uncertain']
     """
     one_of("mixed", mixed, MIXED)
     ternary, mean = np.asarray(ternary), np.asarray(mean)

@@ -50,6 +50,16 @@ class Head:
     blocks : tuple of Block
     scale, shift : ndarray, (D,), float32
         The affine y = scale * x + shift on the features; ones and zeros where there is none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastuq
+    >>> head = fastuq.load_model().head
+    >>> head.num_features, head.widths, head.rates, head.num_classes
+    (1280, (1280, 300), (0.2, 0.4), 100)
+    >>> head.forward(np.zeros((2, 1280), np.float32)).shape
+    (2, 100)
     """
 
     blocks: tuple[Block, ...]

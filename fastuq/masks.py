@@ -95,6 +95,12 @@ def keep_bits(seed: int, layer: int, iterations: np.ndarray, sample: int, width:
     -------
     ndarray, (T, width), bool
         True where the unit is kept.
+
+    Examples
+    --------
+    >>> bits = keep_bits(seed=0, layer=1, iterations=range(50), sample=0, width=300, rate=0.4)
+    >>> bits.shape, round(float(bits.mean()), 1)
+    ((50, 300), 0.6)
     """
     seed = checked_seed(seed)
     groups = -(-width // GROUP)

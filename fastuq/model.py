@@ -61,6 +61,15 @@ class Model:
         The identity of the model, see the module.
     info : dict
         `model.json`.
+
+    Examples
+    --------
+    >>> import fastuq
+    >>> model = fastuq.load_model()
+    >>> model.class_names[:3]
+    ('apple', 'aquarium_fish', 'baby')
+    >>> model.head.num_features
+    1280
     """
 
     path: Path
@@ -118,6 +127,13 @@ def load_model(path: str | Path | None = None) -> Model:
     ------
     ModelError
         The folder is missing, incomplete, altered, of a newer format, or no model folder.
+
+    Examples
+    --------
+    >>> import fastuq
+    >>> model = fastuq.load_model()
+    >>> model.network, model.input_shape, len(model.class_names)
+    ('efficientnet_lite0', (32, 32, 3), 100)
     """
     folder = bundled_path("model") if path is None else checked_path(path)
     info = read_description(folder)
@@ -148,12 +164,12 @@ def save_model(
     Parameters
     ----------
     path : str or Path
+    network, head, head_int8, class_names, input_shape, feature_scale, feature_zero_point
+        The attributes of `Model`.
     backbone, full : bytes
         The two TFLite files.
     info : mapping
         How the model was made, JSON values; goes to `model.json` under the key ``made``.
-
-    Other parameters are the attributes of `Model`.
 
     Raises
     ------

@@ -30,6 +30,15 @@ class Options:
     masks : {'shared', 'per_sample'}
     precision : {'int8', 'float32'}
     seed : int
+
+    Examples
+    --------
+    >>> import fastuq
+    >>> fastuq.Options(num_iter=1000)  # doctest: +ELLIPSIS
+    Options(num_iter=1000, conf_factor=0.7, threshold=0.5, interval='std', mixed='ignore', ...)
+    >>> fastuq.Options(conf_factor=2)
+    Traceback (most recent call last):
+    fastuq.errors.InputError: conf_factor: expected a number between 0 and 1, both excluded, found 2
     """
 
     num_iter: int = 50
@@ -88,6 +97,20 @@ class Result:
     model_sha256 : str
     data_fingerprint : str or None
         Of the images that a cache was made of; None for an array.
+
+    Examples
+    --------
+    >>> import fastuq
+    >>> model, images = fastuq.load_model(), fastuq.open_images("bundled")
+    >>> with fastuq.cache_features(images, model, "features.h5") as cache:
+    ...     result = fastuq.score(model, cache)
+    >>> summary = result.summary()
+    >>> summary["n"], summary["kept"] + summary["ignored"]
+    (20, 20)
+    >>> bool((result.lower <= result.mean).all() and (result.mean <= result.upper).all())
+    True
+    >>> [fastuq.Reason(code).text for code in result.reason[3:6]]
+    ['certain', 'certain', 'uncertain']
     """
 
     options: Options

@@ -58,6 +58,24 @@ def score(
         An option is out of range, there are no samples, or features or labels do not fit the model.
     CacheError
         The cache is damaged or was made with another model.
+
+    Examples
+    --------
+    >>> import fastuq
+    >>> model, images = fastuq.load_model(), fastuq.open_images("bundled")
+    >>> with fastuq.cache_features(images, model, "features.h5") as cache:
+    ...     result = fastuq.score(model, cache, num_iter=100)
+    >>> result.mean.shape, result.keep.shape
+    ((20, 100), (20,))
+    >>> model.class_names[result.prediction[3]], fastuq.Reason(result.reason[3]).text
+    ('mushroom', 'certain')
+
+    An int8 array of features will do in place of a cache, and then labels are given by hand:
+
+    >>> features = fastuq.Backbone(model.read_backbone())(images.read(0, 20))
+    >>> again = fastuq.score(model, features, labels=images.labels, num_iter=100)
+    >>> bool((again.mean == result.mean).all())
+    True
     """
     scorer = Scorer(model, mutual_information=mutual_information, threads=threads, **options)
     return scorer(features, labels=labels, details=details)
@@ -67,6 +85,19 @@ class Scorer:
     """Model and options made ready to score several data sets; arguments and errors as in `score`.
 
     Heads thinned for shared masks are packed once and serve all of them.
+
+    Examples
+    --------
+    >>> import fastuq
+    >>> model = fastuq.load_model()
+    >>> scorer = fastuq.Scorer(model, conf_factor=0.9)
+    >>> backbone = fastuq.Backbone(model.read_backbone())
+    >>> images = fastuq.open_images("bundled")
+    >>> for part in (images.subset(0, 10), images.subset(10, 20)):
+    ...     result = scorer(backbone(part.read(0, 10)), labels=part.labels)
+    ...     print(len(result), result.options.conf_factor)
+    10 0.9
+    10 0.9
     """
 
     def __init__(

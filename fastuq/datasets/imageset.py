@@ -28,6 +28,18 @@ class ImageSet:
         Names of the classes that `labels` count.
     name : str
         Where the images come from: ``cifar100/test``, ``bundled``, ``folder:NAME``, ``cifar100c/fog/3``.
+
+    Examples
+    --------
+    >>> import fastuq
+    >>> images = fastuq.open_images("bundled")
+    >>> images.images.shape
+    (20, 32, 32, 3)
+    >>> few = images.subset(5, 8)
+    >>> few.name, len(few)
+    ('bundled[5:8]', 3)
+    >>> images.fingerprint()[:8]
+    '8cca2732'
     """
 
     images: Any

@@ -60,6 +60,19 @@ def open_images(
     ------
     InputError
         Nothing of that name, or what is there is damaged, foreign or does not match its labels.
+
+    Examples
+    --------
+    >>> import fastuq
+    >>> images = fastuq.open_images("bundled")
+    >>> len(images), images.class_names[images.labels[0]]
+    (20, 'mountain')
+
+    An array of pixels, with labels or without:
+
+    >>> import numpy as np
+    >>> fastuq.open_images(np.zeros((3, 32, 32, 3), np.uint8), labels=[7, 0, 7]).labels
+    array([7, 0, 7])
     """
     found = _open(spec, image_size)
     if labels is None:

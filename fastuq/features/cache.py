@@ -37,6 +37,15 @@ class FeatureCache:
         True when it found the labels damaged and put them back.
     reused : bool
         True when it did neither: everything was there already.
+
+    Examples
+    --------
+    >>> import fastuq
+    >>> model, images = fastuq.load_model(), fastuq.open_images("bundled")
+    >>> fastuq.cache_features(images, model, "features.h5").close()
+    >>> with fastuq.FeatureCache.open("features.h5", model, images) as cache:
+    ...     len(cache), cache.read(0, 5).shape
+    (20, (5, 1280))
     """
 
     def __init__(self, files: Sequence[CacheFile], *, computed: int = 0, labels_restored: bool = False) -> None:

@@ -66,6 +66,20 @@ def cache_features(
         The file was made of something else, is written by another process, or cannot be written.
     InputError
         The images do not fit the model or change meanwhile, or an argument is out of range.
+
+    Examples
+    --------
+    >>> import fastuq
+    >>> model, images = fastuq.load_model(), fastuq.open_images("bundled")
+    >>> with fastuq.cache_features(images, model, "features.h5") as cache:
+    ...     cache.computed
+    20
+
+    The same call again finds everything there:
+
+    >>> with fastuq.cache_features(images, model, "features.h5") as cache:
+    ...     cache.computed, cache.reused
+    (0, True)
     """
     threads = thread_count(threads)
     images = (images if isinstance(images, ImageSet) else open_images(images)).matched_to(model.class_names)

@@ -48,6 +48,13 @@ def save_moments(path: str | Path, result: "Result") -> None:
     ------
     InputError, CacheError
         The file cannot be written.
+
+    Examples
+    --------
+    >>> import fastuq
+    >>> model, images = fastuq.load_model(), fastuq.open_images("bundled")
+    >>> with fastuq.cache_features(images, model, "features.h5") as cache:
+    ...     fastuq.save_moments("moments.h5", fastuq.score(model, cache))
     """
     given = {name: getattr(result, name) for name in _ARRAYS}
     arrays = {name: _plain(array) for name, array in given.items() if array is not None and array.size}
@@ -80,6 +87,16 @@ def load_moments(path: str | Path) -> dict[str, Any]:
     ------
     CacheError
         The file is missing, foreign, truncated or damaged.
+
+    Examples
+    --------
+    >>> import fastuq
+    >>> model, images = fastuq.load_model(), fastuq.open_images("bundled")
+    >>> with fastuq.cache_features(images, model, "features.h5") as cache:
+    ...     fastuq.save_moments("moments.h5", fastuq.score(model, cache))
+    >>> found = fastuq.load_moments("moments.h5")
+    >>> found["mean"].shape, found["options"]["num_iter"]
+    ((20, 100), 50)
     """
     path = checked_path(path)
     descriptor = open_file(path, os.O_RDONLY)
