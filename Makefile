@@ -52,12 +52,12 @@ $(OLDEST)/.ready: pyproject.toml .ci/oldest.txt
 	@touch $@
 
 test-oldest: $(OLDEST)/.ready
-	NUMBA_CACHE_DIR=$(CURDIR)/$(OLDEST)/numba $(OLDEST)/bin/python -m pytest $(NEED_EXTRAS:%=--ignore=tests/test_%.py)
+	NUMBA_CACHE_DIR=$(CURDIR)/$(OLDEST)/numba $(OLDEST)/bin/python -m pytest $(NEED_EXTRAS:%=--ignore-glob=*/test_%.py)
 
 # Kernels and scoring once more where freed memory is overwritten at once and all threads share one heap.
 test-memory: $(READY)
 	PYTHONMALLOC=debug MALLOC_PERTURB_=85 MALLOC_ARENA_MAX=1 $(BIN)/python -m pytest \
-		tests/test_kernels.py tests/test_memory.py tests/test_montecarlo.py tests/test_golden_moments.py tests/test_scoring.py
+		tests/montecarlo tests/scoring/test_scoring.py
 
 torture: $(READY)
 	$(BIN)/python -m pytest -m torture

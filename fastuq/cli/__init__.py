@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from fastuq import __version__
 from fastuq.errors import FastUQError, InputError, one_line, printable
-from fastuq.process import check_limits, open_standard_streams
+from fastuq.util.process import check_limits, open_standard_streams
 
 SUMMARIES = {
     "demo": "score the bundled 20 images and show what is kept and why",
@@ -97,7 +97,7 @@ def commands() -> dict[str, str]:
 
 
 def add_scoring_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of scoring, whose names are the fields of `fastuq.scoring.Options`."""
+    """Add the options of scoring, whose names are the fields of `fastuq.scoring.scoring.Options`."""
     add = parser.add_argument
     add("--num-iter", type=int, metavar="T", help="Monte-Carlo iterations (default: 50)")
     add("--conf-factor", type=float, metavar="C", help="confidence of the interval, between 0 and 1 (default: 0.7)")
@@ -113,7 +113,7 @@ def scoring_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the options of `add_scoring_options` that were given; raises InputError where one is out of range."""
     from dataclasses import fields
 
-    from fastuq.result import Options
+    from fastuq.scoring.options import Options
 
     given = {field.name: getattr(args, field.name) for field in fields(Options)}
     given = {name: value for name, value in given.items() if value is not None}

@@ -33,11 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from fastuq.experiments.bench import run_bench, scope_of
-    from fastuq.files import write_json, write_text
-    from fastuq.outputs import check_outputs
-    from fastuq.report.bench import markdown, readable
-    from fastuq.report.bench_plot import require_matplotlib, write_plot
+    from fastuq.bench.plot import require_matplotlib, write_plot
+    from fastuq.bench.run import run_bench, scope_of
+    from fastuq.bench.tables import markdown, readable
+    from fastuq.util.files import write_json, write_text
+    from fastuq.util.outputs import check_outputs
 
     outputs = {"--json": args.json, "--markdown": args.markdown, "--plot": args.plot}
     check_outputs(outputs, args.networks or [], [args.models])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from fastuq.cli import say
 
 if TYPE_CHECKING:
-    from fastuq.features.cachefile import CacheFile
+    from fastuq.cache.file import CacheFile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from fastuq.datasets import data_root
-    from fastuq.files import write_json
-    from fastuq.outputs import check_outputs
+    from fastuq.util.files import write_json
+    from fastuq.util.outputs import check_outputs
 
     check_outputs({"--json": args.json}, [*args.files, args.images, data_root(), args.model])
     action = {"info": _info, "verify": _verify, "repair": _repair}[args.action]
@@ -45,9 +45,9 @@ def _info(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _verify(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Check every byte; against model and images too where they are named."""
+    from fastuq.cache.staleness import check_images, check_model
     from fastuq.datasets import open_images
-    from fastuq.features.header import check_images, check_model
-    from fastuq.model import load_model
+    from fastuq.model.model import load_model
 
     model = load_model(args.model) if args.model else None
     reports = []
@@ -64,9 +64,9 @@ def _verify(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _repair(args: argparse.Namespace) -> list[dict[str, Any]]:
+    from fastuq.cache import cache_features
     from fastuq.datasets import open_images
-    from fastuq.features import cache_features
-    from fastuq.model import load_model
+    from fastuq.model.model import load_model
 
     model = load_model(args.model)
     images = open_images(args.images, image_size=model.input_shape[:2]).matched_to(model.class_names)
@@ -80,7 +80,7 @@ def _repair(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _open(files: list[str]) -> "list[CacheFile]":
-    from fastuq.features.cachefile import CacheFile
+    from fastuq.cache.file import CacheFile
 
     return [CacheFile(file) for file in files]
 

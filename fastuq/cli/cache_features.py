@@ -29,11 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import time
 
+    from fastuq.cache import BATCH_SIZE, cache_features, default_cache_path
     from fastuq.datasets import data_root, open_images
-    from fastuq.features import BATCH_SIZE, cache_features, default_cache_path
-    from fastuq.files import write_json
-    from fastuq.model import load_model
-    from fastuq.outputs import check_outputs
+    from fastuq.model.model import load_model
+    from fastuq.util.files import write_json
+    from fastuq.util.outputs import check_outputs
 
     began = time.perf_counter()
     shard = _shard(args.shard)

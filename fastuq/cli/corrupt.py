@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from fastuq.datasets.opening import data_root
-    from fastuq.files import write_json
-    from fastuq.outputs import check_outputs
+    from fastuq.util.files import write_json
+    from fastuq.util.outputs import check_outputs
 
     output = args.output or data_root() / "CIFAR-100-C"
     outputs = {"--contact-sheet": args.contact_sheet, "--json": args.json}

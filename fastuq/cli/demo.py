@@ -23,15 +23,15 @@ def run(args: argparse.Namespace) -> int:
 
     import numpy as np
 
+    from fastuq.bench.one_image import time_one_image
+    from fastuq.cache import cache_features
     from fastuq.datasets import open_images
-    from fastuq.experiments.one_image import time_one_image
-    from fastuq.features import cache_features
-    from fastuq.files import write_json
-    from fastuq.model import load_model
-    from fastuq.outputs import check_outputs
+    from fastuq.model.model import load_model
     from fastuq.report.samples import readable_rows, summary_lines
-    from fastuq.result import Options
-    from fastuq.scoring import score
+    from fastuq.scoring.options import Options
+    from fastuq.scoring.scoring import score
+    from fastuq.util.files import write_json
+    from fastuq.util.outputs import check_outputs
 
     check_outputs({"--json": args.json}, [args.model])
     options = Options(num_iter=args.num_iter)

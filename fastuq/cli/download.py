@@ -21,8 +21,8 @@ def run(args: argparse.Namespace) -> int:
     from fastuq.datasets.download import download
     from fastuq.datasets.opening import data_root
     from fastuq.datasets.published import ARCHIVES
-    from fastuq.files import write_json
-    from fastuq.outputs import check_outputs
+    from fastuq.util.files import write_json
+    from fastuq.util.outputs import check_outputs
 
     archive = ARCHIVES[args.dataset]
     root = args.output or data_root()

@@ -26,9 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from fastuq.datasets import data_root, open_images, open_test_images
-    from fastuq.files import write_json
-    from fastuq.models.finish import quantize_file, report_lines
-    from fastuq.outputs import check_outputs
+    from fastuq.training.finish_model import report_lines
+    from fastuq.training.quantize_file import quantize_file
+    from fastuq.util.files import write_json
+    from fastuq.util.outputs import check_outputs
 
     check_outputs({"--json": args.json}, [args.network, args.data, args.test, data_root()], [args.output])
     images = open_images(args.data)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fastuq.cli import add_scoring_options, say, scoring_options
 
 if TYPE_CHECKING:
-    from fastuq.model import Model
+    from fastuq.model.model import Model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,11 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from fastuq.datasets import data_root
     from fastuq.datasets.corruptions import require_extra
-    from fastuq.experiments.reproduction import reproduce
-    from fastuq.files import write_json, write_text
-    from fastuq.outputs import check_outputs
-    from fastuq.report.figures import disagreement_curve, image_grid, require_plot
-    from fastuq.report.reproduction import reproduction_markdown
+    from fastuq.paper.run import reproduce
+    from fastuq.paper.tables import reproduction_markdown
+    from fastuq.report.plotting import disagreement_curve, image_grid, require_plot
+    from fastuq.util.files import write_json, write_text
+    from fastuq.util.outputs import check_outputs
 
     options = scoring_options(args)
     files = ["reproduction.md", "reproduction.json", "seeds.png", *(f"ignored-{group}.png" for group in TITLES)]
@@ -73,8 +73,8 @@ TITLES = {
 def _networks(args: argparse.Namespace) -> "dict[str, Model | None]":
     """Return the paper's networks, None where there is no model of them, and ours last."""
     from fastuq.errors import InputError
-    from fastuq.model import load_model
-    from fastuq.report.paper import EFFICIENTNET_B0, RESNET50
+    from fastuq.model.model import load_model
+    from fastuq.paper.printed import EFFICIENTNET_B0, RESNET50
 
     networks: dict[str, Model | None] = {}
     for name, folder, expected in (

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from fastuq.cli import add_scoring_options, say, scoring_options
 
 if TYPE_CHECKING:
-    from fastuq.features import FeatureCache
-    from fastuq.model import Model
+    from fastuq.cache import FeatureCache
+    from fastuq.model.model import Model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,12 +38,12 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from fastuq.datasets import data_root
-    from fastuq.features import save_moments
-    from fastuq.files import write_json
-    from fastuq.model import load_model
-    from fastuq.outputs import check_outputs
+    from fastuq.model.model import load_model
+    from fastuq.report.moments_file import save_moments
     from fastuq.report.samples import summary_lines, write_sample_table
-    from fastuq.scoring import score
+    from fastuq.scoring.scoring import score
+    from fastuq.util.files import write_json
+    from fastuq.util.outputs import check_outputs
 
     began = time.perf_counter()
     options = scoring_options(args)
@@ -81,9 +81,9 @@ def _outputs(args: argparse.Namespace) -> dict[str, str | None]:
 
 def _features(args: argparse.Namespace, model: "Model") -> "tuple[FeatureCache, str]":
     """Return the cache to score, made first where it is not there, and what to call it."""
+    from fastuq.cache import FeatureCache, cache_features, default_cache_path
     from fastuq.datasets import open_images
-    from fastuq.features import FeatureCache, cache_features, default_cache_path
-    from fastuq.outputs import check_outputs
+    from fastuq.util.outputs import check_outputs
 
     if args.cache:
         return FeatureCache.open(args.cache if len(args.cache) > 1 else args.cache[0], model=model), args.cache[0]

@@ -33,14 +33,14 @@ def run(args: argparse.Namespace) -> int:
     from fastuq.datasets import data_root
     from fastuq.datasets.corruptions import CORRUPTIONS
     from fastuq.errors import InputError
-    from fastuq.experiments.cifar100c import cache_path, score_cifar100c
-    from fastuq.files import write_json, write_text
-    from fastuq.model import load_model
-    from fastuq.outputs import check_outputs
-    from fastuq.report.cifar100c import cifar100c_markdown, severity_lines
+    from fastuq.model.model import load_model
+    from fastuq.paper.cifar100c import cache_path, score_cifar100c
+    from fastuq.paper.cifar100c_tables import cifar100c_markdown, severity_lines
     from fastuq.report.samples import write_sample_table
     from fastuq.report.tables import flat_row, write_csv
-    from fastuq.result import Result
+    from fastuq.scoring.result import Result
+    from fastuq.util.files import write_json, write_text
+    from fastuq.util.outputs import check_outputs
 
     options = scoring_options(args)
     if not all(level.strip().isdecimal() for level in args.severities.split(",")):

@@ -37,11 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from fastuq.datasets import ImageSet, data_root, open_images, open_test_images
     from fastuq.errors import InputError
-    from fastuq.files import write_json
-    from fastuq.models.finish import report_lines
-    from fastuq.models.heads import PAPER_HEAD
-    from fastuq.models.train import PRESETS, Plan, overridden, train
-    from fastuq.outputs import check_outputs
+    from fastuq.training.finish_model import report_lines
+    from fastuq.training.keras_heads import PAPER_HEAD
+    from fastuq.training.train import PRESETS, Plan, overridden, train
+    from fastuq.util.files import write_json
+    from fastuq.util.outputs import check_outputs
 
     work = args.work or f"{Path(args.output)}.work"
     inputs = [args.data, args.test, args.weights, data_root()]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fastuq.errors import InputError
-from fastuq.npy import NpyArray, declared_bytes, npz_members, read_member
+from fastuq.util.npy import NpyArray, declared_bytes, npz_members, read_member
 
 MAX_NPZ_BYTES = 2**30
 """Largest total of unpacked arrays taken from one .npz; a .npy, read piece by piece, has no such limit."""

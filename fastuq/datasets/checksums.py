@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fastuq.errors import InputError
-from fastuq.files import read_json, write_text
+from fastuq.util.files import read_json, write_text
 
 RECORD = "fastuq-corrupt.json"
 """What `fastuq corrupt` made in a folder."""

@@ -12,7 +12,7 @@ from fastuq.datasets.classes import CIFAR10_CLASSES, CIFAR100_CLASSES
 from fastuq.datasets.imageset import ImageSet, Rows
 from fastuq.datasets.pickles import read_pickle
 from fastuq.errors import InputError
-from fastuq.npy import NpyArray
+from fastuq.util.npy import NpyArray
 
 CIFAR100_FOLDER = "cifar-100-python"
 CIFAR100C_FOLDER = "CIFAR-100-C"

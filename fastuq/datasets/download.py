@@ -12,8 +12,8 @@ from fastuq.datasets.checksums import RECORD, md5_file, write_sums
 from fastuq.datasets.published import Archive
 from fastuq.datasets.transport import SLOWEST, TIMEOUT, Broken, open_url, transport
 from fastuq.errors import DownloadError, InputError
-from fastuq.files import atomic_path, open_own, try_lock
-from fastuq.progress import progress_bar
+from fastuq.util.files import atomic_path, open_own, try_lock
+from fastuq.util.progress import progress_bar
 
 TRIES = 4
 """Connections in a row that may bring nothing, or next to nothing, before the download is given up."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastuq.checks import whole_number
 from fastuq.errors import InputError
+from fastuq.util.checks import whole_number
 
 CHUNK_BYTES = 16 * 2**20
 _DIGEST = 16

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from fastuq.bundled import bundled_path
-from fastuq.checks import checked_path
 from fastuq.datasets.arrays import open_npy, open_npz
 from fastuq.datasets.cifar import CIFAR100_FOLDER, load_cifar, load_cifar100c, open_cifar
 from fastuq.datasets.folder import open_folder
 from fastuq.datasets.imageset import ImageSet
 from fastuq.errors import InputError
+from fastuq.util.bundled import bundled_path
+from fastuq.util.checks import checked_path
 
 HELP = (
     "cifar100, cifar100/train, cifar10, cifar10/train, cifar100c/NAME/SEVERITY, bundled, "

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fastuq.decisions import Reason
 from fastuq.report.tables import write_csv
-from fastuq.result import Result
+from fastuq.scoring.decisions import Reason
+from fastuq.scoring.result import Result
 
 
 def write_sample_table(path: str | Path, result: Result, class_names: tuple[str, ...]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fastuq.errors import printable
-from fastuq.files import atomic_path
+from fastuq.util.files import atomic_path
 
 _FORMULA = "=+-@\uff1d\uff0b\uff0d\uff20"
 """What begins a formula in a spreadsheet, as full-width signs too."""

@@ -11,8 +11,8 @@ sys.path.insert(0, str(HERE.parent))
 
 import caches  # noqa: E402
 
-from fastuq.features import save_moments  # noqa: E402
-from fastuq.scoring import score  # noqa: E402
+from fastuq.cache import save_moments  # noqa: E402
+from fastuq.scoring.scoring import score  # noqa: E402
 
 caches.write(HERE / "feature_cache_1.h5", count=20, batch_size=8)
 save_moments(HERE / "moments_1.h5", score(caches.tiny_model(), caches.features(20), labels=caches.images(20).labels))

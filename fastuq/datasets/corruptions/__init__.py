@@ -11,10 +11,10 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from fastuq.checks import checked_seed, whole_number
 from fastuq.datasets.corruptions import blurs, digital, noise, weather
 from fastuq.datasets.corruptions.common import SIZE, Generators
 from fastuq.errors import InputError, MissingExtraError
+from fastuq.util.checks import checked_seed, whole_number
 
 RANDOM: dict[str, Callable[[np.ndarray, int, Generators], np.ndarray]] = {
     "gaussian_noise": noise.gaussian_noise,

@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from fastuq.checks import checked_seed, whole_number
 from fastuq.datasets.checksums import RECORD, md5_file, read_record
 from fastuq.datasets.corruptions import CORRUPTIONS, SEVERITIES, corrupt, require_extra
 from fastuq.datasets.imageset import ImageSet
 from fastuq.errors import InputError
-from fastuq.files import atomic_path, open_own, partial_prefix, try_lock, write_json
-from fastuq.process import thread_count
-from fastuq.progress import progress_bar
+from fastuq.util.checks import checked_seed, whole_number
+from fastuq.util.files import atomic_path, open_own, partial_prefix, try_lock, write_json
+from fastuq.util.process import thread_count
+from fastuq.util.progress import progress_bar
 
 BATCH = 500
 """Images corrupted at once; the pixels do not depend on it."""

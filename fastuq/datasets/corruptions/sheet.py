@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from fastuq.datasets.corruptions import CORRUPTIONS, SEVERITIES, corrupt, require_extra
-from fastuq.files import atomic_path
+from fastuq.util.files import atomic_path
 
 TEXT_WIDTH, TEXT_HEIGHT, GAP, SCALE = 110, 14, 3, 2
 

@@ -1,0 +1,58 @@
+"""One picture of the benchmark: time per sample on a logarithmic axis."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from fastuq.errors import MissingExtraError
+from fastuq.util.files import atomic_path
+
+
+def require_matplotlib() -> None:
+    """Raise MissingExtraError unless Matplotlib is installed."""
+    if find_spec("matplotlib") is None:
+        raise MissingExtraError("the picture needs Matplotlib; install it with: pip install 'fastuq[plot]'")
+
+
+def write_plot(path: str | Path, figures: dict[str, Any]) -> None:
+    """Draw time per sample of the paper, the naive loop, Keras and fastuq to a PNG, whole or not at all."""
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    bars = plotted(figures)
+    figure = Figure(figsize=(8, 0.8 + 0.32 * len(bars)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    colours = {"paper": "#9a9a9a", "naive": "#d98b4a", "baseline": "#c9b04a", "fastuq": "#3d7ab5"}
+    places = range(len(bars))
+    axes.barh(places, [ms for _, ms, _ in bars], color=[colours[kind] for _, _, kind in bars])
+    axes.set_yticks(places, [label.replace("$", r"\$") for label, _, _ in bars])
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlim(min(ms for _, ms, _ in bars) / 3, max(ms for _, ms, _ in bars) * 6)
+    for place, (_, ms, _) in zip(places, bars, strict=True):
+        axes.text(ms * 1.15, place, f"{ms:,.0f} ms" if ms >= 10 else f"{ms:.3g} ms", va="center", fontsize=8)
+    axes.set_xlabel(f"milliseconds per sample, T = {figures['settings']['num_iter']}")
+    axes.spines[["top", "right"]].set_visible(False)
+    with atomic_path(path) as partial:
+        figure.savefig(partial, format="png", dpi=150)
+
+
+def plotted(figures: dict[str, Any]) -> list[tuple[str, float, str]]:
+    """Return the bars: label, milliseconds per sample, kind."""
+    naive = figures["naive_ms_per_sample"]
+    bars = [
+        (f"paper, {network}, naive loop", float(paper["naive_ms_per_sample"]), "paper")
+        for network, paper in figures["paper"].items()
+    ]
+    for network, cold in figures["cold_ms_per_sample"].items():
+        bars.append((f"{network}, naive loop, LiteRT's own kernels", naive["reference"][network], "naive"))
+        bars.append((f"{network}, naive loop, XNNPACK", naive["xnnpack"][network], "naive"))
+        bars.append((f"{network}, fastuq, backbone once + head", cold, "fastuq"))
+    baseline = figures["baseline_ms_per_sample"]
+    bars.append(("head, NumPy, batched", baseline["numpy_batched"], "baseline"))
+    bars.append(("head, Keras, repeated batch", baseline["keras_repeated_batch"], "baseline"))
+    for kind, ms in figures["head_ms_per_sample"].items():
+        bars.append((f"head, fastuq, {kind.replace('.', ', ').replace('_', '-')} masks", ms, "fastuq"))
+    return bars

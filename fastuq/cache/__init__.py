@@ -1,0 +1,6 @@
+"""The feature cache: what the backbone computed, kept in HDF5 with checksums; docs/cache-format.md has the format."""
+
+from fastuq.cache.build import BATCH_SIZE, cache_features, default_cache_path
+from fastuq.cache.feature_cache import FeatureCache
+
+__all__ = ["BATCH_SIZE", "FeatureCache", "cache_features", "default_cache_path"]

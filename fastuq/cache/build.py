@@ -1,0 +1,211 @@
+"""From images to a feature cache: the backbone over every batch that is not there yet."""
+
+import hashlib
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastuq import __version__
+from fastuq.cache.feature_cache import FeatureCache
+from fastuq.cache.file import CacheFile, create_file
+from fastuq.cache.header import MAX_BATCH_BYTES, Header, Shard
+from fastuq.cache.staleness import check_same
+from fastuq.datasets import ImageSet, open_images
+from fastuq.errors import InputError, ModelError
+from fastuq.model.model import Model
+from fastuq.util.checks import checked_path, shown, whole_number
+from fastuq.util.process import thread_count
+from fastuq.util.progress import progress_bar
+
+if TYPE_CHECKING:
+    from fastuq.model.backbone import Backbone
+
+BATCH_SIZE = 256
+
+
+def cache_features(
+    images: ImageSet | np.ndarray,
+    model: Model,
+    path: str | Path | None = None,
+    *,
+    batch_size: int = BATCH_SIZE,
+    threads: int | None = None,
+    shard: tuple[int, int] | None = None,
+) -> FeatureCache:
+    """Run the backbone once over images and keep its features in a file.
+
+    A file that is there already goes on where it was: batches that are missing or damaged are computed, the others
+    are verified and kept; damaged labels are put back. The file does not depend on interruptions, threads or machine
+    load. What the backbone is fed is what the data fingerprint was taken of, compared image by image.
+
+    Parameters
+    ----------
+    images : ImageSet or ndarray, (N, H, W, 3), uint8
+    model : Model
+    path : str or Path, optional
+        Default: see `default_cache_path`.
+    batch_size : int
+        Images that share a checksum, and at most lost by a kill; a file that is there keeps its own.
+    threads : int, optional
+        Default: the processors this process may use.
+    shard : (int, int), optional
+        (i, n) caches part i of n, counted from 1, into a file of its own; `FeatureCache.open` takes the files of all.
+
+    Returns
+    -------
+    FeatureCache
+        Open for reading; `computed` says how many samples were left to compute.
+
+    Raises
+    ------
+    CacheError
+        The file was made of something else, is written by another process, or cannot be written.
+    InputError
+        The images do not fit the model or change meanwhile, or an argument is out of range.
+
+    Examples
+    --------
+    >>> import fastuq
+    >>> model, images = fastuq.load_model(), fastuq.open_images("bundled")
+    >>> with fastuq.cache_features(images, model, "features.h5") as cache:
+    ...     cache.computed
+    20
+
+    The same call again finds everything there:
+
+    >>> with fastuq.cache_features(images, model, "features.h5") as cache:
+    ...     cache.computed, cache.reused
+    (0, True)
+    """
+    threads = thread_count(threads)
+    images = (images if isinstance(images, ImageSet) else open_images(images)).matched_to(model.class_names)
+    header, labels = _header(images, model, batch_size, shard)
+    path = default_cache_path(images, model, shard) if path is None else checked_path(path)
+    if not os.path.exists(path):  # unlike Path.exists, False where it may not even look
+        create_file(path, header, model.head.num_features, labels)
+    file = CacheFile(path)
+    try:
+        check_same(file.header, path, header)
+        restored, computed = file.restore_labels(labels), 0
+        if file.pending():
+            with file.locked():
+                computed = _fill(file, images, model, threads)
+    except BaseException:
+        file.close()
+        raise
+    return FeatureCache([file], computed=computed, labels_restored=restored)
+
+
+def default_cache_path(images: ImageSet, model: Model, shard: tuple[int, int] | None = None) -> Path:
+    """Return where the features of these images and model are kept unless the user names a file."""
+    images = images.matched_to(model.class_names)
+    name = re.sub(r"[^\w.-]+", "-", images.name).encode()[:150].decode(errors="ignore")
+    given = None if shard is None else _shard(len(images), shard)
+    part = "" if given is None else f"-{given.index}of{given.count}"
+    return Path("out") / f"features-{name}-{images.fingerprint()[:8]}-{model.sha256[:8]}{part}.h5"
+
+
+def _header(
+    images: ImageSet, model: Model, batch_size: int, shard: tuple[int, int] | None
+) -> tuple[Header, np.ndarray]:
+    shape, count = tuple(images.images.shape[1:]), len(model.class_names)
+    if shape != model.input_shape:
+        raise InputError(
+            f"{images.name}: expected images {model.input_shape} as model {model.path} takes them, found {shape}; "
+            "resize them, or give the images that the model was made for"
+        )
+    if images.labels is not None and images.labels.max() >= count:
+        raise InputError(
+            f"{images.name}: expected labels 0 to {count - 1}, the classes of model {model.path}, "
+            f"found {images.labels.max()}; give the model's own classes, or the images without labels"
+        )
+    batch_size = whole_number("batch size", batch_size, 1, MAX_BATCH_BYTES // model.head.num_features)
+    part = _shard(len(images), shard)
+    labels = np.full(len(images), -1, np.int64) if images.labels is None else images.labels
+    labels = labels[part.start : part.stop].astype("<i8")
+    header = Header(
+        model_sha256=model.sha256,
+        network=model.network,
+        class_names=model.class_names,
+        scale=float(model.feature_scale),
+        zero_point=int(model.feature_zero_point),
+        data_fingerprint=images.fingerprint(),
+        images=images.name,
+        num_samples=len(images),
+        labelled=images.labels is not None,
+        labels_sha256=hashlib.sha256(labels.tobytes()).hexdigest(),
+        preprocessing={"color": "RGB", "dtype": "uint8", "shape": list(shape)},
+        runtime=_runtime(),
+        batch_size=batch_size,
+        shard=part,
+        fastuq_version=__version__,
+    )
+    return header, labels
+
+
+def _shard(total: int, shard: tuple[int, int] | None) -> Shard:
+    given = (1, 1) if shard is None else shard
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise InputError(f"shard: expected (i, n), part i of n, found {shown(shard)}")
+    count = whole_number("number of shards", given[1], 1, total)
+    index = whole_number("shard", given[0], 1, count)
+    return Shard(index, count, total * (index - 1) // count, total * index // count)
+
+
+def _runtime() -> dict[str, Any]:
+    """Return what `Backbone.runtime` will say, without starting LiteRT: a valid cache needs none."""
+    try:
+        return {"litert": version("ai-edge-litert"), "delegate": "xnnpack"}
+    except PackageNotFoundError:
+        raise InputError("caching features needs LiteRT: pip install ai-edge-litert") from None
+
+
+def _fill(file: CacheFile, images: ImageSet, model: Model, threads: int | None) -> int:
+    """Compute what is pending and return how many samples that was.
+
+    Images are read ahead, beside the backbone. A batch is written before the next one begins, which takes about a
+    thousandth of its time, so that no more than one is ever lost.
+    """
+    pending = file.pending()  # again: what another process wrote before the lock was free is kept
+    if not pending:
+        return 0
+    backbone = _backbone(model, threads)
+    total, begin = file.header.size, file.header.shard.start
+    counts = {batch: stop - start for batch in pending for start, stop in [file.rows_of(batch)]}
+
+    def load(batch: int) -> np.ndarray:
+        start, stop = file.rows_of(batch)
+        return images.read(begin + start, begin + stop)
+
+    bar = progress_bar(total, "features", initial=total - sum(counts.values()))
+    with bar, ThreadPoolExecutor(1) as reader:
+        ahead = reader.submit(load, pending[0])
+        for batch, following in zip(pending, [*pending[1:], None], strict=True):
+            pixels = ahead.result()
+            if following is not None:
+                ahead = reader.submit(load, following)
+            file.write(batch, backbone(pixels))
+            bar.update(counts[batch])
+    file.sync()
+    return sum(counts.values())
+
+
+def _backbone(model: Model, threads: int | None) -> "Backbone":
+    """Return the backbone of the model, if it gives the features that the model describes."""
+    from fastuq.model.backbone import Backbone
+
+    made = Backbone(model.read_backbone(), threads=threads)
+    expected = ((model.head.num_features,), np.float32(model.feature_scale), model.feature_zero_point)
+    found = (made.output_shape, np.float32(made.scale), made.zero_point)
+    if found != expected:
+        raise ModelError(
+            f"model {model.path}: expected a backbone of {expected[0][0]} features with scale {expected[1]} and zero "
+            f"point {expected[2]}, found {found[0][0]}, {found[1]} and {found[2]}; its parts are of different models: "
+            "make it again with `fastuq train`"
+        )
+    return made

@@ -1,0 +1,294 @@
+"""One file of a feature cache: verified reads, batches written in place, one writer at a time."""
+
+import fcntl
+import hashlib
+import os
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from fastuq.cache.header import TITLE, Header, header_of, shapes_of
+from fastuq.cache.rawio import cannot_write, is_at, open_file, take_lock, write_all
+from fastuq.cache.sealed import create, read_seal
+from fastuq.errors import CacheError, InputError
+from fastuq.util.checks import checked_path
+from fastuq.util.files import NO_LOCKS, open_own, partial_prefix
+from fastuq.util.npy import read_into
+from fastuq.util.process import processors
+
+_CHECK_BYTES = 4 * 2**20
+
+
+class CacheFile:
+    """A feature cache file, whole or still being written.
+
+    A batch counts as written when its entry in `checksums` says so and holds the CRC-32 of its features. The CRC-32
+    begins with the seal's SHA-256 and the batch's number, so what belongs to another place or file does not match.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Attributes
+    ----------
+    path : Path
+    header : Header
+    num_features : int
+
+    Raises
+    ------
+    CacheError
+        The file is missing, foreign, truncated, damaged or of another format version.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._descriptor = -1
+        self.path = checked_path(path)
+        self._descriptor = open_file(self.path, os.O_RDONLY)
+        try:
+            with self._reading():
+                self._seal = read_seal(self._descriptor, self.path, TITLE)
+            self.header: Header = header_of(self._seal, self.path)
+        except BaseException:
+            self.close()
+            raise
+        extents = self._seal.datasets
+        self._features, self._checksums, self._labels = extents["features"], extents["checksums"], extents["labels"]
+        self.num_features = self._features.shape[1]
+
+    def close(self) -> None:
+        """Close the file; reading is an error from then on."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    __del__ = close
+
+    def labels(self) -> np.ndarray:
+        """Return the labels (N,) int64, verified; -1 throughout where there are none."""
+        found = self._stored_labels()
+        if not self._are_labels(found):
+            raise CacheError(
+                f"{self.path}: the labels do not match their SHA-256; the file was altered after it was written; "
+                f"`fastuq cache repair {self.path}` puts them back from the images"
+            )
+        return found
+
+    def restore_labels(self, labels: np.ndarray) -> bool:
+        """Put the labels (N,) back where those of the file are damaged and these match; return whether it did."""
+        if self._are_labels(self._stored_labels()) or not self._are_labels(labels):
+            return False
+        with self.locked():
+            try:
+                write_all(self._descriptor, labels, self._labels.offset)
+                self.sync()
+            except OSError as error:
+                raise cannot_write(self.path, error) from None
+        return True
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Return features `start` to `stop` (exclusive) of this file, int8, after verifying every batch they lie in."""
+        size = self.header.batch_size
+        first, last = start // size, -(-stop // size)
+        entries = self._entries(first, last)  # before the rows: a writer writes them after
+        rows = self._read_batches(first, last)
+        for batch in range(first, last):
+            self._require(batch, rows[(batch - first) * size : (batch - first + 1) * size], entries[batch - first])
+        begin = start - first * size
+        return rows if len(rows) == stop - start else rows[begin : begin + stop - start].copy()
+
+    def written(self) -> int:
+        """Return how many batches say that they are written."""
+        return int(np.count_nonzero(self._entries(0, self.header.num_batches)[:, 0]))
+
+    def pending(self) -> list[int]:
+        """Verify all that can be damaged while the file is open; return the batches that are missing or damaged.
+
+        Raises
+        ------
+        CacheError
+            The labels are damaged.
+        """
+        self.labels()
+        step = max(1, _CHECK_BYTES // (self.header.batch_size * self.num_features))
+        starts = range(0, self.header.num_batches, step)
+        with ThreadPoolExecutor(processors()) as pool:
+            found = pool.map(lambda first: self._unmatched(first, min(first + step, self.header.num_batches)), starts)
+            return [batch for batches in found for batch in batches]
+
+    def rows_of(self, batch: int) -> tuple[int, int]:
+        """Return the first sample of a batch and the one after its last, counted in this file."""
+        start = batch * self.header.batch_size
+        return start, min(start + self.header.batch_size, self.header.size)
+
+    def write(self, batch: int, features: np.ndarray) -> None:
+        """Write the features of a batch, then its entry; the lock must be held.
+
+        Raises
+        ------
+        CacheError
+            The disk is full or broken; what was written before stays good.
+        """
+        features = np.ascontiguousarray(features, np.int8)
+        start, stop = self.rows_of(batch)
+        assert features.shape == (stop - start, self.num_features)
+        entry = np.array([1, self._crc(batch, features)], "<u4")
+        try:
+            write_all(self._descriptor, features, self._features.offset + start * self.num_features)
+            write_all(self._descriptor, entry, self._checksums.offset + batch * entry.nbytes)
+        except OSError as error:
+            raise cannot_write(self.path, error) from None
+
+    def sync(self) -> None:
+        """Flush what was written to the disk."""
+        os.fsync(self._descriptor)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the file for writing; the lock of a process that died is free.
+
+        Raises
+        ------
+        CacheError
+            Another process writes to it for longer than `LOCK_SECONDS`, or the file cannot be written.
+        InputError
+            The file system has no locks.
+        """
+        read_only, self._descriptor = self._descriptor, open_file(self.path, os.O_RDWR)
+        try:
+            take_lock(self._descriptor, self.path)
+            if not (is_at(self._descriptor, self.path) and os.path.sameopenfile(read_only, self._descriptor)):
+                raise CacheError(f"{self.path}: the file was replaced meanwhile; run again")
+            yield
+        finally:
+            os.close(self._descriptor)
+            self._descriptor = read_only
+
+    def being_written(self) -> bool | None:
+        """Tell whether a living process holds the file for writing; None where the file system has no locks."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            return None
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        return False
+
+    def _stored_labels(self) -> np.ndarray:
+        found = np.empty(self._labels.shape, "<i8")
+        with self._reading():
+            read_into(self._descriptor, found, self._labels.offset)
+        return found
+
+    def _are_labels(self, labels: np.ndarray) -> bool:
+        return hashlib.sha256(labels.data).hexdigest() == self.header.labels_sha256
+
+    def _entries(self, first: int, last: int) -> np.ndarray:
+        entries = np.empty((last - first, 2), "<u4")
+        with self._reading():
+            read_into(self._descriptor, entries, self._checksums.offset + 8 * first)
+        return entries
+
+    def _read_batches(self, first: int, last: int) -> np.ndarray:
+        start, stop = self.rows_of(first)[0], min(last * self.header.batch_size, self.header.size)
+        rows = np.empty((stop - start, self.num_features), np.int8)
+        with self._reading():
+            read_into(self._descriptor, rows, self._features.offset + start * self.num_features)
+        return rows
+
+    def _unmatched(self, first: int, last: int) -> list[int]:
+        size, entries, rows = self.header.batch_size, self._entries(first, last), self._read_batches(first, last)
+        parts = [rows[place * size : (place + 1) * size] for place in range(last - first)]
+        return [
+            first + place
+            for place, (written, crc) in enumerate(entries)
+            if written != 1 or crc != self._crc(first + place, parts[place])
+        ]
+
+    def _crc(self, batch: int, rows: np.ndarray) -> int:
+        return zlib.crc32(rows.data, zlib.crc32(f"{self._seal.sha256}{batch:020}".encode("ascii")))
+
+    def _require(self, batch: int, rows: np.ndarray, entry: np.ndarray) -> None:
+        written, crc = (int(number) for number in entry)
+        found = self._crc(batch, rows)
+        if (written, crc) == (1, found):
+            return
+        start, stop = self.rows_of(batch)
+        place = f"{self.path}: batch {batch} (samples {start} to {stop - 1})"
+        if (written, crc) == (0, 0):
+            raise CacheError(f"{place} is not written yet; finish the cache with `fastuq cache-features`")
+        raise CacheError(
+            f"{place} is damaged: expected CRC-32 {crc:08x}, found {found:08x}; the file was altered after it was "
+            f"written; `fastuq cache repair {self.path}` computes that batch again"
+        )
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        if self._descriptor < 0:
+            raise CacheError(f"{self.path}: the cache is closed; open it again")
+        try:
+            yield
+        except EOFError:
+            raise CacheError(
+                f"{self.path}: the file was truncated while it was open; cache the features again"
+            ) from None
+        except OSError as error:
+            raise CacheError(f"{self.path}: cannot be read ({error.strerror or error}); check the disk") from None
+
+
+def create_file(path: Path, header: Header, num_features: int, labels: np.ndarray) -> None:
+    """Make an empty cache file at `path`, whole or not at all; where there is one already it stays as it is.
+
+    Raises
+    ------
+    CacheError
+        The disk has no room for all of it, the folder cannot be written, or another process is making it.
+    InputError
+        The file system has no locks, or something else has the temporary name.
+    """
+    # The name depends on the cache's alone, so that what a killed process left is found and taken over.
+    partial = path.with_name(f"{partial_prefix(path.name)}partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _sole_maker(partial) as descriptor:
+            if not path.exists():
+                _make(descriptor, partial, header, num_features, labels)
+                partial.rename(path)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
+@contextmanager
+def _sole_maker(partial: Path) -> Iterator[int]:
+    """Hold `partial` as the only process that makes it; what a killed one left is taken over, and nothing is left."""
+    descriptor = open_own(partial)
+    try:
+        try:
+            take_lock(descriptor, partial)
+        except InputError:  # no locks here, so no other process holds it
+            partial.unlink()
+            raise
+        try:
+            yield descriptor
+        finally:
+            if is_at(descriptor, partial):
+                partial.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _make(descriptor: int, partial: Path, header: Header, num_features: int, labels: np.ndarray) -> None:
+    if not is_at(descriptor, partial):  # the process that held it is done with it
+        raise CacheError(f"{partial}: another process made this cache meanwhile; run again")
+    os.ftruncate(descriptor, 0)
+    attributes = {"features": {"scale": header.scale, "zero_point": header.zero_point}}
+    seal = create(descriptor, partial, TITLE, header.to_json(), shapes_of(header, num_features), attributes)
+    write_all(descriptor, np.ascontiguousarray(labels, "<i8"), seal.datasets["labels"].offset)
+    os.fsync(descriptor)

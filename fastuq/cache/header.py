@@ -1,0 +1,159 @@
+"""What a feature cache says of itself: the identity that decides whether it may be used, and its layout."""
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fastuq.cache.sealed import Extent, Seal
+from fastuq.errors import CacheError
+
+TITLE = "feature cache 1"
+"""Kind and version of the format; docs/cache-format.md specifies it."""
+MAX_BATCH_BYTES = 2**28
+MAX_SAMPLES = 2**28
+"""Most samples of one file, whose labels are read at once; shards hold more."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `index` of `count`: samples `start` to `stop` (exclusive) of the data set; a whole cache is part 1 of 1."""
+
+    index: int
+    count: int
+    start: int
+    stop: int
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count} (samples {self.start} to {self.stop - 1})"
+
+
+@dataclass(frozen=True)
+class Header:
+    """The header of a feature cache.
+
+    Attributes
+    ----------
+    model_sha256, network, class_names
+        Of the model whose backbone made the features.
+    scale, zero_point : float, int
+        real = scale * (q - zero_point).
+    data_fingerprint : str
+        `ImageSet.fingerprint` of the whole data set, its labels counting `class_names`.
+    images : str
+        Name of the data set.
+    num_samples : int
+        Of the whole data set.
+    labelled : bool
+    labels_sha256 : str
+        SHA-256 of the labels dataset.
+    preprocessing, runtime : dict
+        What comes before the backbone, and what ran it.
+    batch_size : int
+        Samples that share a checksum.
+    shard : Shard
+    fastuq_version : str
+        Of the writer.
+    """
+
+    model_sha256: str
+    network: str
+    class_names: tuple[str, ...]
+    scale: float
+    zero_point: int
+    data_fingerprint: str
+    images: str
+    num_samples: int
+    labelled: bool
+    labels_sha256: str
+    preprocessing: dict[str, Any]
+    runtime: dict[str, Any]
+    batch_size: int
+    shard: Shard
+    fastuq_version: str
+
+    @property
+    def size(self) -> int:
+        """Number of samples in this file."""
+        return self.shard.stop - self.shard.start
+
+    @property
+    def num_batches(self) -> int:
+        """Number of batches in this file."""
+        return -(-self.size // self.batch_size)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the header as JSON values."""
+        return {**asdict(self), "class_names": list(self.class_names)}
+
+
+def header_of(seal: Seal, path: Path) -> Header:
+    """Return the header that a seal carries, checked against the datasets of the file.
+
+    Raises
+    ------
+    CacheError
+        It does not describe a feature cache.
+    """
+    try:
+        header = _from_json(seal.about)
+        _check_layout(header, seal.datasets)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise CacheError(
+            f"{path}: expected the header of a feature cache, found something else ({type(error).__name__}: "
+            f"{str(error)[:100]}); the program that wrote it does not keep to the format; cache the features again"
+        ) from None
+    return header
+
+
+def shapes_of(header: Header, num_features: int) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Return shape and dtype of the datasets of a cache."""
+    return {
+        "labels": ((header.size,), "<i8"),
+        "checksums": ((header.num_batches, 2), "<u4"),
+        "features": ((header.size, num_features), "|i1"),
+    }
+
+
+def _from_json(about: dict[str, Any]) -> Header:
+    fields = dict(about)
+    shard = Shard(**{key: _typed(fields["shard"], key, int) for key in ("index", "count", "start", "stop")})
+    shape = fields["preprocessing"]["shape"]
+    if not (isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and 0 < n < 2**20 for n in shape)):
+        raise ValueError("preprocessing without the shape of an image")
+    names = fields["class_names"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise TypeError("class_names are no list of names")
+    kinds = {
+        str: ("model_sha256", "network", "data_fingerprint", "images", "labels_sha256", "fastuq_version"),
+        float: ("scale",),
+        int: ("zero_point", "num_samples", "batch_size"),
+        bool: ("labelled",),
+        dict: ("preprocessing", "runtime"),
+    }
+    plain = {key: _typed(fields, key, kind) for kind, keys in kinds.items() for key in keys}
+    return Header(class_names=tuple(names), shard=shard, **plain)
+
+
+def _typed(fields: Any, key: str, kind: type) -> Any:
+    value = fields[key]
+    if type(value) is not kind:
+        raise TypeError(f"{key} is no {kind.__name__}")
+    return value
+
+
+def _check_layout(header: Header, datasets: dict[str, Extent]) -> None:
+    shard = header.shard
+    if not (1 <= shard.index <= shard.count and 0 <= shard.start < shard.stop <= header.num_samples):
+        raise ValueError(f"impossible shard {shard}")
+    if not (0 < header.scale < math.inf and -128 <= header.zero_point <= 127 and header.batch_size >= 1):
+        raise ValueError("impossible scale, zero point or batch size")
+    num_features = datasets["features"].shape[-1]
+    if num_features < 1 or min(header.batch_size, header.size) * num_features > MAX_BATCH_BYTES:
+        raise ValueError(f"a batch of more than {MAX_BATCH_BYTES} bytes")
+    if header.size > MAX_SAMPLES:
+        raise ValueError(f"more than {MAX_SAMPLES} samples")
+    expected = shapes_of(header, num_features)
+    found = {name: (one.shape, one.dtype) for name, one in datasets.items()}
+    if found != expected:
+        raise ValueError(f"expected datasets {expected}, found {found}")

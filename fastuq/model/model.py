@@ -1,0 +1,280 @@
+"""The model folder: load, check, save.
+
+A folder holds `backbone.tflite`, `full.tflite`, `head.npz`, `head_int8.npz` and `model.json`, which says what they are
+and carries the SHA-256 of each. The identity of a model is the SHA-256 over the sorted lines ``name:sha256`` of its
+parts and of what `model.json` says, so no part can change unseen.
+"""
+
+import hashlib
+import io
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastuq.errors import InputError, ModelError
+from fastuq.model.folder import (
+    AGAIN,
+    DESCRIPTION,
+    FORMAT_VERSION,
+    MAX_HEAD_BYTES,
+    PARTS,
+    check_replaceable,
+    identity,
+    read_description,
+    read_part,
+    short,
+    write_folder,
+)
+from fastuq.model.head import Head
+from fastuq.model.int8_head import QuantizedHead
+from fastuq.util.bundled import bundled_path
+from fastuq.util.checks import checked_path
+from fastuq.util.npy import read_npz
+
+MAX_IMAGE_SIDE = 4096
+
+
+@dataclass(frozen=True)
+class Model:
+    """A quantized classifier: int8 backbone, float and int8 head, and what they were made from.
+
+    Attributes
+    ----------
+    path : Path
+        The model folder.
+    network : str
+        Name of the backbone's architecture.
+    class_names : tuple of str
+    input_shape : (int, int, int)
+        Height, width and channels of the uint8 images that the backbone takes.
+    feature_scale : float
+    feature_zero_point : int
+        real = feature_scale * (q - feature_zero_point).
+    head : Head
+    head_int8 : QuantizedHead
+    sha256 : str
+        The identity of the model, see the module.
+    info : dict
+        `model.json`.
+
+    Examples
+    --------
+    >>> import fastuq
+    >>> model = fastuq.load_model()
+    >>> model.class_names[:3]
+    ('apple', 'aquarium_fish', 'baby')
+    >>> model.head.num_features
+    1280
+    """
+
+    path: Path
+    network: str
+    class_names: tuple[str, ...]
+    input_shape: tuple[int, int, int]
+    feature_scale: float
+    feature_zero_point: int
+    head: Head
+    head_int8: QuantizedHead
+    sha256: str
+    info: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return (
+            f"Model({str(self.path)!r}, network={self.network!r}, {len(self.class_names)} classes, "
+            f"images {self.input_shape}, {self.head.num_features} features, sha256={self.sha256[:12]!r})"
+        )
+
+    @property
+    def backbone_path(self) -> Path:
+        """The int8 backbone: uint8 images -> int8 features."""
+        return self.path / "backbone.tflite"
+
+    @property
+    def full_path(self) -> Path:
+        """The int8 backbone and head: uint8 images -> int8 class outputs."""
+        return self.path / "full.tflite"
+
+    def read_backbone(self) -> bytes:
+        """Return the content of `backbone_path`, its SHA-256 checked again: what is checked is what runs."""
+        return read_part(self.path, "backbone.tflite", self.info)
+
+    def read_full(self) -> bytes:
+        """Return the content of `full_path`, its SHA-256 checked again."""
+        return read_part(self.path, "full.tflite", self.info)
+
+    def dequantize(self, features_int8: np.ndarray) -> np.ndarray:
+        """Return int8 features (N, D) as float32 real values."""
+        codes = features_int8.astype(np.float32)
+        codes -= np.float32(self.feature_zero_point)
+        codes *= np.float32(self.feature_scale)
+        return codes
+
+
+def load_model(path: str | Path | None = None) -> Model:
+    """Load a model folder and check the SHA-256 of every part.
+
+    Parameters
+    ----------
+    path : str or Path, optional
+        The folder; None is the model that comes with fastuq.
+
+    Raises
+    ------
+    ModelError
+        The folder is missing, incomplete, altered, of a newer format, or no model folder.
+
+    Examples
+    --------
+    >>> import fastuq
+    >>> model = fastuq.load_model()
+    >>> model.network, model.input_shape, len(model.class_names)
+    ('efficientnet_lite0', (32, 32, 3), 100)
+    """
+    folder = bundled_path("model") if path is None else checked_path(path)
+    info = read_description(folder)
+    contents = {name: read_part(folder, name, info) for name in PARTS}
+    head = Head.from_arrays(_read_arrays(folder, "head.npz", contents))
+    head_int8 = QuantizedHead.from_arrays(_read_arrays(folder, "head_int8.npz", contents))
+    return _from_description(folder, info, head, head_int8)
+
+
+def save_model(
+    path: str | Path,
+    *,
+    network: str,
+    backbone: bytes,
+    full: bytes,
+    head: Head,
+    head_int8: QuantizedHead,
+    class_names: tuple[str, ...],
+    input_shape: tuple[int, int, int],
+    feature_scale: float,
+    feature_zero_point: int,
+    info: Mapping[str, Any],
+) -> Model:
+    """Write a model folder, whole or not at all, and return it loaded.
+
+    An older model folder at `path` is replaced; its model card (README.md) is kept.
+
+    Parameters
+    ----------
+    path : str or Path
+    network, head, head_int8, class_names, input_shape, feature_scale, feature_zero_point
+        The attributes of `Model`.
+    backbone, full : bytes
+        The two TFLite files.
+    info : mapping
+        How the model was made, JSON values; goes to `model.json` under the key ``made``.
+
+    Raises
+    ------
+    InputError
+        `path` holds something else than a model, or cannot be written.
+    ModelError
+        The parts do not fit each other.
+    """
+    target = checked_path(path)
+    check_replaceable(target)
+    parts = {
+        "backbone.tflite": backbone,
+        "full.tflite": full,
+        "head.npz": _npz(head.to_arrays()),
+        "head_int8.npz": _npz(head_int8.to_arrays()),
+    }
+    description = {
+        "format_version": FORMAT_VERSION,
+        "network": network,
+        "input_shape": list(input_shape),
+        "feature_scale": float(feature_scale),
+        "feature_zero_point": int(feature_zero_point),
+        "class_names": list(class_names),
+        "made": dict(info),
+        "parts": {name: hashlib.sha256(data).hexdigest() for name, data in parts.items()},
+    }
+    description["sha256"] = identity(description)
+    _from_description(target, description, head, head_int8)  # what could not be loaded is not written
+    text = json.dumps(description, indent=2, allow_nan=False) + "\n"
+    try:
+        write_folder(target, {**parts, DESCRIPTION: text.encode()})
+    except OSError as error:
+        raise InputError(f"cannot write model {target}: {error.strerror or error}; choose another folder") from error
+    return load_model(target)
+
+
+def check_names(network: str, class_names: Sequence[str]) -> None:
+    """Raise InputError where `save_model` would refuse the names, so that it is said before the work."""
+    for what, name in (("network", network), *(("class", name) for name in class_names)):
+        if not _is_name(name):
+            raise InputError(
+                f"{what} {name!r}: expected a name of printable characters, found a line feed or the like; rename it"
+            )
+
+
+def _from_description(folder: Path, info: dict[str, Any], head: Head, head_int8: QuantizedHead) -> Model:
+    """Make the model that `model.json` describes; raises ModelError where values or parts do not fit."""
+    height, width, channels = _checked(folder, info, "input_shape", _is_shape)
+    names = tuple(_checked(folder, info, "class_names", _are_names))
+    kinds = [[(b.rate, b.activation) for b in each.blocks] for each in (head, head_int8)]
+    if head.widths != head_int8.widths or kinds[0] != kinds[1] or head.num_classes != len(names):
+        raise ModelError(
+            f"model {folder}: its parts are of different models: float head {head.widths} "
+            f"to {head.num_classes}, int8 head {head_int8.widths}, {len(names)} class names; {AGAIN}"
+        )
+    return Model(
+        path=folder,
+        network=_checked(folder, info, "network", _is_name),
+        class_names=names,
+        input_shape=(height, width, channels),
+        feature_scale=_checked(folder, info, "feature_scale", _is_scale),
+        feature_zero_point=_checked(folder, info, "feature_zero_point", _is_zero_point),
+        head=head,
+        head_int8=head_int8,
+        sha256=info["sha256"],
+        info=info,
+    )
+
+
+def _checked(folder: Path, info: Mapping[str, Any], key: str, right: Callable[[Any], bool]) -> Any:
+    value = info.get(key)
+    if not right(value):
+        raise ModelError(f"model {folder}: {DESCRIPTION} does not describe a model ({key}: {short(value)}); {AGAIN}")
+    return value
+
+
+def _is_shape(value: Any) -> bool:
+    fits = type(value) is list and len(value) == 3 and all(type(n) is int and 1 <= n <= MAX_IMAGE_SIDE for n in value)
+    return fits and value[2] == 3
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable()  # names reach the terminal, where escape codes act
+
+
+def _are_names(value: Any) -> bool:
+    return type(value) is list and len(value) > 0 and all(_is_name(name) for name in value)
+
+
+def _is_scale(value: Any) -> bool:
+    return type(value) is float and math.isfinite(value) and value > 0
+
+
+def _is_zero_point(value: Any) -> bool:
+    return type(value) is int and -128 <= value <= 127
+
+
+def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _read_arrays(folder: Path, name: str, contents: Mapping[str, bytes]) -> dict[str, np.ndarray]:
+    try:
+        return read_npz(io.BytesIO(contents[name]), MAX_HEAD_BYTES)
+    except ValueError as error:
+        raise ModelError(f"model {folder}: {name} is no array file ({error}); {AGAIN}") from error

@@ -1,0 +1,110 @@
+"""Heads flattened to the plans that the kernels read."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fastuq.errors import ModelError
+from fastuq.model.activations import SIGMOID_STEPS, Codes, RoundedCodes, SteppedCodes, activation_of
+from fastuq.model.head import Head
+from fastuq.model.int8_head import QuantizedHead
+from fastuq.montecarlo.kernels import memory
+from fastuq.montecarlo.kernels.elementwise import NUMBERS
+from fastuq.montecarlo.kernels.plan import Plan
+from fastuq.montecarlo.kernels.selection import selection_width
+from fastuq.montecarlo.masks import keep_threshold
+
+
+def int8_plan(head: QuantizedHead) -> Plan:
+    """Flatten an int8 head for the kernels.
+
+    Raises
+    ------
+    ModelError
+        There is no kernel for an activation, or for its codes.
+    """
+    blocks = head.blocks
+    codes = [_known_codes(block.activation) for block in blocks[:-1]]
+    plan = _plan(
+        blocks,
+        np.concatenate([b.weights.ravel() for b in blocks]),
+        np.concatenate([b.scale for b in blocks]),
+        head.input_scale,
+        head.input_shift,
+    )
+    tops = [each.high if isinstance(each, RoundedCodes) else 0 for each in codes]
+    return plan._replace(
+        zero_points=memory.filled([128, *(each.zero_point for each in codes)], np.int64),
+        rounded=memory.filled([*(top > 0 for top in tops), 0], np.int64),
+        tops=memory.filled([*tops, 0], np.float32),
+        column_sums=memory.filled(blocks[0].weights.sum(axis=0, dtype=np.int32), np.int32),
+    )
+
+
+def float32_plan(head: Head, feature_scale: float, feature_zero_point: int) -> Plan:
+    """Flatten a float32 head for the kernels, with dequantization and dropout's 1 / (1 - p) folded in.
+
+    Raises
+    ------
+    ModelError
+        There is no kernel for an activation.
+    """
+    step = head.scale.astype(np.float64) * feature_scale
+    return _plan(
+        head.blocks,
+        np.concatenate([(b.weights / np.float32(1 - b.rate)).ravel() for b in head.blocks]),
+        np.ones(sum(len(b.bias) for b in head.blocks), np.float32),
+        step,
+        head.shift - step * feature_zero_point,
+    )
+
+
+def _known_codes(activation: str) -> Codes:
+    """Return the codes of a block that is not the last, where `elementwise.encode` makes such."""
+    codes = activation_of(activation).codes
+    if isinstance(codes, RoundedCodes) or (isinstance(codes, SteppedCodes) and codes.steps is SIGMOID_STEPS):
+        return codes
+    raise ModelError(f"activation {activation}: there is no int8 kernel for its codes; use the precision float32")
+
+
+def _number(activation: str) -> int:
+    if activation not in NUMBERS:
+        raise ModelError(f"activation {activation}: there is no kernel for it; there are {', '.join(NUMBERS)}")
+    return NUMBERS[activation]
+
+
+def _plan(blocks: Sequence, weights, scale, input_scale, input_shift) -> Plan:
+    """Make a plan whose blocks hand on no codes: zeros stand for all that the int8 kernels ask of them."""
+    widths = np.array([*(b.weights.shape[0] for b in blocks), len(blocks[-1].bias)], np.int64)
+    rooms = np.array([selection_width(width) for width in widths[:-1]])
+    sizes = np.array([b.weights.size for b in blocks])
+    filled, count = memory.filled, len(blocks)
+    return Plan(
+        widths=filled(widths, np.int64),
+        activations=filled([_number(b.activation) for b in blocks], np.int64),
+        thresholds=filled([keep_threshold(b.rate) for b in blocks], np.int64),
+        zero_points=memory.zeros(count, np.int64),
+        rounded=memory.zeros(count, np.int64),
+        tops=memory.zeros(count, np.float32),
+        exclusive=activation_of(blocks[-1].activation).exclusive,
+        complement=int(blocks[0].rate < 0.5),
+        weights=filled(np.pad(weights, (0, 64 + int(widths.max()))), weights.dtype),
+        weight_at=filled(np.cumsum(sizes) - sizes, np.int64),
+        output_at=filled(np.cumsum(widths[1:]) - widths[1:], np.int64),
+        unit_at=filled(np.cumsum(rooms) - rooms, np.int64),
+        room=int(rooms.sum()),
+        scale=filled(np.pad(scale, (0, 16)), np.float32),
+        bias=filled(np.pad(np.concatenate([b.bias for b in blocks]), (0, 16)), np.float32),
+        input_scale=filled(input_scale, np.float32),
+        input_shift=filled(input_shift, np.float32),
+        column_sums=memory.zeros(widths[1], np.int32),
+    )
+
+
+def packed_bytes(plan: Plan) -> int:
+    """Return about how many bytes one packed iteration takes."""
+    kept = plan.thresholds / 65536
+    listed = kept.copy()
+    listed[0] = 1 - kept[0] if plan.complement else kept[0]
+    outputs = np.append(kept[1:], 1) * plan.widths[1:]
+    return int((listed * plan.widths[:-1] * outputs).sum() * plan.weights.itemsize) + 1

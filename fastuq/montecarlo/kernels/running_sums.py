@@ -1,0 +1,124 @@
+"""Running sums over the iterations, and what they come to."""
+
+import math
+
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils
+
+from fastuq.montecarlo.kernels.compiled import kernel
+from fastuq.montecarlo.kernels.elementwise import SOFTMAX, by_activation, softmax_of_lanes
+from fastuq.montecarlo.kernels.emit import in_ir
+from fastuq.montecarlo.kernels.ir import FLOATS, I32, I64, all_lanes, fma, load, plus, store
+from fastuq.montecarlo.kernels.tiles import LANES
+
+DOUBLES = ir.VectorType(ir.DoubleType(), 8)
+
+
+@kernel
+def accumulate(p, p_at, state, first, count):
+    """Add one iteration, `count` of p[p_at:], to the running sums of p - pivot and its square.
+
+    The first iteration is the pivot, which keeps the variance free of cancellation; float64 keeps it exact enough for
+    100,000 iterations. `state` is pivot (float32) and the two sums (float64).
+    """
+    pivot, sum1, sum2 = state
+    if first:
+        for i in range(count):
+            pivot[i] = p[p_at + i]
+            sum1[i] = 0.0
+            sum2[i] = 0.0
+    else:
+        for i in range(count):
+            d = np.float64(p[p_at + i]) - np.float64(pivot[i])
+            sum1[i] += d
+            sum2[i] += d * d
+
+
+def _absorb_vector(builder, activate, z, stride, iterations, pivot, sums, first):
+    """Absorb 16 lanes: z, pivot, sums are addresses, the outputs of successive iterations `stride` bytes apart."""
+    with builder.if_then(first):
+        store(builder, activate(builder, load(builder, z, FLOATS)), pivot)
+        for at in sums:
+            for half in (0, 64):
+                store(builder, all_lanes(0.0, DOUBLES), at, half)
+    halves = [ir.Constant(ir.VectorType(I32, 8), list(range(start, start + 8))) for start in (0, 8)]
+    centre = load(builder, pivot, FLOATS)
+    centres = [builder.fpext(builder.shuffle_vector(centre, centre, half), DOUBLES) for half in halves]
+    slots = [[cgutils.alloca_once_value(builder, load(builder, at, DOUBLES, half)) for half in (0, 64)] for at in sums]
+    with cgutils.for_range(builder, iterations, intp=I64) as loop:
+        at = builder.add(z, builder.mul(loop.index, stride))
+        p = activate(builder, load(builder, at, FLOATS))
+        store(builder, p, at)
+        for number, half in enumerate(halves):
+            d = builder.fsub(builder.fpext(builder.shuffle_vector(p, p, half), DOUBLES), centres[number])
+            once, twice = slots[0][number], slots[1][number]
+            builder.store(builder.fadd(builder.load(once), d), once)
+            builder.store(fma(builder, d, d, builder.load(twice)), twice)
+    for at, pair in zip(sums, slots, strict=True):
+        for half, slot in zip((0, 64), pair, strict=True):
+            store(builder, builder.load(slot), at, half)
+
+
+@in_ir()
+def _absorb_activated(builder, activation, z, stride, iterations, vectors, state, at, first):
+    pivot, sum1, sum2 = state
+    pivot, sum1, sum2 = plus(builder, pivot, at, 4), plus(builder, sum1, at, 8), plus(builder, sum2, at, 8)
+
+    def loop_of(function):
+        with cgutils.for_range(builder, vectors, intp=I64) as loop:
+            here, centre = (plus(builder, array, loop.index, 64) for array in (z, pivot))
+            sums = [plus(builder, array, loop.index, 128) for array in (sum1, sum2)]
+            _absorb_vector(builder, function, here, stride, iterations, centre, sums, first)
+
+    by_activation(builder, activation, loop_of)
+
+
+@kernel
+def absorb(z, outputs, iterations, activation, classes, state, at, first):
+    """Activate the outputs z[iterations][outputs] of several iterations and add them to the running sums.
+
+    Of each, the first classes * 64 count; they belong to the running sums from `at` on. It goes vector by vector, so
+    that the sums stay in registers for all the iterations. `first` tells whether the first of these iterations is the
+    first of all; `state` is as in `accumulate`.
+    """
+    if activation == SOFTMAX:
+        for t in range(iterations):
+            softmax_of_lanes(z, t * outputs, classes)
+    vectors = classes * (LANES // 16)
+    _absorb_activated(activation, z, 4 * outputs, iterations, vectors, state, at, first)
+
+
+@kernel
+def accumulate_entropy(p, p_at, exclusive, classes, lanes, total):
+    """Add the predictive entropy (nats) of one iteration, p[p_at:] as [classes][lanes], to total[lanes] (float64).
+
+    Classes that exclude each other (softmax): -sum p ln p. Otherwise they count as independent yes/no events: sum of
+    -p ln p - (1-p) ln(1-p).
+    """
+    for c in range(classes):
+        for s in range(lanes):
+            value = np.float64(p[p_at + c * lanes + s])
+            if value > 0:
+                total[s] -= value * math.log(value)
+            if not exclusive and value < 1:
+                total[s] -= (1 - value) * math.log(1 - value)
+
+
+@kernel
+def finish(state, at, iterations, classes, places, mean, std, first, samples):
+    """Write mean and standard deviation (ddof 0) of `samples` samples to rows of mean, std (N, C) from `first` on.
+
+    Sample s is lane places[s] of len(places) in the running sums [classes][lanes] that begin at `at`. The sums are
+    used up: their memory holds what they come to.
+    """
+    pivot, sum1, sum2 = state
+    lanes = len(places)
+    for i in range(at, at + classes * lanes):
+        shift = sum1[i] / iterations
+        sum1[i] = np.float64(pivot[i]) + shift
+        sum2[i] = math.sqrt(max(sum2[i] / iterations - shift * shift, 0.0))
+    for s in range(samples):
+        place = at + places[s]
+        for c in range(classes):
+            mean[first + s, c], std[first + s, c] = sum1[place + c * lanes], sum2[place + c * lanes]

@@ -1,0 +1,227 @@
+"""What the paper measures (arXiv 2403.01076), measured here: in its own sizes, and on whole data sets."""
+
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastuq import __version__
+from fastuq.bench.one_image import time_one_image
+from fastuq.cache import cache_features
+from fastuq.datasets import ImageSet, open_images
+from fastuq.datasets.corruptions import CORRUPTIONS, corrupt
+from fastuq.datasets.opening import has_cifar100
+from fastuq.model.backbone import Backbone
+from fastuq.model.model import Model
+from fastuq.paper.cifar100c import score_cifar100c
+from fastuq.paper.printed import CONF_FACTORS, IGNORED_CORRUPTIONS, NUM_ITERS
+from fastuq.paper.stability import seed_disagreement
+from fastuq.paper.trust_scores import failure_detection, mean_shift_detection, shift_detection, trust_scores
+from fastuq.report.plotting import Picture
+from fastuq.scoring.metrics import risk_at_coverage
+from fastuq.scoring.options import Options
+from fastuq.scoring.result import Result
+from fastuq.scoring.scoring import score
+from fastuq.util.progress import progress_bar
+
+SEVERITIES = (1, 5)
+CLEAN_IMAGES = 100
+PICTURES = 20
+NOT_RUN = "not run: needs ImageNet weights"
+
+
+@dataclass
+class Reproduction:
+    """What `reproduce` found: figures ready for JSON, and ignored images to look at by the name of their group."""
+
+    figures: dict[str, Any]
+    pictures: dict[str, list[Picture]] = field(default_factory=dict)
+
+    def curves(self) -> dict[str, list[dict[str, float]]]:
+        """Return the disagreement between seeds over the iterations, on the largest set of images of each network."""
+        ran = {name: found for name, found in self.figures["networks"].items() if "not_run" not in found}
+        largest = {name: found["full"] or found["small"] for name, found in ran.items()}
+        return {f"{name}, {found['clean']['n']:,} images": found["stability"] for name, found in largest.items()}
+
+
+def reproduce(
+    networks: Mapping[str, Model | None],
+    *,
+    full: bool = False,
+    caches: Path,
+    threads: int | None = None,
+    **options: Any,
+) -> Reproduction:
+    """Measure every table of the paper for each network at hand.
+
+    Parameters
+    ----------
+    networks : mapping
+        Models by name; None where there is none. The ignored images to look at are those of the last model.
+    full : bool
+        Also on the whole CIFAR-100 test set and on the 95 splits of CIFAR-100-C.
+    caches : Path
+        Folder of the feature caches of the full run.
+    threads : int, optional
+    **options
+        The fields of `fastuq.scoring.options.Options`.
+
+    Raises
+    ------
+    InputError
+        `full` without CIFAR-100 or CIFAR-100-C, or a model of other classes.
+    """
+    began = time.perf_counter()
+    clean, first20 = _clean_images(), open_images("bundled")
+    figures: dict[str, Any] = {
+        "fastuq_version": __version__,
+        "options": {**vars(Options(**options))},
+        "clean_images": clean.name,
+        "networks": {},
+    }
+    found = Reproduction(figures)
+    for name, model in networks.items():
+        if model is None:
+            figures["networks"][name] = {"not_run": NOT_RUN}
+            continue
+        small, found.pictures = _small(model, clean, first20, threads, options)
+        figures["networks"][name] = {
+            "network": model.network,
+            "model_sha256": model.sha256,
+            "recorded": model.info.get("made", {}).get("report", {}),
+            "one_image_ms": _times(model, np.ascontiguousarray(first20.images[:1]), threads),
+            "small": small,
+            "full": _full(model, caches, threads, options) if full else None,
+        }
+    figures["seconds_total"] = time.perf_counter() - began
+    return found
+
+
+def _clean_images() -> ImageSet:
+    """Return the first 100 test images where the test set is there, else the bundled 20."""
+    if has_cifar100():
+        images = open_images("cifar100")
+        return images.subset(0, min(CLEAN_IMAGES, len(images)))
+    return open_images("bundled")
+
+
+def _small(
+    model: Model, clean: ImageSet, first20: ImageSet, threads: int | None, options: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, list[Picture]]]:
+    """Measure in the paper's sizes: 100 clean images (or 20), 20 per corruption and severity."""
+    backbone = Backbone(model.read_backbone(), threads=threads)
+    clean, first20 = clean.matched_to(model.class_names), first20.matched_to(model.class_names)
+    features = backbone(np.asarray(clean.images[:]))
+    small, result = _clean_figures(model, features, clean.labels, threads, options)
+    pictures = _clean_pictures(model, clean, result)
+    reference = trust_scores(_scored(model, backbone(np.asarray(first20.images[:])), first20.labels, threads, options))
+    small["corrupted"], small["shift"] = {}, {}
+    with progress_bar(len(SEVERITIES) * len(CORRUPTIONS), "corruptions", "split") as bar:
+        for severity in SEVERITIES:
+            rows, shifts, shown = {}, [], []
+            for corruption in CORRUPTIONS:
+                images = corrupt(np.asarray(first20.images[:]), corruption, severity)
+                split = _scored(model, backbone(images), first20.labels, threads, options)
+                rows[corruption] = figures_of(split)
+                shifts.append(shift_detection(reference, split))
+                if corruption in IGNORED_CORRUPTIONS:
+                    shown += _pictures(model, images, split, ~split.keep, corruption)[: PICTURES // 4]
+                bar.update()
+            small["corrupted"][str(severity)], small["shift"][str(severity)] = rows, mean_shift_detection(shifts)
+            pictures[f"severity-{severity}"] = shown
+    return small, pictures
+
+
+def _full(model: Model, caches: Path, threads: int | None, options: dict[str, Any]) -> dict[str, Any]:
+    """Measure on the whole test set and on all splits of CIFAR-100-C."""
+    images = open_images("cifar100").matched_to(model.class_names)
+    with cache_features(images, model, caches / f"test-{model.sha256[:8]}.h5", threads=threads) as cache:
+        features, labels = cache.read(0, len(cache)), cache.labels
+    full, clean = _clean_figures(model, features, labels, threads, options)
+    reference = trust_scores(clean)
+    rows: dict[str, dict[str, Any]] = {}
+    shifts: dict[str, list[Any]] = {}
+
+    def visit(corruption: str, severity: int, result: Result) -> None:
+        rows.setdefault(str(severity), {})[corruption] = figures_of(result)
+        shifts.setdefault(str(severity), []).append(shift_detection(reference, result))
+
+    score_cifar100c(model, caches, threads=threads, mutual_information=True, visit=visit, **options)
+    full["corrupted"] = rows
+    full["shift"] = {severity: mean_shift_detection(splits) for severity, splits in shifts.items()}
+    return full
+
+
+def _clean_figures(
+    model: Model, features: np.ndarray, labels: np.ndarray | None, threads: int | None, options: dict[str, Any]
+) -> tuple[dict[str, Any], Result]:
+    """Return the figures of clean images, and their result under the options given."""
+    result = _scored(model, features, labels, threads, options)
+    grid = []
+    for num_iter in NUM_ITERS:
+        for conf_factor in CONF_FACTORS:
+            chosen = {**options, "num_iter": num_iter, "conf_factor": conf_factor}
+            part = score(model, features, labels=labels, details=False, threads=threads, **chosen)
+            grid.append({"num_iter": num_iter, "conf_factor": conf_factor, **figures_of(part)})
+    fixed = {key: value for key, value in options.items() if key not in ("num_iter", "seed")}
+    figures = {
+        "clean": figures_of(result),
+        "grid": grid,
+        "scores": failure_detection(result),
+        "stability": seed_disagreement(model, features, threads=threads, **fixed),
+    }
+    return figures, result
+
+
+def _scored(model: Model, features: Any, labels: Any, threads: int | None, options: dict[str, Any]) -> Result:
+    return score(model, features, labels=labels, mutual_information=True, threads=threads, **options)
+
+
+def figures_of(result: Result) -> dict[str, Any]:
+    """Return what the paper's tables print of a labelled result.
+
+    `misclassified` counts among the ignored; `accuracy_kept_plain` is the accuracy where as many samples are kept, but
+    those of the largest outputs of the plain pass, which needs a result with details.
+    """
+    summary = result.summary()
+    keys = ("n", "accuracy_plain", "f1_plain", "f1_uq", "accuracy_kept", "kept", "ignored", "misclassified_ignored")
+    right, kept = result.plain_prediction == result.labels, int(result.keep.sum())
+    figures = {key: summary[key] for key in keys}
+    figures |= {"misclassified": int((~right & ~result.keep).sum()), "aurc": summary["aurc"]}
+    if kept and len(result.plain):
+        figures["accuracy_kept_plain"] = 1 - risk_at_coverage(result.plain.max(axis=1), right, kept / len(result))
+    else:
+        figures["accuracy_kept_plain"] = None
+    return figures
+
+
+def _clean_pictures(model: Model, images: ImageSet, result: Result) -> dict[str, list[Picture]]:
+    """Return the first ignored images that the plain pass gets wrong, and those that it gets right."""
+    pixels, right = np.asarray(images.images[:]), result.plain_prediction == result.labels
+    return {
+        "wrong": _pictures(model, pixels, result, ~result.keep & ~right)[:PICTURES],
+        "right": _pictures(model, pixels, result, ~result.keep & right)[:PICTURES],
+    }
+
+
+def _pictures(model: Model, pixels: np.ndarray, result: Result, chosen: np.ndarray, note: str = "") -> list[Picture]:
+    assert result.labels is not None
+    names = model.class_names
+    return [
+        Picture(pixels[n], names[result.labels[n]], names[result.plain_prediction[n]], note)
+        for n in np.flatnonzero(chosen)
+    ]
+
+
+def _times(model: Model, image: np.ndarray, threads: int | None) -> dict[str, float]:
+    """Return milliseconds for one image: one plain pass, the naive loop, and fastuq."""
+    backbone, times = Backbone(model.read_backbone(), threads=threads), []
+    for _ in range(20):
+        began = time.perf_counter()
+        model.head.forward(model.dequantize(backbone(image)))
+        times.append((time.perf_counter() - began) * 1e3)
+    return {"plain": statistics.median(times), **time_one_image(model, image)}

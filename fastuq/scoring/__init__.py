@@ -1,0 +1,1 @@
+"""Features + head -> result: moments, intervals, decisions, figures of merit."""

@@ -1,0 +1,58 @@
+"""How far outputs are from probabilities.
+
+Classes exclude each other here, so rows of outputs that do not sum to one (a sigmoid head) are divided by their sum.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from fastuq.errors import InputError
+from fastuq.scoring.metrics.checks import checked_labels, checked_scores
+from fastuq.util.checks import whole_number
+
+SMALLEST = float(np.finfo(np.float32).eps)
+"""Probabilities below it count as it in the logarithm, so that one certain mistake does not decide the mean."""
+
+
+def ece(confidence: Any, correct: Any, bins: int = 15) -> float:
+    """Return the expected calibration error: over bins of equal width, the mean of |accuracy - mean confidence|.
+
+    Bins are ((b-1)/B, b/B], the first one with 0, and count by their samples (Guo et al. 2017, arXiv 1706.04599).
+
+    Parameters
+    ----------
+    confidence : array-like, (N,)
+        From 0 to 1.
+    correct : array-like, (N,), bool
+    bins : int
+    """
+    values, right = checked_scores(confidence, correct)
+    bins = whole_number("bins", bins, 1, 1_000_000)
+    if values.min() < 0 or values.max() > 1:
+        raise InputError(f"ece: expected confidences from 0 to 1, found {values.min()} to {values.max()}")
+    values = values.astype(np.float64)
+    place = np.clip(np.ceil(values * bins).astype(np.int64) - 1, 0, bins - 1)
+    gap = np.bincount(place, right - values, minlength=bins)
+    return float(np.abs(gap).sum() / len(values))
+
+
+def nll(outputs: Any, labels: Any) -> float:
+    """Return the mean of -ln p of the true class, for outputs (N, C) and labels (N,)."""
+    p, truth = _probabilities(outputs, labels)
+    return float(-np.log(np.maximum(p[np.arange(len(p)), truth], SMALLEST)).mean())
+
+
+def brier(outputs: Any, labels: Any) -> float:
+    """Return the mean over samples of the sum over classes of (p - y)², y one for the true class; from 0 to 2."""
+    p, truth = _probabilities(outputs, labels)
+    return float(((p**2).sum(axis=1) - 2 * p[np.arange(len(p)), truth] + 1).mean())
+
+
+def _probabilities(outputs: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+    p = np.asarray(outputs, np.float64)
+    if p.ndim != 2 or p.shape[1] == 0 or not np.isfinite(p).all() or (p < 0).any():
+        raise InputError(f"metrics: expected outputs (N, C), finite and from 0, found {p.shape} or other values")
+    total = p.sum(axis=1, keepdims=True)
+    # A row of zeros says nothing: every class alike.
+    return np.where(total > 0, p, 1) / np.where(total > 0, total, p.shape[1]), checked_labels(labels, p.shape)

@@ -1,0 +1,1 @@
+"""Architectures, training and quantization: the only place that imports TensorFlow."""

@@ -1,0 +1,114 @@
+"""The last steps to a model folder: head and whole network to int8, sizes and accuracies, the parts written."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastuq.datasets import ImageSet
+from fastuq.errors import InputError
+from fastuq.model.backbone import Backbone
+from fastuq.model.head import Head
+from fastuq.model.model import Model, save_model
+from fastuq.training.head_rounding import quantize_head
+from fastuq.training.keras_heads import head_network
+from fastuq.training.tflite import MIN_CORRELATION, calibration_images, check_backbone, float_size, predictor, to_int8
+from fastuq.util.progress import progress_bar
+
+
+def report_lines(report: dict[str, Any]) -> list[str]:
+    """Return the report of a quantization as lines to read."""
+    before, after = report["bytes_float32"], report["bytes_int8"]
+    lines = [
+        f"size        float32 {before / 1e6:6.2f} MB   int8 {after / 1e6:6.2f} MB   {before / after:.2f} times smaller",
+        f"features    int8 against float32: correlation {report['feature_correlation']:.4f}",
+    ]
+    if "accuracy_int8" in report:
+        lines.append(
+            f"accuracy    float32 {report['accuracy_float32']:.2%}   "
+            f"int8 backbone, float head {report['accuracy_int8_backbone']:.2%}   "
+            f"all int8 {report['accuracy_int8']:.2%}   ({report['test_images']})"
+        )
+    return lines
+
+
+def finish_model(
+    output: str | Path,
+    network: str,
+    backbone: Any,
+    data: bytes,
+    head: Head,
+    images: ImageSet,
+    test: ImageSet | None,
+    *,
+    features: np.ndarray,
+    made: dict[str, Any],
+    minimum_correlation: float = MIN_CORRELATION,
+    threads: int | None = None,
+) -> Model:
+    """Quantize the head, convert the whole network, measure sizes and accuracies, and write the model folder.
+
+    Parameters
+    ----------
+    backbone : keras.Model
+        The float backbone.
+    data : bytes
+        The int8 backbone.
+    images, test : ImageSet
+        Training images (calibration), and images to report the accuracy on.
+    features : ndarray, (N, D), int8
+        Features of training images, for the activation ranges of the int8 head.
+    made : dict
+        How the model was made; the report is added.
+    minimum_correlation : float
+        What int8 and float features must at least correlate; see `check_backbone`.
+    """
+    import keras
+
+    calibration = calibration_images(images.images)
+    runner = Backbone(data, threads=threads)
+    correlation = check_backbone(backbone, runner, calibration, minimum_correlation)
+    head_int8 = quantize_head(head, np.asarray(features), runner.scale, runner.zero_point)
+    top = head_network(head)
+    whole = keras.Model(backbone.input, top(backbone.output))
+    full = to_int8(whole, calibration)
+    full_runner = Backbone(full, threads=threads)
+    report: dict[str, Any] = {
+        "feature_correlation": correlation,
+        "bytes_float32": float_size(whole),
+        "bytes_int8": len(full),
+    }
+    if test is not None and test.labels is not None:
+        report["test_images"] = test.name
+        report.update(_accuracies(whole, runner, full_runner, head, test))
+    if images.class_names is None:
+        raise InputError(f"{images.name}: class names are missing; give a data set that has them")
+    return save_model(
+        output,
+        network=network,
+        backbone=data,
+        full=full,
+        head=head,
+        head_int8=head_int8,
+        class_names=images.class_names,
+        input_shape=tuple(backbone.input_shape[1:]),
+        feature_scale=runner.scale,
+        feature_zero_point=runner.zero_point,
+        info={**made, "report": report},
+    )
+
+
+def _accuracies(whole: Any, backbone: Backbone, full: Backbone, head: Head, test: ImageSet) -> dict[str, float]:
+    """Return top-1 accuracy in float, with the int8 backbone and the float head, and all in int8."""
+    right = {"accuracy_float32": 0, "accuracy_int8_backbone": 0, "accuracy_int8": 0}
+    labels = np.asarray(test.labels)
+    forward = predictor(whole)
+    with progress_bar(len(test), "accuracy") as bar:
+        for start in range(0, len(test), 256):
+            chunk, truth = np.ascontiguousarray(test.images[start : start + 256]), labels[start : start + 256]
+            features = (backbone(chunk).astype(np.float32) - backbone.zero_point) * np.float32(backbone.scale)
+            outputs = forward(chunk), head.forward(features), full(chunk)
+            for key, output in zip(right, outputs, strict=True):
+                right[key] += int((output.argmax(axis=1) == truth).sum())
+            bar.update(len(chunk))
+    return {key: count / len(test) for key, count in right.items()}

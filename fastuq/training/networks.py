@@ -1,0 +1,181 @@
+"""The backbones: raw uint8-valued images in, pooled features out, resizing and normalising inside the graph."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastuq.errors import DownloadError, InputError
+from fastuq.training import efficientnet_lite0
+from fastuq.training.tensorflow import silence, tensorflow
+
+# ImageNet means in RGB that ResNet50's weights expect to be subtracted (its published preprocessing).
+_RESNET_OFFSET = (-123.68, -116.779, -103.939)
+
+
+@dataclass(frozen=True)
+class Network:
+    """How one backbone is built.
+
+    Attributes
+    ----------
+    image_size : int
+        Height and width that images are resized to inside the graph.
+    build : callable
+        (image tensor, weights) -> features tensor.
+    block_end : str
+        Pattern of the names of the layers that may end a block; group 1 is the block, and its last match counts.
+    imagenet_file : str
+        Name of the file that holds the ImageNet weights; empty for a network that only tests use.
+    """
+
+    image_size: int
+    build: Callable[[Any, str | None], Any]
+    block_end: str
+    imagenet_file: str
+
+
+def _resnet50(x: Any, weights: str | None) -> Any:
+    import keras
+
+    x = keras.layers.Rescaling(1.0, _RESNET_OFFSET, name="normalise")(x)
+    x = keras.layers.Resizing(224, 224, name="resize")(x)
+    app = keras.applications.ResNet50(include_top=False, pooling="avg", weights=weights, input_tensor=x)
+    if weights is not None:
+        stem = app.get_layer("conv1_conv")
+        kernel, bias = stem.get_weights()
+        # The published weights expect BGR: turning the kernel round spares the graph the swap.
+        stem.set_weights([kernel[:, :, ::-1], bias])
+    return app.output
+
+
+def _efficientnet_b0(x: Any, weights: str | None) -> Any:
+    import keras
+
+    x = keras.layers.Resizing(224, 224, name="resize")(x)
+    app = keras.applications.EfficientNetB0(include_top=False, pooling="avg", weights=weights, input_tensor=x)
+    return app.output
+
+
+def _efficientnet_lite0(x: Any, weights: str | None) -> Any:
+    import keras
+
+    inputs = x
+    x = keras.layers.Rescaling(1 / 128, -127 / 128, name="normalise")(x)
+    x = keras.layers.Resizing(224, 224, name="resize")(x)
+    features = efficientnet_lite0.build(x)
+    if weights is not None:
+        path = efficientnet_lite0.imagenet_weights() if weights == "imagenet" else Path(weights)
+        efficientnet_lite0.load_weights(keras.Model(inputs, features), path)
+    return features
+
+
+def _tiny(x: Any, weights: str | None) -> Any:
+    """A few convolutions, for tests."""
+    from keras import layers
+
+    if weights is not None:
+        raise InputError(f"network tiny: has no published weights, found --weights {weights}; use --weights none")
+    x = layers.Rescaling(1 / 128, -127 / 128, name="normalise")(x)
+    for number, channels in enumerate((8, 16, 32)):
+        x = layers.Conv2D(channels, 3, 2, padding="same", use_bias=False, name=f"block_{number}_conv")(x)
+        x = layers.BatchNormalization(name=f"block_{number}_bn")(x)
+        x = layers.ReLU(6, name=f"block_{number}_output")(x)
+    return layers.GlobalAveragePooling2D(name="features")(x)
+
+
+NETWORKS = {
+    "resnet50": Network(
+        224, _resnet50, r"(conv\d_block\d+)_out", "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    ),
+    "efficientnet_b0": Network(224, _efficientnet_b0, r"(block\d[a-z])_(?:project_bn|add)", "efficientnetb0_notop.h5"),
+    "efficientnet_lite0": Network(224, _efficientnet_lite0, r"(block_\d+)_output", "efficientnet-lite0-57934424.pth"),
+    "tiny": Network(32, _tiny, r"(block_\d+)_output", ""),
+}
+
+
+def build_backbone(
+    network: str, *, weights: str = "none", input_shape: tuple[int, int, int] = (32, 32, 3), seed: int = 0
+) -> Any:
+    """Build a backbone as a Keras model: images (N, H, W, 3), values 0 to 255 -> features (N, D) float32.
+
+    Parameters
+    ----------
+    network : str
+        A key of `NETWORKS`.
+    weights : str
+        ``imagenet``, ``none`` (random, drawn by `seed`) or the path of a weights file of that network.
+    input_shape : (int, int, int)
+
+    Raises
+    ------
+    InputError
+        Unknown network, or weights that do not fit it.
+    DownloadError
+        The ImageNet weights are not on this machine and cannot be fetched.
+    """
+    if network not in NETWORKS:
+        published = ", ".join(name for name, entry in NETWORKS.items() if entry.imagenet_file)
+        raise InputError(f"network: expected one of {published}, found {network!r}")
+    if weights not in ("imagenet", "none") and not Path(weights).is_file():
+        raise InputError(f"weights: expected imagenet, none or a file, found {weights!r}, which is not there")
+    tensorflow()
+    import keras
+
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input(input_shape, name="image")
+    entry = NETWORKS[network]
+    try:
+        with silence():
+            outputs = entry.build(inputs, None if weights == "none" else weights)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        if weights != "imagenet":
+            raise InputError(f"weights {weights}: not weights of {network} ({reason})") from error
+        raise DownloadError(
+            f"ImageNet weights of {network} are not on this machine and cannot be fetched ({reason}); "
+            f"get the file {entry.imagenet_file} where there is internet and give it with --weights FILE"
+        ) from error
+    except Exception as error:
+        # Keras wraps what urllib raises in a bare Exception.
+        if weights != "imagenet" or type(error) is not Exception:
+            raise
+        raise DownloadError(
+            f"ImageNet weights of {network} are not on this machine and cannot be fetched (no connection?); "
+            f"get the file {entry.imagenet_file} where there is internet and give it with --weights FILE"
+        ) from error
+    return keras.Model(inputs, outputs, name=network)
+
+
+def block_outputs(backbone: Any, network: str) -> list[str]:
+    """Return the names of the layers that end a block, in order: where a backbone may be cut."""
+    ends: dict[str, str] = {}
+    for layer in backbone.layers:
+        match = re.fullmatch(NETWORKS[network].block_end, layer.name)
+        if match:
+            ends[match[1]] = layer.name
+    return list(ends.values())
+
+
+def split_backbone(backbone: Any, network: str, unfreeze: int) -> tuple[Any, Any]:
+    """Split a backbone before its last `unfreeze` blocks; both parts share its layers and weights.
+
+    Returns
+    -------
+    body, tail : keras.Model
+        body: images -> activations; tail: activations -> features.
+
+    Raises
+    ------
+    InputError
+        `unfreeze` is not between 1 and the number of blocks less one.
+    """
+    import keras
+
+    ends = block_outputs(backbone, network)
+    if not 1 <= unfreeze < len(ends):
+        raise InputError(f"--unfreeze: expected 0 to {len(ends) - 1} blocks for {network}, found {unfreeze}")
+    cut = backbone.get_layer(ends[-1 - unfreeze]).output
+    return keras.Model(backbone.input, cut), keras.Model(cut, backbone.output)

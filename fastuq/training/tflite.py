@@ -1,0 +1,155 @@
+"""Full-integer int8 post-training quantization of a Keras network."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastuq.errors import ModelError
+from fastuq.model.backbone import Backbone
+from fastuq.training.tensorflow import silence, tensorflow
+
+CALIBRATION_IMAGES = 500
+MIN_CORRELATION = 0.9
+_CHECK_IMAGES = 256
+# What a network sees where the way of its pixels is wrong.
+_MISREAD: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "with red and blue exchanged": lambda pixels: pixels[..., ::-1],
+    "made brighter": lambda pixels: pixels + 32,
+    "made darker": lambda pixels: pixels - 32,
+    "with more contrast": lambda pixels: (pixels - 128) * 1.5 + 128,
+    "with less contrast": lambda pixels: (pixels - 128) / 1.5 + 128,
+}
+_MISREAD_IMAGES = 64
+_NEARER = 0.95
+"""Share of the error below which another reading of the pixels counts as nearer; right networks gave 1.8 and more."""
+
+
+def calibration_images(images: Any, count: int = CALIBRATION_IMAGES, seed: int = 0) -> np.ndarray:
+    """Draw images for calibration.
+
+    The first two pixels of the first image are made black and white, so that the input's range is 0 to 255 exactly and
+    raw uint8 pixels are the input codes.
+
+    Parameters
+    ----------
+    images : array-like, (N, H, W, 3), uint8
+        Training images.
+
+    Returns
+    -------
+    ndarray, (min(N, count), H, W, 3), uint8
+    """
+    rows = np.sort(np.random.default_rng(seed).permutation(len(images))[:count])
+    drawn = np.concatenate([images[int(row) : int(row) + 1] for row in rows])
+    drawn[0, 0, 0], drawn[0, 0, 1] = 0, 255
+    return drawn
+
+
+def to_int8(network: Any, calibration: np.ndarray) -> bytes:
+    """Convert a Keras network to an int8 TFLite file.
+
+    Every weight, activation and operation is an integer (Jacob et al., CVPR 2018, arXiv:1712.05877); the input is
+    uint8 images, the output int8 with one scale and zero point.
+
+    Parameters
+    ----------
+    network : keras.Model
+        (N, H, W, 3) float32, values 0 to 255 -> (N, D) float32.
+    calibration : ndarray, (M, H, W, 3), uint8
+
+    Raises
+    ------
+    ModelError
+        The network has an operation without an integer form.
+    """
+    tf = tensorflow()
+
+    def samples() -> Any:
+        for image in calibration:
+            yield [image[None].astype(np.float32)]
+
+    with silence():
+        converter = _converter(network)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = samples
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = tf.uint8
+        converter.inference_output_type = tf.int8
+        try:
+            return bytes(converter.convert())
+        except Exception as error:  # The converter raises whatever its C++ side reports.
+            reason = " ".join(str(error).split())[:300]
+    raise ModelError(f"quantization: TensorFlow's converter refused the network ({reason})")
+
+
+def float_size(network: Any) -> int:
+    """Return the size of a Keras network as a float32 TFLite file, in bytes."""
+    with silence():
+        return len(_converter(network).convert())
+
+
+def _converter(network: Any) -> Any:
+    tf = tensorflow()
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    _, *shape = network.input_shape
+    # A Keras model called without training=False may normalise by the batch.
+    function = tf.function(
+        lambda x: network(x, training=False), input_signature=[tf.TensorSpec([None, *shape], tf.float32)]
+    )
+    frozen = convert_variables_to_constants_v2(function.get_concrete_function())
+    return tf.lite.TFLiteConverter.from_concrete_functions([frozen])
+
+
+def predictor(network: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that runs a Keras network on uint8 images (N, H, W, 3) in inference mode: float32 (N, D)."""
+    tf = tensorflow()
+    function = tf.function(lambda x: network(x, training=False), reduce_retracing=True)
+
+    def run(images: np.ndarray) -> np.ndarray:
+        starts = range(0, len(images), 64)
+        return np.concatenate([function(images[s : s + 64].astype(np.float32)).numpy() for s in starts])
+
+    return run
+
+
+def check_backbone(network: Any, backbone: Backbone, images: np.ndarray, minimum: float = MIN_CORRELATION) -> float:
+    """Compare what `backbone` gives for some images with the features of the float network; return their correlation.
+
+    Features that differ in size correlate even where each of them is wrong. So they must also be nearer to the float
+    features of the images as they are than of the images misread (channels, brightness, contrast). Errors of rounding
+    do not lean to one of these; pixels that reach the input by a wrong scale or order do.
+
+    Raises
+    ------
+    ModelError
+        They correlate less than `minimum`, or the pixels do not reach the int8 network as the float one takes them:
+        such a model must not be written.
+    """
+    images = images[:_CHECK_IMAGES]
+    forward = predictor(network)
+    exact = forward(images)
+    real = (backbone(images).astype(np.float32) - backbone.zero_point) * np.float32(backbone.scale)
+    varied = exact.std() > 0 and real.std() > 0
+    correlation = float(np.corrcoef(exact.ravel(), real.ravel())[0, 1]) if varied else 0.0
+    if not correlation >= minimum:
+        raise ModelError(
+            f"quantization: features of the int8 backbone correlate {correlation:.3f} with the float ones, expected at "
+            f"least {minimum}; the weights do not survive int8 or the calibration images are foreign to them"
+        )
+    _check_reading(forward, images[:_MISREAD_IMAGES], real[:_MISREAD_IMAGES])
+    return correlation
+
+
+def _check_reading(forward: Callable[[np.ndarray], np.ndarray], images: np.ndarray, real: np.ndarray) -> None:
+    """Raise ModelError where features are nearer to the float ones of misread images than of the images."""
+    pixels = images.astype(np.float32)
+    error = np.square(real - forward(pixels)).sum()
+    for change, misread in _MISREAD.items():
+        if np.square(real - forward(misread(pixels))).sum() < _NEARER * error:
+            raise ModelError(
+                f"quantization: features of the int8 backbone are nearer to the float ones of images {change} than to "
+                "those of the images themselves; its pixels go in by another scale or order than the float network's: "
+                "let the network take RGB values 0 to 255, and do its own preprocessing first"
+            )

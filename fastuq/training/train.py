@@ -1,0 +1,297 @@
+"""From training images to a model folder: fine-tune, quantize, fit the head on the quantized features, save."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastuq.datasets import ImageSet
+from fastuq.errors import InputError
+from fastuq.model.backbone import Backbone
+from fastuq.model.folder import check_replaceable
+from fastuq.model.model import Model, check_names
+from fastuq.training.finish_model import finish_model
+from fastuq.training.fitting import Recipe, Samples, fit
+from fastuq.training.keras_heads import PAPER_HEAD, Layout, attach, build_head, head_from_layers, parse_layout
+from fastuq.training.networks import build_backbone, split_backbone
+from fastuq.training.tensorflow import silence, tensorflow
+from fastuq.training.tflite import calibration_images, check_backbone, to_int8
+from fastuq.util.checks import checked_path, checked_seed, whole_number
+from fastuq.util.files import write_json
+from fastuq.util.npy import NpyArray
+from fastuq.util.progress import progress_bar
+
+# The paper's own recipe (arXiv 2403.01076): 10 epochs, Adam, learning rate 0.01, binary cross-entropy.
+PAPER = Recipe(epochs=10, learning_rate=0.01, cosine=False, weight_decay=0.0, batch_size=128)
+DEFAULT = Recipe(epochs=30, learning_rate=2e-3, cosine=True, weight_decay=0.05, batch_size=256)
+TUNE = Recipe(epochs=8, learning_rate=5e-4, cosine=True, weight_decay=0.02, batch_size=128, mixup=0.2)
+PRESETS = {"default": (DEFAULT, TUNE), "paper": (PAPER, PAPER)}
+PROBE_EPOCHS = 5
+
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to train.
+
+    Attributes
+    ----------
+    network, weights : str
+        As `build_backbone` takes them.
+    head : str
+        Layout of the head, as `parse_layout` takes it.
+    unfreeze : int
+        Blocks at the end of the backbone that are fine-tuned in float before quantization; 0 freezes all of it.
+    recipe, tune : Recipe
+        For the head, and for the fine-tuning.
+    mirror : bool
+        Also train on every image mirrored left to right.
+    seed : int
+        Of everything random, 0 to 2^32 - 1.
+
+    Raises
+    ------
+    InputError
+        A value out of range.
+    """
+
+    network: str = "efficientnet_lite0"
+    weights: str = "imagenet"
+    head: str = PAPER_HEAD
+    unfreeze: int = 0
+    recipe: Recipe = DEFAULT
+    tune: Recipe = TUNE
+    mirror: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        # Plain numbers: NumPy's would fail as JSON.
+        object.__setattr__(self, "seed", checked_seed(self.seed, 2**32 - 1))
+        object.__setattr__(self, "unfreeze", whole_number("unfreeze", self.unfreeze, 0, 1000))
+        object.__setattr__(self, "mirror", bool(self.mirror))
+
+
+def train(
+    plan: Plan,
+    images: ImageSet,
+    test: ImageSet | None,
+    output: str | Path,
+    *,
+    work: str | Path,
+    threads: int | None = None,
+) -> Model:
+    """Train and quantize a classifier and write its model folder.
+
+    Parameters
+    ----------
+    plan : Plan
+    images : ImageSet
+        Training images with labels; the calibration images come from them too.
+    test : ImageSet or None
+        Images to report the accuracy on; nothing is chosen by them.
+    output : str or Path
+        The model folder.
+    work : str or Path
+        Folder of activations, features and checkpoints; a run that was cut off goes on from there.
+    threads : int, optional
+
+    Raises
+    ------
+    InputError
+        Images without labels or of a wrong shape, a plan that does not fit, `work` of another run, `output` that holds
+        something else.
+    ModelError
+        The quantized backbone does not follow the float one.
+    """
+    check_replaceable(checked_path(output))
+    labels, names = _labelled(images)
+    check_names(plan.network, names)
+    layout = _trainable_layout(plan.head, len(names))
+    shape = tuple(images.images.shape[1:])
+    backbone = build_backbone(plan.network, weights=plan.weights, input_shape=shape, seed=plan.seed)
+    parts = split_backbone(backbone, plan.network, plan.unfreeze) if plan.unfreeze else None
+    # All that can be refused is by now: a refused option leaves no work folder that refuses the right one.
+    folder = _open_work(checked_path(work), plan, images)
+    width = backbone.output_shape[-1]
+    if parts:
+        _tune(plan, *parts, build_head(layout, width, seed=plan.seed), images, folder)
+    data = _kept(
+        folder / "backbone.tflite", lambda: to_int8(backbone, calibration_images(images.images, seed=plan.seed))
+    )
+    runner = Backbone(data, threads=threads)
+    check_backbone(backbone, runner, images.images[:256])
+    features = [_features(runner, data, images, folder, view, "train") for view in range(1 + plan.mirror)]
+    samples = Samples(features, labels, len(names), runner.scale, runner.zero_point)
+    top = build_head(layout, width, seed=plan.seed)
+    fit(top, samples, plan.recipe, seed=plan.seed, title="head", checkpoint=folder / "head.keras")
+    head = head_from_layers(top.layers, width)
+    _save_network(backbone, top, plan.network, folder / "network.keras")
+    made = {**asdict(plan), "training_images": images.name, "training_fingerprint": images.fingerprint()}
+    return finish_model(
+        output, plan.network, backbone, data, head, images, test, features=features[0][:], made=made, threads=threads
+    )
+
+
+def _labelled(images: ImageSet) -> tuple[np.ndarray, tuple[str, ...]]:
+    if images.labels is None or images.class_names is None:
+        raise InputError(f"{images.name}: training needs labels and class names; give a data set that has them")
+    return images.labels, images.class_names
+
+
+def _trainable_layout(head: str, num_classes: int) -> Layout:
+    layout = parse_layout(head, num_classes)
+    if layout.blocks[-1][2] not in ("sigmoid", "softmax"):
+        raise InputError(f"head {head}: expected sigmoid or softmax in the last block, which training needs")
+    return layout
+
+
+def _open_work(folder: Path, plan: Plan, images: ImageSet) -> Path:
+    """Make the work folder, or take up the one of the same run."""
+    run = {"plan": asdict(plan), "images": images.fingerprint()}
+    description = folder / "run.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        found = json.loads(description.read_text(encoding="utf-8")) if description.exists() else None
+    except (OSError, ValueError) as error:
+        raise InputError(f"work folder {folder}: cannot be used ({error}); give another with --work") from error
+    if found is None:
+        write_json(description, run)
+    elif found != json.loads(json.dumps(run)):
+        there, here = _flat(found), _flat(run)
+        changed = [
+            f"{key.removeprefix('plan.')} {there.get(key)!s:.40}, now {value!s:.40}"
+            for key, value in here.items()
+            if there.get(key) != value
+        ]
+        raise InputError(
+            f"work folder {folder}: holds a run with other options or images ({'; '.join(changed) or 'unknown ones'}); "
+            "give the same ones, delete it, or give another --work"
+        )
+    return folder
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Return the leaves of nested dictionaries by dotted name."""
+    if not isinstance(value, dict):
+        return {name: value}
+    return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{name}.{key}".lstrip(".")).items()}
+
+
+def _kept(file: Path, make: Callable[[], bytes]) -> bytes:
+    """Return the bytes of `file`, made first where it is not there: a resumed run must go on with the same backbone."""
+    if not file.exists():
+        partial = _partial(file)
+        partial.write_bytes(make())
+        os.replace(partial, file)
+    return file.read_bytes()
+
+
+def _partial(file: Path) -> Path:
+    """Return the temporary name of a file of work; what a killed run left there is gone, a link not followed."""
+    partial = file.with_name(f".partial.{file.name}")
+    partial.unlink(missing_ok=True)
+    return partial
+
+
+def _view(images: np.ndarray, view: int) -> np.ndarray:
+    """Return images (N, H, W, 3) as they are (view 0) or mirrored left to right (view 1)."""
+    return images[:, :, ::-1] if view else images
+
+
+def _array(
+    file: Path, shape: tuple[int, ...], dtype: Any, rows: Callable[[int, int], np.ndarray], title: str
+) -> NpyArray:
+    """Return the array kept in `file`, filled chunk by chunk first where it is not there; it may exceed memory."""
+    if not file.exists():
+        partial, fields = _partial(file), {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+        # Plain writes: into a memory map on a full disk they would end the process.
+        with partial.open("wb") as out, progress_bar(shape[0], title) as bar:
+            np.lib.format.write_array_header_1_0(out, fields)
+            for start in range(0, shape[0], _CHUNK):
+                stop = min(start + _CHUNK, shape[0])
+                out.write(np.ascontiguousarray(rows(start, stop), dtype).tobytes())
+                bar.update(stop - start)
+        os.replace(partial, file)
+    try:
+        found = NpyArray(file)
+    except Exception as error:  # a damaged header can raise nearly anything
+        raise InputError(f"{file}: truncated or altered ({' '.join(str(error).split())[:80]}); delete it") from None
+    if found.shape != shape or found.dtype != dtype:
+        raise InputError(f"{file}: expected {np.dtype(dtype)} {shape}, found {found.dtype} {found.shape}; delete it")
+    return found
+
+
+def _features(runner: Backbone, data: bytes, images: ImageSet, folder: Path, view: int, split: str) -> NpyArray:
+    digest = hashlib.sha256(data).hexdigest()[:12]
+    return _array(
+        folder / f"features-{split}-{view}-{digest}.npy",
+        (len(images), runner.output_shape[-1]),
+        np.int8,
+        lambda start, stop: runner(np.ascontiguousarray(_view(images.read(start, stop), view))),
+        "features",
+    )
+
+
+def _tune(plan: Plan, body: Any, tail: Any, head: Any, images: ImageSet, folder: Path) -> None:
+    """Fine-tune the `tail` of a backbone in place, with a head, on activations of its `body` computed once.
+
+    BatchNorm stays in inference mode: its statistics are ImageNet's, over many more images than a batch.
+    """
+    tf = tensorflow()
+    import keras
+
+    labels, names = _labelled(images)
+    forward = tf.function(lambda x: tf.cast(body(x, training=False), tf.float16), reduce_retracing=True)
+    shape, cut = (len(images), *body.output_shape[1:]), body.layers[-1].name
+
+    def activations(view: int) -> NpyArray:
+        def rows(start: int, stop: int) -> np.ndarray:
+            return forward(_view(images.read(start, stop), view).astype(np.float32)).numpy()
+
+        return _array(folder / f"activations-{cut}-{view}.npy", shape, np.float16, rows, "activations")
+
+    views = [activations(view) for view in range(1 + plan.mirror)]
+    _probe(plan, tail, head, Samples(views[:1], labels, len(names)), folder)
+    for layer in tail.layers:
+        layer.trainable = type(layer).__name__ != "BatchNormalization"
+    network = keras.Model(tail.input, attach(head, tail.output))
+    samples = Samples(views, labels, len(names))
+    fit(network, samples, plan.tune, seed=plan.seed, title="fine-tuning", checkpoint=folder / "tuned.keras")
+
+
+def _save_network(backbone: Any, head: Any, name: str, file: Path) -> None:
+    """Keep the float network, which `fastuq quantize` can take up."""
+    import keras
+
+    with silence():
+        keras.Model(backbone.input, attach(head, backbone.output), name=name).save(file)
+
+
+def _probe(plan: Plan, tail: Any, head: Any, samples: Samples, folder: Path) -> None:
+    """Fit the head on the features of the pretrained tail, before both are tuned together.
+
+    A random head would send the tail large gradients that wreck its features (Kumar et al., "Fine-tuning can distort
+    pretrained features", ICLR 2022, arXiv:2202.10054).
+    """
+    tf = tensorflow()
+    forward = tf.function(lambda x: tail(x, training=False), reduce_retracing=True)
+    view = samples.views[0]
+
+    def rows(start: int, stop: int) -> np.ndarray:
+        return forward(view[start:stop].astype(np.float32)).numpy()
+
+    features = _array(folder / "float-features.npy", (len(view), tail.output_shape[-1]), np.float32, rows, "features")
+    recipe = replace(DEFAULT, epochs=min(PROBE_EPOCHS, plan.recipe.epochs))
+    pooled = replace(samples, views=[np.asarray(features)])
+    fit(head, pooled, recipe, seed=plan.seed, title="head", checkpoint=folder / "probe.keras")
+
+
+def overridden(recipe: Recipe, **changes: Any) -> Recipe:
+    """Return a recipe with every change that is not None."""
+    return replace(recipe, **{key: value for key, value in changes.items() if value is not None})

@@ -1,0 +1,1 @@
+"""What every package may use: files, checks of arguments, the process, progress."""

@@ -1,0 +1,215 @@
+"""What is printed and written as text: each line one line, whatever the names of files and classes hold."""
+
+import ast
+import csv
+import json
+import os
+from pathlib import Path
+
+import caches
+import numpy as np
+import pytest
+
+import fastuq
+from fastuq import cli
+from fastuq.cache import cache_features
+from fastuq.cli import download
+from fastuq.datasets import ImageSet, open_images
+from fastuq.errors import InputError, printable
+from fastuq.report.tables import markdown_table, write_csv
+from fastuq.scoring.scoring import score
+
+EVIL = os.fsdecode(b"a.h5: every checksum matches\nb\r\t\x1b[2J\xff") + "\u202e\u2028.h5"
+MODEL = ["--model", str(caches.TINY)]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FASTUQ_DATA", str(tmp_path / "no-data"))
+    return tmp_path
+
+
+def lines(capsys):
+    text = capsys.readouterr().out
+    assert all(line.isprintable() for line in text.split("\n")), text
+    return text.splitlines()
+
+
+def test_names_of_files_make_no_lines_of_their_own(here, capsys):
+    caches.write(EVIL)
+    assert cli.main(["cache", "verify", EVIL]) == 0
+    assert len(lines(capsys)) == 1
+    damaged = bytearray(Path(EVIL).read_bytes())
+    damaged[-1] ^= 1
+    Path(EVIL).write_bytes(damaged)
+    assert cli.main(["cache", "verify", EVIL]) == 1
+    (line,) = lines(capsys)
+    assert line.startswith(
+        "a.h5: every checksum matches\\nb\\r\\t\\x1b[2J\\udcff\\u202e\\u2028.h5: 1 batches are damaged"
+    )
+    assert cli.main(["score", "--cache", EVIL, *MODEL]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_cache_info_of_a_hostile_file(here, capsys):
+    """Its header may say anything."""
+    pixels = caches.images(8).images
+    names = tuple(f"{EVIL}{number}" for number in range(100))
+
+    class Named:
+        def __getattr__(self, name):
+            return {"class_names": names, "network": EVIL}.get(name, getattr(caches.tiny_model(), name))
+
+    with cache_features(ImageSet(pixels, None, None, "images"), Named(), "c.h5"):
+        pass
+    before = len(json.loads(json.dumps(report(capsys))))
+    assert cli.main(["cache", "info", "c.h5"]) == 0
+    found = lines(capsys)
+    assert len(found) == before
+    assert "\\n" in next(line for line in found if line.startswith("network"))
+
+
+def report(capsys):
+    assert cli.main(["cache", "info", "c.h5", "--json", "-"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_scoring_and_caching_name_their_files_on_one_line(here, capsys):
+    np.save("in.npy", caches.images(9).images)
+    Path("in.npy").rename("x\n\x1b[31mred.npy")
+    assert cli.main(["cache-features", "x\n\x1b[31mred.npy", "--output", EVIL, *MODEL]) == 0
+    assert len(lines(capsys)) == 1
+    assert cli.main(["score", "--cache", EVIL, "--num-iter", "5", *MODEL]) == 0
+    assert "every checksum matches" not in [line[:30] for line in lines(capsys)[1:]]
+
+
+def test_all_commands_print_through_one_function():
+    for file in Path(cli.__file__).parent.glob("*.py"):
+        functions = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.FunctionDef)]
+        prints = [
+            function.name
+            for function in functions
+            for node in ast.walk(function)
+            if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "print"
+        ]
+        assert prints == (["say", "_fail"] if file.name == "__init__.py" else []), file
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\r\nb", "a\tb", "\x1b[2J", "\u202e", "\udcff", "\u2028", "\x00", "\x85"])
+def test_printable(text):
+    assert printable(text).isprintable()
+    assert printable(text).isascii()
+    assert markdown_table(["name", "n"], [[text, 1]]).count("\n") == 2
+    write_csv("t.csv", ["name"], [[text]])
+    assert len(Path("t.csv").read_text(encoding="utf-8").splitlines()) == 2
+
+
+def test_what_can_be_shown_stays_as_it_is():
+    for text in ("Ä Größe", "文件", "a|b, 'c' \"d\"", "  two  spaces ", "cafe\u0301"):
+        assert printable(text) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"),
+        ("-2+3", "'-2+3"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\uff1d1", "'\uff1d1"),
+        ("-0.25", "-0.25"),
+        ("-1e-05", "-1e-05"),
+        ("a=b", "a=b"),
+        ('say "a", b', 'say "a", b'),
+    ],
+)
+def test_formulas_in_tables_are_texts(name, cell):
+    write_csv("t.csv", ["name", "x"], [[name, -1.5], [None, 0]])
+    with open("t.csv", newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [["name", "x"], [cell, "-1.5"], ["", "0"]]
+
+
+def test_the_table_of_samples_keeps_its_numbers(here):
+    model = caches.tiny_model()
+    result = score(model, caches.features()[:5], num_iter=5)
+    from fastuq.report.samples import write_sample_table
+
+    names = ("=x", *model.class_names[1:])
+    write_sample_table("t.csv", result, names)
+    with open("t.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for n, row in enumerate(rows):
+        assert float(row["lower"]) == pytest.approx(result.predicted_lower[n], rel=1e-5)
+        assert int(row["prediction"]) == result.prediction[n]
+
+
+@pytest.mark.parametrize("option", ["-", "/dev/stdout"])
+def test_json_on_the_screen_is_alone_there(here, capfd, monkeypatch, option):
+    made = {"made": ["fog.npy"], "kept": []}
+    monkeypatch.setattr("fastuq.datasets.corruptions.generate.generate", lambda *_, **__: made)
+    monkeypatch.setattr("fastuq.datasets.corruptions.verify.verify", lambda *_: VERIFIED)
+    monkeypatch.setattr("fastuq.datasets.corruptions.sheet.contact_sheet", lambda *_, **__: None)
+    monkeypatch.setattr("fastuq.datasets.download.download", lambda *_, **__: True)
+    for argv in (
+        ["corrupt", "--images", "bundled", "--output", "o"],
+        ["corrupt", "--verify", "--output", "o"],
+        ["corrupt", "--contact-sheet", "sheet.png"],
+        ["download", "cifar100"],
+        ["demo", "--num-iter", "3", *MODEL],
+    ):
+        assert cli.main([*argv, "--json", option]) == 0
+        assert json.loads(capfd.readouterr().out)
+        assert cli.main([*argv, "--json", "report.json"]) == 0
+        assert capfd.readouterr().out.strip()
+
+
+VERIFIED = {"files": {"fog.npy": "made here"}, "source_published": False, "ok": True}
+
+
+def test_every_command_that_reports_leaves_the_screen_to_its_output(capsys):
+    import argparse
+
+    for option in cli.SHOWN:
+        cli.say(argparse.Namespace(**{option: Path("-")}), ["a line"])
+        assert capsys.readouterr().out == ""
+    cli.say(argparse.Namespace(json=None, csv="t.csv"), ["a line", "b\nc"])
+    assert capsys.readouterr().out == "a line\nb\\nc\n"
+    assert download.say is cli.say
+
+
+def test_repr_is_one_short_line():
+    model = caches.tiny_model()
+    images = open_images("bundled")
+    result = score(model, caches.features()[:9], num_iter=3)
+    for value in (model, model.head, model.head_int8, images, result, fastuq.load_model()):
+        assert "\n" not in repr(value)
+        assert len(repr(value)) < 300
+        assert repr(value).startswith(type(value).__name__)
+    assert model.sha256[:12] in repr(model)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1bb", "\u202e"])
+def test_class_names_that_no_model_may_have_are_refused_before_any_work(here, monkeypatch, name):
+    from fastuq.training import quantize_file, train
+
+    def work(*_, **__):
+        pytest.fail("the work began")
+
+    images = ImageSet(caches.images(4).images, np.array([0, 1, 0, 1]), ("cat", name), "images")
+    monkeypatch.setattr(train, "build_backbone", work)
+    with pytest.raises(InputError, match="expected a name of printable characters"):
+        train.train(train.Plan(), images, None, "model", work="work")
+    monkeypatch.setattr(quantize_file, "to_int8", work)
+    head = type("Head", (), {"num_classes": 2})
+    for names, network in ((images, "net"), (ImageSet(images.images, images.labels, ("a", "b"), "x"), name)):
+        keras = type("Network", (), {"input_shape": (None, 32, 32, 3), "name": network})
+        monkeypatch.setattr(quantize_file, "_load_network", lambda path, keras=keras: keras)
+        monkeypatch.setattr(
+            quantize_file, "_split", lambda network, path: (type("B", (), {"output_shape": (None, 8)}), [])
+        )
+        monkeypatch.setattr(quantize_file, "head_from_layers", lambda layers, width: head)
+        with pytest.raises(InputError, match="expected a name of printable characters"):
+            quantize_file.quantize_file("net.keras", names, None, "model")
+    assert not list(here.iterdir())

@@ -1,0 +1,214 @@
+"""The kernels against the NumPy heads: any head, both precisions, both mask modes, VNNI and portable."""
+
+import numpy as np
+import pytest
+from heads import model_of, random_features, random_head, reference_outputs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastuq.errors import InputError
+from fastuq.montecarlo import engine
+from fastuq.montecarlo.engine import MonteCarlo, moments
+from fastuq.montecarlo.kernels.compiled import has_vnni
+from fastuq.montecarlo.kernels.flatten import packed_bytes
+
+LAYOUTS = {
+    "paper": [(1280, 300, 0.2, "relu"), (300, 100, 0.4, "sigmoid")],
+    "awkward": [(1283, 77, 0.5, "relu"), (77, 10, 0.1, "softmax")],
+    "one block": [(33, 5, 0.2, "sigmoid")],
+    "four blocks": [
+        (64, 70, 0.9, "linear"),
+        (70, 13, 0.0, "sigmoid"),
+        (13, 130, 0.3, "relu"),
+        (130, 3, 0.6, "softmax"),
+    ],
+    "no dropout": [(5, 2, 0.0, "linear")],
+    "linear": [(300, 64, 0.2, "linear"), (64, 10, 0.5, "relu")],
+}
+PATHS = [
+    pytest.param(True, marks=pytest.mark.skipif(not has_vnni(), reason="this processor has no AVX512-VNNI")),
+    False,
+]
+
+
+def check(model, features, ids, num_iter, masks, precision, **options):
+    found = MonteCarlo(model, num_iter=num_iter, seed=3, masks=masks, precision=precision, entropy=True, **options)(
+        features, ids
+    )
+    outputs = reference_outputs(model, features, num_iter, 3, masks, precision, ids).astype(np.float64)
+    size = max(1.0, np.abs(outputs).max())
+    assert np.abs(found.mean - outputs.mean(axis=0)).max() <= 1e-5 * size
+    assert np.abs(found.std - outputs.std(axis=0)).max() <= 1e-5 * size
+    return found, outputs
+
+
+@pytest.mark.parametrize("masks", ["shared", "per_sample"])
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_any_head_equals_the_reference(name, precision, masks):
+    head = random_head(LAYOUTS[name])
+    features = random_features(70, head.num_features)
+    ids = np.random.default_rng(1).integers(0, 2**40, 70)
+    check(model_of(head, features), features, ids, 7, masks, precision)
+
+
+@pytest.mark.parametrize("vnni", PATHS)
+@pytest.mark.parametrize("masks", ["shared", "per_sample"])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_int8_integers_are_exact(name, masks, vnni):
+    """Sums are integers and one float32 multiply-add: pre-activations equal the reference's to the last bit."""
+    layout = [*LAYOUTS[name][:-1], (*LAYOUTS[name][-1][:3], "linear")]
+    head = random_head(layout)
+    features = random_features(67, head.num_features)
+    model = model_of(head, features)
+    ids = np.arange(67)
+    found = MonteCarlo(model, num_iter=2, seed=3, masks=masks, vnni=vnni)(features, ids)
+    outputs = reference_outputs(model, features, 2, 3, masks, "int8", ids).astype(np.float64)
+    # Two iterations a, b: mean (a + b) / 2 and std |a - b| / 2 give both back.
+    assert np.array_equal(found.mean, outputs.mean(axis=0).astype(np.float32))
+    assert np.allclose(found.std, outputs.std(axis=0), rtol=1e-6, atol=1e-30)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_random_shapes(data):
+    blocks = data.draw(st.integers(1, 3))
+    widths = [data.draw(st.integers(1, 90)) for _ in range(blocks + 1)]
+    layout = [
+        (
+            widths[i],
+            widths[i + 1],
+            data.draw(st.sampled_from([0.0, 0.1, 0.2, 0.45, 0.5, 0.7, 0.9])),
+            data.draw(
+                st.sampled_from(["relu", "linear", "sigmoid"] if i < blocks - 1 else ["linear", "sigmoid", "softmax"])
+            ),
+        )
+        for i in range(blocks)
+    ]
+    samples = data.draw(st.integers(1, 130))
+    features = random_features(samples, widths[0], seed=data.draw(st.integers(0, 99)))
+    model = model_of(random_head(layout, seed=data.draw(st.integers(0, 99))), features)
+    masks = data.draw(st.sampled_from(["shared", "per_sample"]))
+    precision = data.draw(st.sampled_from(["int8", "float32"]))
+    check(model, features, np.arange(samples), data.draw(st.integers(2, 5)), masks, precision, vnni=None)
+
+
+@pytest.fixture(scope="module")
+def paper():
+    head = random_head(LAYOUTS["paper"])
+    features = random_features(200, head.num_features)
+    return model_of(head, features), features
+
+
+@pytest.mark.parametrize("masks", ["shared", "per_sample"])
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+def test_threads_pieces_rounds_and_order_do_not_matter(paper, precision, masks, monkeypatch):
+    model, features = paper
+    options = {"num_iter": 19, "seed": 5, "masks": masks, "precision": precision, "entropy": True}
+    whole = moments(model, features, threads=1, **options)
+    order = np.random.default_rng(0).permutation(len(features))
+    results = [moments(model, features, threads=2, **options)]
+    back = moments(model, features[order], sample_ids=order, threads=2, **options)
+    results.append(engine.Moments(*(part[np.argsort(order)] for part in (back.mean, back.std, back.mean_entropy))))
+    run = MonteCarlo(model, **options)
+    pieces = [run(features[a : a + 90], np.arange(a, min(a + 90, 200))) for a in range(0, 200, 90)]
+    results.append(
+        engine.Moments(*(np.concatenate([getattr(p, k) for p in pieces]) for k in ("mean", "std", "mean_entropy")))
+    )
+    monkeypatch.setattr(engine, "SAMPLES_AT_ONCE", 128)
+    monkeypatch.setattr(engine, "PACKED_BYTES", 4 * packed_bytes(run._kernels.plan))
+    monkeypatch.setattr(engine, "FEW_SAMPLES", 0)
+    results.append(moments(model, features, **options))
+    for result in results:
+        assert np.array_equal(result.mean, whole.mean)
+        assert np.array_equal(result.std, whole.std)
+        assert np.allclose(result.mean_entropy, whole.mean_entropy, rtol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_few_samples_give_the_same_results(name, precision):
+    """Few samples under shared masks run one by one, on other kernels than many."""
+    head = random_head(LAYOUTS[name])
+    features = random_features(70, head.num_features)
+    model = model_of(head, features)
+    whole = moments(model, features, num_iter=11, precision=precision)
+    few = moments(model, features[:7], num_iter=11, precision=precision)
+    assert np.array_equal(few.mean, whole.mean[:7])
+    assert np.array_equal(few.std, whole.std[:7])
+
+
+@pytest.mark.skipif(not has_vnni(), reason="this processor has no AVX512-VNNI")
+@pytest.mark.parametrize("masks", ["shared", "per_sample"])
+def test_vnni_and_portable_give_the_same_bits(paper, masks):
+    model, features = paper
+    fast, portable = (MonteCarlo(model, num_iter=9, masks=masks, vnni=vnni)(features) for vnni in (True, False))
+    assert np.array_equal(fast.mean, portable.mean)
+    assert np.array_equal(fast.std, portable.std)
+
+
+def test_more_iterations_extend_the_same_ones(paper):
+    """T iterations are the first T of any longer run: sums over 10 and the 11th give the moments over 11."""
+    model, features = paper
+    ten, eleven = (moments(model, features, num_iter=t, precision="float32").mean.astype(float) for t in (10, 11))
+    last = 11 * eleven - 10 * ten
+    outputs = reference_outputs(model, features[:5], 11, 0, "shared", "float32", np.arange(5))
+    assert np.abs(last[:5] - outputs[10]).max() < 2e-4
+
+
+@pytest.mark.parametrize(("name", "softmax"), [("paper", False), ("awkward", True)])
+def test_mean_entropy(name, softmax):
+    head = random_head(LAYOUTS[name])
+    features = random_features(70, head.num_features)
+    found, p = check(model_of(head, features), features, np.arange(70), 5, "shared", "float32")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = np.where(p > 0, -p * np.log(p), 0)
+        if not softmax:
+            terms += np.where(p < 1, -(1 - p) * np.log(1 - p), 0)
+    assert np.allclose(found.mean_entropy, terms.sum(axis=2).mean(axis=0), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"num_iter": 1}, "num_iter"),
+        ({"num_iter": 2.5}, "num_iter"),
+        ({"masks": "own"}, "masks"),
+        ({"precision": "int4"}, "precision"),
+        ({"seed": -1}, "seed"),
+        ({"threads": 0}, "threads"),
+        ({"sample_ids": np.arange(3)}, "sample_ids"),
+        ({"sample_ids": -np.arange(200)}, "sample_ids"),
+    ],
+)
+def test_bad_options_are_refused(paper, options, word):
+    model, features = paper
+    with pytest.raises(InputError, match=word):
+        moments(model, features, **options)
+
+
+@pytest.mark.parametrize("change", [lambda f: f.astype(np.float32), lambda f: f[:, :7], lambda f: f[0]])
+def test_bad_features_are_refused(paper, change):
+    model, features = paper
+    with pytest.raises(InputError, match="features: expected int8"):
+        moments(model, change(features))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_no_call_of_a_kernel_lasts_so_long_that_ctrl_c_is_not_heard(paper, monkeypatch, threads):
+    model, features = paper
+    whole = moments(model, features, num_iter=10, masks="per_sample")
+    monkeypatch.setattr(engine, "RUNS_AT_ONCE", 30)
+    run = MonteCarlo(model, num_iter=10, masks="per_sample", threads=threads)
+    sizes, kernel = [], run._kernels.run_per_sample
+
+    def watched(*arguments):
+        start, stop = arguments[4:6]
+        sizes.append(stop - start)
+        return kernel(*arguments)
+
+    monkeypatch.setattr(run._kernels, "run_per_sample", watched)
+    found = run(features)
+    assert max(sizes) == 3
+    assert sum(sizes) == len(features)
+    assert np.array_equal(found.mean, whole.mean)

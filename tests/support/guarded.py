@@ -1,0 +1,70 @@
+"""Run every kernel on buffers that touch a page which nobody may read: `python tests/guarded.py before|behind`.
+
+Run by test_memory.py in a process of its own, which a read or write beyond a buffer ends at once.
+"""
+
+import ctypes
+import faulthandler
+import mmap
+import sys
+from itertools import product
+
+import numpy as np
+from heads import model_of, random_features, random_head
+from test_montecarlo import LAYOUTS
+
+from fastuq.montecarlo.engine import MonteCarlo
+from fastuq.montecarlo.kernels import memory
+from fastuq.montecarlo.kernels.compiled import has_vnni
+
+PAGE = mmap.PAGESIZE
+PROTECT = ctypes.CDLL(None, use_errno=True).mprotect
+FORBIDDEN = 0
+
+
+def guarded(shape, dtype, side):
+    """Make an array like `memory.empty` whose first or last byte lies beside a forbidden page."""
+    sizes = tuple(np.atleast_1d(shape).tolist())
+    count = int(np.prod(sizes)) * np.dtype(dtype).itemsize
+    pages = max(1, -(-count // PAGE))
+    room = mmap.mmap(-1, (pages + 2) * PAGE)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(room))
+    for page in (0, pages + 1):
+        if PROTECT(ctypes.c_void_p(start + page * PAGE), PAGE, FORBIDDEN):
+            raise OSError(ctypes.get_errno(), "mprotect")
+    at = PAGE if side == "before" else (pages + 1) * PAGE - count
+    inside = np.frombuffer(room, np.uint8, count, at)
+    inside[:] = 0xA5
+    return inside.view(dtype).reshape(sizes)
+
+
+def copied(array, side):
+    made = guarded(array.shape, array.dtype, side)
+    made[...] = array
+    return made
+
+
+def run(model, samples, vnni, **options):
+    features, ids = random_features(samples, model.head.num_features), np.arange(samples) * 7
+    plain, empty, reused = (MonteCarlo(model, vnni=vnni, **options)(features, ids), memory.empty, memory.reused)
+    memory.empty = lambda shape, dtype: guarded(shape, dtype, SIDE)
+    memory.reused = lambda array, count, dtype: memory.empty(count, dtype)
+    try:
+        found = MonteCarlo(model, vnni=vnni, **options)(copied(features, SIDE), copied(ids, SIDE))
+    finally:
+        memory.empty, memory.reused = empty, reused
+    assert np.array_equal(found.mean, plain.mean)
+    assert np.array_equal(found.std, plain.std)
+
+
+if __name__ == "__main__":
+    SIDE = sys.argv[1]
+    faulthandler.enable()
+    paths = [(precision, vnni) for precision, vnni in product(("int8",), {False, has_vnni()})] + [("float32", None)]
+    for name, layout in LAYOUTS.items():
+        head = random_head(layout)
+        model = model_of(head, random_features(70, head.num_features))
+        for (precision, vnni), masks, samples in product(paths, ("shared", "per_sample"), (1, 16, 70)):
+            print(name, precision, vnni, masks, samples, flush=True)
+            run(model, samples, vnni, precision=precision, masks=masks, num_iter=9, seed=2, entropy=True, threads=1)
+    print("done")

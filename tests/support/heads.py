@@ -1,0 +1,64 @@
+"""Random heads and features for the tests of the head, its quantization and the kernels."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from fastuq.model.head import Block, Head
+from fastuq.montecarlo.masks import keep_bits
+from fastuq.training.head_rounding import quantize_head
+
+FEATURE_SCALE, ZERO_POINT = 0.05, -128
+
+
+def random_head(layout, seed=0):
+    """Make a head from [(inputs, outputs, rate, activation), ...]."""
+    rng = np.random.default_rng(seed)
+    blocks = tuple(
+        Block(
+            rate,
+            (rng.standard_normal((inputs, outputs)) * 2 * np.sqrt((1 - rate) / inputs)).astype(np.float32),
+            (rng.standard_normal(outputs) * 0.1).astype(np.float32),
+            activation,
+        )
+        for inputs, outputs, rate, activation in layout
+    )
+    width = layout[0][0]
+    scale, shift = (rng.standard_normal(width).astype(np.float32) for _ in range(2))
+    return Head(blocks, scale, shift)
+
+
+def random_features(samples, width, seed=0):
+    """Make int8 features like those of a relu network."""
+    values = np.abs(np.random.default_rng(seed).standard_normal((samples, width))) * 30 - 128
+    return np.clip(values, -128, 127).astype(np.int8)
+
+
+def dequantize(features):
+    return np.float32(FEATURE_SCALE) * (features.astype(np.float32) - np.float32(ZERO_POINT))
+
+
+def model_of(head, features, seed=0):
+    """Make what the engine reads of a model: no files, no backbone."""
+    return SimpleNamespace(
+        head=head,
+        head_int8=quantize_head(head, features, FEATURE_SCALE, ZERO_POINT, seed=seed),
+        feature_scale=FEATURE_SCALE,
+        feature_zero_point=ZERO_POINT,
+        dequantize=dequantize,
+    )
+
+
+def reference_outputs(model, features, num_iter, seed, masks, precision, ids):
+    """Return the outputs (T, N, C) of all iterations by the NumPy heads."""
+    head = model.head_int8 if precision == "int8" else model.head
+    inputs = features if precision == "int8" else dequantize(features)
+    outputs = []
+    for iteration in range(num_iter):
+        bits = []
+        for layer, (width, rate) in enumerate(zip(head.widths, head.rates, strict=True)):
+            samples = ids if masks == "per_sample" else [0]
+            drawn = [keep_bits(seed, layer, np.array([iteration]), int(n), width, rate)[0] for n in samples]
+            bits.append(np.stack(drawn) if masks == "per_sample" else drawn[0])
+        outputs.append(head.forward(inputs, bits))
+    return np.stack(outputs)
