@@ -46,9 +46,10 @@ def _make(args: argparse.Namespace, output: Path) -> dict:
     from fastuq.datasets import open_images
     from fastuq.datasets.corruptions import CORRUPTIONS, SEVERITIES
     from fastuq.datasets.corruptions.generate import generate
+    from fastuq.datasets.published import CIFAR100C
     from fastuq.errors import InputError
 
-    names = tuple(args.corruptions.split(",")) if args.corruptions else CORRUPTIONS
+    names = tuple(args.corruptions.split(",")) if args.corruptions else CIFAR100C
     unknown = [name for name in names if name not in CORRUPTIONS]
     if unknown:
         raise InputError(f"no corruption {unknown[0]!r}; there are {', '.join(CORRUPTIONS)}")

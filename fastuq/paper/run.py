@@ -13,8 +13,9 @@ from fastuq import __version__
 from fastuq.bench.one_image import time_one_image
 from fastuq.cache import cache_features
 from fastuq.datasets import ImageSet, open_images
-from fastuq.datasets.corruptions import CORRUPTIONS, corrupt
+from fastuq.datasets.corruptions import corrupt
 from fastuq.datasets.opening import has_cifar100
+from fastuq.datasets.published import CIFAR100C
 from fastuq.model.backbone import Backbone
 from fastuq.model.model import Model
 from fastuq.paper.cifar100c import score_cifar100c
@@ -120,10 +121,10 @@ def _small(
     pictures = _clean_pictures(model, clean, result)
     reference = trust_scores(_scored(model, backbone(np.asarray(first20.images[:])), first20.labels, threads, options))
     small["corrupted"], small["shift"] = {}, {}
-    with progress_bar(len(SEVERITIES) * len(CORRUPTIONS), "corruptions", "split") as bar:
+    with progress_bar(len(SEVERITIES) * len(CIFAR100C), "corruptions", "split") as bar:
         for severity in SEVERITIES:
             rows, shifts, shown = {}, [], []
-            for corruption in CORRUPTIONS:
+            for corruption in CIFAR100C:
                 images = corrupt(np.asarray(first20.images[:]), corruption, severity)
                 split = _scored(model, backbone(images), first20.labels, threads, options)
                 rows[corruption] = figures_of(split)
