@@ -7,7 +7,7 @@ import resource
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from pathlib import Path
@@ -67,18 +67,20 @@ def open_standard_streams() -> list[int]:
 
 @contextmanager
 def muted(*descriptors: int) -> Iterator[None]:
-    """Send to nowhere what native code writes to these descriptors inside the block; they may be closed.
+    """Send to nowhere what is written to these descriptors inside the block, by native code too; they may be closed.
 
     One thread at a time: two that interleave would leave the null device behind.
     """
     with _redirecting:
         null = _null_device()
         kept = {number: _copied(number) for number in descriptors}
+        _flush(descriptors)
         try:
             for number in kept:
                 os.dup2(null, number)
             yield
         finally:
+            _flush(descriptors)
             for number, copy in kept.items():
                 if copy is None:
                     os.close(number)
@@ -86,6 +88,13 @@ def muted(*descriptors: int) -> Iterator[None]:
                     os.dup2(copy, number)
                     os.close(copy)
             os.close(null)
+
+
+def _flush(descriptors: Iterable[int]) -> None:
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        if number in descriptors and stream is not None:
+            with suppress(OSError, ValueError):  # a full disk is told of by the next write; closed
+                stream.flush()
 
 
 def _null_device() -> int:

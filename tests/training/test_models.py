@@ -180,6 +180,23 @@ def test_a_trained_model_is_right_and_says_how_it_was_made(trained):
     assert trained.class_names == CLASSES
 
 
+def test_backbone_and_whole_network_are_calibrated_on_the_same_images(tmp_path, monkeypatch):
+    used = []
+
+    def seen(network, calibration):
+        used.append(calibration)
+        return to_int8(network, calibration)
+
+    for module in ("train", "finish_model"):
+        monkeypatch.setattr(f"fastuq.training.{module}.to_int8", seen)
+    plan = Plan("tiny", "none", head="0.2:sigmoid", recipe=replace(RECIPE, epochs=1), seed=3)
+    images = coloured(600, 0)
+    train(plan, images, None, tmp_path / "model", work=tmp_path / "work")
+    assert len(used) == 2
+    np.testing.assert_array_equal(*used)
+    np.testing.assert_array_equal(used[0], calibration_images(images.images, seed=3))
+
+
 def test_an_interrupted_run_goes_on_to_the_same_model(trained, tmp_path, monkeypatch):
     whole, calls = fitting._run_epoch, []
 
