@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from fastuq.bench.tables import BASELINES
 from fastuq.errors import MissingExtraError
 from fastuq.util.files import atomic_path
 
@@ -50,9 +51,7 @@ def plotted(figures: dict[str, Any]) -> list[tuple[str, float, str]]:
         bars.append((f"{network}, naive loop, LiteRT's own kernels", naive["reference"][network], "naive"))
         bars.append((f"{network}, naive loop, XNNPACK", naive["xnnpack"][network], "naive"))
         bars.append((f"{network}, fastuq, backbone once + head", cold, "fastuq"))
-    baseline = figures["baseline_ms_per_sample"]
-    bars.append(("head, NumPy, batched", baseline["numpy_batched"], "baseline"))
-    bars.append(("head, Keras, repeated batch", baseline["keras_repeated_batch"], "baseline"))
+    bars += [(f"head, {BASELINES[name]}", ms, "baseline") for name, ms in figures["baseline_ms_per_sample"].items()]
     for kind, ms in figures["head_ms_per_sample"].items():
         bars.append((f"head, fastuq, {kind.replace('.', ', ').replace('_', '-')} masks", ms, "fastuq"))
     return bars

@@ -18,6 +18,7 @@ from fastuq.bench.heads import (
     ratio,
 )
 from fastuq.bench.networks import BUNDLED, NetworkTimings, bench_network, open_network
+from fastuq.bench.paper_times import PAPER
 from fastuq.bench.process import bench_cache, bench_start
 from fastuq.bench.timing import Timing
 from fastuq.montecarlo.kernels.compiled import has_vnni
@@ -26,11 +27,6 @@ from fastuq.util.process import processors
 from fastuq.util.progress import progress_bar
 
 NETWORKS = ("resnet50", "efficientnet_b0", BUNDLED)
-PAPER = {
-    "resnet50": {"naive_ms_per_sample": 7000, "one_pass_ms": 243},
-    "efficientnet_b0": {"naive_ms_per_sample": 7940, "one_pass_ms": 196},
-}
-"""arXiv 2403.01076, Table XIV: one sample with uncertainty (T = 50) and without."""
 _PACKAGES = ("fastuq", "numpy", "numba", "llvmlite", "h5py", "ai-edge-litert", "tensorflow")
 
 

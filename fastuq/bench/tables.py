@@ -4,17 +4,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastuq.report.tables import cell
+from fastuq.report.tables import markdown_table
+
+BASELINES = {
+    "keras_repeated_batch": "Keras, T-fold repeated batch",
+    "plain_numba": "plain Numba, int8, shared masks",
+    "numpy_batched": "NumPy, batched",
+}
 
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table of text, its first column left-aligned."""
+    """A titled table of text, its first `left` columns aligned to the left and the others to the right."""
 
     title: str
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     note: str = ""
+    left: int = 1
 
 
 def readable(figures: dict[str, Any]) -> list[str]:
@@ -24,7 +31,7 @@ def readable(figures: dict[str, Any]) -> list[str]:
 
 def markdown(figures: dict[str, Any]) -> str:
     """Return the tables as a Markdown page."""
-    return "\n".join(["# Benchmark", "", _machine_line(figures), "", *(_markdown(table) for table in tables(figures))])
+    return "\n\n".join(["# Benchmark", _machine_line(figures), *map(_markdown, tables(figures))]) + "\n"
 
 
 def tables(figures: dict[str, Any]) -> list[Table]:
@@ -55,14 +62,14 @@ def _networks(figures: dict[str, Any]) -> Table:
         ("network", "what", "paper", "LiteRT's own kernels", "XNNPACK", "speed-up"),
         rows,
         "Speed-up over the naive loop with XNNPACK. The paper's column is its own machine, from arXiv 2403.01076.",
+        left=2,
     )
 
 
 def _heads(figures: dict[str, Any]) -> Table:
     baseline, spread = figures["baseline_ms_per_sample"], figures["head_spread"]
     keras = baseline["keras_repeated_batch"]
-    names = {"keras_repeated_batch": "Keras, T-fold repeated batch", "numpy_batched": "NumPy, batched"}
-    entries = [(names[name], name, ms) for name, ms in baseline.items()]
+    entries = [(BASELINES[name], name, ms) for name, ms in baseline.items()]
     entries += [(f"fastuq {kind.replace('.', ', ')} masks", kind, ms) for kind, ms in _heads_of(figures)]
     rows = [
         (label.replace("_", "-"), _ms(ms), f"{_ms(spread[name][0])} to {_ms(spread[name][1])}", _times(keras / ms))
@@ -139,11 +146,10 @@ def _paper(paper: dict[str, float], key: str) -> str:
 def _text(table: Table) -> list[str]:
     lines = [table.header, *table.rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(table.header))]
-    left = [all(not row[column][:1].isdigit() for row in table.rows) for column in range(len(widths))]
     aligned = [
         "  ".join(
-            f"{cell:<{width}}" if side else f"{cell:>{width}}"
-            for cell, width, side in zip(line, widths, left, strict=True)
+            f"{text:{'<' if column < table.left else '>'}{width}}"
+            for column, (text, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
     ]
@@ -152,7 +158,5 @@ def _text(table: Table) -> list[str]:
 
 
 def _markdown(table: Table) -> str:
-    left = [all(not row[column][:1].isdigit() for row in table.rows) for column in range(len(table.header))]
-    rule = "|" + "|".join("---" if side else "---:" for side in left) + "|"
-    rows = [f"| {' | '.join(map(cell, row))} |" for row in (table.header, *table.rows)]
-    return "\n".join([f"## {table.title}", "", rows[0], rule, *rows[1:], "", *([table.note, ""] if table.note else [])])
+    parts = [f"## {table.title}", markdown_table(table.header, table.rows, table.left), table.note]
+    return "\n\n".join(part for part in parts if part)

@@ -1,6 +1,5 @@
 """What the paper measures (arXiv 2403.01076), measured here: in its own sizes, and on whole data sets."""
 
-import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ import numpy as np
 
 from fastuq import __version__
 from fastuq.bench.one_image import time_one_image
+from fastuq.bench.timing import Side, interleave
 from fastuq.cache import cache_features
 from fastuq.datasets import ImageSet, open_images
 from fastuq.datasets.corruptions import corrupt
@@ -220,9 +220,6 @@ def _pictures(model: Model, pixels: np.ndarray, result: Result, chosen: np.ndarr
 
 def _times(model: Model, image: np.ndarray, threads: int | None) -> dict[str, float]:
     """Return milliseconds for one image: one plain pass, the naive loop, and fastuq."""
-    backbone, times = Backbone(model.read_backbone(), threads=threads), []
-    for _ in range(20):
-        began = time.perf_counter()
-        model.head.forward(model.dequantize(backbone(image)))
-        times.append((time.perf_counter() - began) * 1e3)
-    return {"plain": statistics.median(times), **time_one_image(model, image)}
+    backbone = Backbone(model.read_backbone(), threads=threads)
+    plain = Side(lambda: model.head.forward(model.dequantize(backbone(image))))
+    return {"plain": interleave({"plain": plain}, 3)["plain"].median, **time_one_image(model, image)}

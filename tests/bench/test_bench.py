@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from places import TINY
 
-from fastuq.bench import heads, run, timing
+from fastuq.bench import baselines, run, timing
 from fastuq.bench.heads import KINDS, paper_model, random_features, shared_operations
 from fastuq.bench.networks import NetworkTimings, open_network
+from fastuq.bench.plain_numba import plain_numba_head
 from fastuq.bench.plot import plotted, write_plot
 from fastuq.bench.process import score_cache
 from fastuq.bench.tables import markdown, readable
@@ -36,16 +38,31 @@ def test_sides_take_turns_after_a_warm_up(monkeypatch):
 def test_times_are_medians_per_unit(monkeypatch):
     monkeypatch.setattr(timing, "_PAUSE", 0)
     durations = iter([0.5, 0.3, 0.1, 0.2])
-    monkeypatch.setattr(timing, "_seconds", lambda side, repeats: next(durations))
+    monkeypatch.setattr(timing, "seconds_of", lambda *_: next(durations))
     assert interleave({"a": Side(lambda: None, 4)}, 3)["a"] == Timing(50.0, 25.0, 75.0)
 
 
 def test_numpy_baseline_equals_the_fast_path(head):
     features = random_features(33, 96)
-    mean, std = heads.numpy_head(head, features, 20)
+    mean, std = baselines.numpy_head(head, features, 20)
     found = moments(head, features, num_iter=20, precision="float32")
     assert np.abs(mean - found.mean).max() < 1e-5
     assert np.abs(std - found.std).max() < 1e-5
+
+
+@pytest.mark.parametrize("samples", [1, 64, 65])
+def test_plain_numba_equals_the_kernels(head, samples):
+    features = random_features(samples, 96)
+    mean, std = plain_numba_head(head.head_int8, features, 20)
+    found = moments(head, features, num_iter=20)
+    assert np.abs(mean - found.mean).max() < 1e-6
+    assert np.abs(std - found.std).max() < 1e-6
+
+
+def test_plain_numba_that_computes_something_else_is_refused(head, monkeypatch):
+    monkeypatch.setattr(baselines, "plain_numba_head", lambda *given: plain_numba_head(*given[:2], 21))
+    with pytest.raises(FastUQError, match="plain Numba and int8 head differ"):
+        baselines.check_baselines(head, random_features(40, 96), stand_in(head, 0.0), 20)
 
 
 def stand_in(head, wrong):
@@ -64,16 +81,16 @@ def test_keras_baseline_is_compared_first(head, wrong, refused):
     features = random_features(40, 96)
     if refused:
         with pytest.raises(FastUQError, match="same moments up to Monte-Carlo error"):
-            heads.check_baselines(head, features, stand_in(head, wrong))
+            baselines.check_baselines(head, features, stand_in(head, wrong), 20)
     else:
-        heads.check_baselines(head, features, stand_in(head, wrong))
+        baselines.check_baselines(head, features, stand_in(head, wrong), 20)
 
 
 def test_unequal_sides_are_refused():
     one, other = np.zeros((2, 3)), np.full((2, 3), 2e-5)
-    heads.require_equal("a and b", (one, one), (one + 9e-6, one))
+    assert timing.require_equal("a and b", (one, one), (one + 9e-6, one)) == pytest.approx(9e-6)
     with pytest.raises(FastUQError, match=r"a and b differ by 2\.0e-05"):
-        heads.require_equal("a and b", (one, one), (one, other))
+        timing.require_equal("a and b", (one, one), (one, other))
 
 
 def test_operations_are_counted():
@@ -103,7 +120,7 @@ def figures():
     ]  # fmt: skip
     found = {
         "head": {kind: timed(0.01 * 2**place) for place, kind in enumerate(KINDS)},
-        "baseline": {"keras_repeated_batch": timed(0.8), "numpy_batched": timed(1.0)},
+        "baseline": {"keras_repeated_batch": timed(0.8), "plain_numba": timed(0.4), "numpy_batched": timed(1.0)},
         "operations": 1e7,
         "peak": 2e12,
     }
@@ -129,7 +146,7 @@ def test_figures_keep_the_contract(figures):
     assert found["naive_ms_per_sample"]["reference"]["efficientnet_lite0"] == 5000
     assert found["backbone_ms_per_image"]["resnet50"] == {"batch_1": 14, "best": 12, "best_batch": 8}
     assert set(found["head_ms_per_sample"]) == set(KINDS)
-    assert set(found["baseline_ms_per_sample"]) == {"keras_repeated_batch", "numpy_batched"}
+    assert set(found["baseline_ms_per_sample"]) == {"keras_repeated_batch", "plain_numba", "numpy_batched"}
     assert found["speedup"]["cold"]["resnet50"] == pytest.approx(600 / 12.006)
     assert found["speedup"]["cached"]["resnet50"] == pytest.approx(600 / 0.006)
     assert found["times_faster_than_keras"]["int8.shared"] == pytest.approx(80)
@@ -187,4 +204,4 @@ def test_unknown_network_is_one_line(capsys):
 
 
 def test_a_model_folder_is_a_network(tmp_path):
-    assert open_network("tests/data/tiny_model", tmp_path).network == "tiny"
+    assert open_network(str(TINY), tmp_path).network == "tiny"

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from state_dicts import write_state_dict
 
+from fastuq.bench.baselines import keras_head
 from fastuq.datasets import ImageSet, open_images
 from fastuq.errors import InputError, ModelError
 from fastuq.model.head import Block, Head
 from fastuq.training import fitting
 from fastuq.training.efficientnet_lite0 import WEIGHTS_PACKAGE, imagenet_weights
 from fastuq.training.fitting import Recipe
-from fastuq.training.keras_heads import attach, build_head, head_from_layers, head_network, keras_head, parse_layout
+from fastuq.training.keras_heads import attach, build_head, head_from_layers, head_network, parse_layout
 from fastuq.training.networks import block_outputs, build_backbone, split_backbone
 from fastuq.training.quantize_file import quantize_file
 from fastuq.training.random_model import random_model
