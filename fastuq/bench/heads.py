@@ -76,7 +76,7 @@ def kernel_of(model: Model, kind: str, num_iter: int = NUM_ITER) -> MonteCarlo:
     return MonteCarlo(model, num_iter=num_iter, precision=precision, masks=masks)
 
 
-def bench_head(*, rounds: int, samples: int, advance: Callable[[], object]) -> dict[str, Any]:
+def bench_head(*, rounds: int, samples: int, advance: Callable[[], object], width: int = WIDTH) -> dict[str, Any]:
     """Time the four kernels and the baselines, interleaved, after their results were compared.
 
     Returns
@@ -85,7 +85,7 @@ def bench_head(*, rounds: int, samples: int, advance: Callable[[], object]) -> d
         ``head`` and ``baseline``: Timing by name; ``operations`` of int8.shared per sample; ``peak`` of the machine,
         operations per second.
     """
-    model, features = paper_model(), random_features(samples)
+    model, features = paper_model(width), random_features(samples, width)
     few = features[:_BASELINE_SAMPLES]
     real = model.dequantize(few)
     keras = keras_head(model.head)
@@ -112,10 +112,15 @@ def _run_anew(model: Model, kind: str, features: np.ndarray) -> Moments:
 
 
 def bench_grid(
-    *, rounds: int, iterations: tuple[int, ...], samples: tuple[int, ...], advance: Callable[[], object]
+    *,
+    rounds: int,
+    iterations: tuple[int, ...],
+    samples: tuple[int, ...],
+    advance: Callable[[], object],
+    width: int = WIDTH,
 ) -> list[dict[str, Any]]:
     """Time both int8 kernels at every number of iterations and samples: a row (dict) for each."""
-    model, features = paper_model(), random_features(max(samples))
+    model, features = paper_model(width), random_features(max(samples), width)
     rows = []
     for num_iter in iterations:
         runs = {kind: kernel_of(model, kind, num_iter) for kind in KINDS[:2]}

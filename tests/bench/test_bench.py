@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from fastuq.bench.networks import NetworkTimings, open_network
 from fastuq.bench.plain_numba import plain_numba_head
 from fastuq.bench.plot import plotted, write_plot
 from fastuq.bench.process import score_cache
-from fastuq.bench.tables import markdown, readable
+from fastuq.bench.tables import BASELINES, markdown, readable
 from fastuq.bench.timing import Side, Timing, interleave
 from fastuq.cli import main
 from fastuq.errors import FastUQError, InputError
@@ -187,6 +188,20 @@ def test_a_cache_of_random_features_is_scored(tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["samples"] == 300
     assert found["peak_rss_mb"] > 10
+
+
+def test_the_benchmark_whole_and_small(tmp_path, monkeypatch):
+    pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install 'fastuq[train]'")
+    monkeypatch.setattr(run, "bench_start", lambda: {"first_run": 9.0, "later_run": 1.0})  # compiles everything anew
+    monkeypatch.setattr(run, "bench_head", partial(run.bench_head, width=96))
+    monkeypatch.setattr(run, "bench_grid", partial(run.bench_grid, width=96))
+    figures = run.run_bench(run.Scope((str(TINY),), 1, 64, (3,), (1, 32), 300, tmp_path))
+    assert set(figures["head_spread"]) == {*KINDS, *BASELINES}
+    assert [(row["kind"], row["n"]) for row in figures["head_grid"]] == [(k, n) for k in KINDS[:2] for n in (1, 32)]
+    assert min(figures["baseline_ms_per_sample"].values()) > 0
+    assert set(figures["speedup"]["cold"]) == {"tiny"}
+    json.dumps(figures, allow_nan=False)
+    assert "plain Numba" in markdown(figures)
 
 
 def test_scope(tmp_path):
