@@ -70,9 +70,9 @@ def _heads(figures: dict[str, Any]) -> Table:
     baseline, spread = figures["baseline_ms_per_sample"], figures["head_spread"]
     keras = baseline["keras_repeated_batch"]
     entries = [(BASELINES[name], name, ms) for name, ms in baseline.items()]
-    entries += [(f"fastuq {kind.replace('.', ', ')} masks", kind, ms) for kind, ms in _heads_of(figures)]
+    entries += [(f"fastuq {label_of(kind)}", kind, ms) for kind, ms in figures["head_ms_per_sample"].items()]
     rows = [
-        (label.replace("_", "-"), _ms(ms), f"{_ms(spread[name][0])} to {_ms(spread[name][1])}", _times(keras / ms))
+        (label, _ms(ms), f"{_ms(spread[name][0])} to {_ms(spread[name][1])}", _times(keras / ms))
         for label, name, ms in entries
     ]
     peak, settings = figures["peak"], figures["settings"]
@@ -86,16 +86,12 @@ def _heads(figures: dict[str, Any]) -> Table:
     )
 
 
-def _heads_of(figures: dict[str, Any]) -> list[tuple[str, float]]:
-    return list(figures["head_ms_per_sample"].items())
-
-
 def _grid(figures: dict[str, Any]) -> Table:
     found = {(row["kind"], row["num_iter"], row["n"]): row["ms_per_sample"] for row in figures["head_grid"]}
     sizes = sorted({n for _, _, n in found})
     lines = sorted({(kind, t) for kind, t, _ in found}, key=lambda line: (line[0] != "int8.shared", line[1]))
     rows = [
-        (_kind(kind), str(t), *(_ms(found[kind, t, n]) if (kind, t, n) in found else "" for n in sizes))
+        (label_of(kind), str(t), *(_ms(found[kind, t, n]) if (kind, t, n) in found else "" for n in sizes))
         for kind, t in lines
     ]
     return Table(
@@ -105,7 +101,8 @@ def _grid(figures: dict[str, Any]) -> Table:
     )
 
 
-def _kind(kind: str) -> str:
+def label_of(kind: str) -> str:
+    """Return a kind such as ``int8.per_sample`` in words."""
     return kind.replace(".", ", ").replace("_", "-") + " masks"
 
 

@@ -33,16 +33,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from fastuq.bench.plot import require_matplotlib, write_plot
+    from fastuq.bench.plot import write_plot
     from fastuq.bench.run import run_bench, scope_of
     from fastuq.bench.tables import markdown, readable
+    from fastuq.report.plotting import require_plot
     from fastuq.util.files import write_json, write_text
     from fastuq.util.outputs import check_outputs
 
     outputs = {"--json": args.json, "--markdown": args.markdown, "--plot": args.plot}
     check_outputs(outputs, args.networks or [], [args.models])
     if args.plot:
-        require_matplotlib()
+        require_plot()
     scope = scope_of(quick=args.quick, networks=args.networks, rounds=args.rounds, folder=Path(args.models))
     figures = run_bench(scope)
     if args.json:
