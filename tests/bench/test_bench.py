@@ -21,7 +21,6 @@ from fastuq.errors import FastUQError, InputError
 from fastuq.model.head import Block, Head
 from fastuq.montecarlo.engine import moments
 
-
 CACHE = {"samples": 10, "read_ms_per_sample": 0.001, "head_ms_per_sample": 0.01, "score_ms_per_sample": 0.02}
 
 
