@@ -105,13 +105,15 @@ def encode(z, z_at, rounding, count, codes, at):
     `rounding` is (rounded, top, zero): clip(rint(z), -zero, top) + zero, or where not `rounded` the code of a sigmoid.
     """
     rounded, top, zero = rounding
+    # Slices, here and elsewhere: an index that could be negative keeps a loop from becoming vector instructions.
+    z, codes = z[z_at : z_at + count], codes[at : at + count]
     if rounded:
         low = np.float32(-zero)
         for i in range(count):
-            codes[at + i] = round_to_int(min(max(z[z_at + i], low), top)) + zero
+            codes[i] = round_to_int(min(max(z[i], low), top)) + zero
     else:
         for i in range(count):
-            codes[at + i] = sigmoid_code(z[z_at + i])
+            codes[i] = sigmoid_code(z[i])
 
 
 def _softmax(builder, z, kind, classes, stride):
