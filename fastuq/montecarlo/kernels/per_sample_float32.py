@@ -106,7 +106,7 @@ def _later_blocks(plan, packed, seed, iteration, sample, scratch, z_at, listed_a
         outputs, activation = plan.widths[block + 1], plan.activations[block]
         if activation == SOFTMAX:
             softmax_of_one(z, z_at, outputs)
-        activate_numbers(z, z_at, activation, outputs)
+        activate_numbers(z, z_at, activation, (outputs + 15) // 16)
         if block == blocks - 1:
             return
         keep_words(seed, block + 1, iteration, sample, plan.thresholds[block + 1], outputs, words)

@@ -120,7 +120,7 @@ def _run_iteration(plan, selection, packed, t, scratch, z_at):
             out = (scratch.z, z_at)
         _run_block(plan, selection, packed, t, block, rows, listed, out, scratch.base)
         if block < last:
-            activate_numbers(*out, plan.activations[block], output_count(plan, selection[1], t, block) * LANES)
+            activate_numbers(*out, plan.activations[block], output_count(plan, selection[1], t, block) * (LANES // 16))
         rows, listed = out, (scratch.every, 0)
 
 
