@@ -16,16 +16,17 @@ from fastuq.montecarlo.reference import naive_moments
 TOLERANCE = 1e-5
 
 
-def time_one_image(model: Model, image: np.ndarray, *, num_iter: int = 50, seed: int = 0, rounds: int = 3) -> dict:
+def time_one_image(model: Model, image: np.ndarray, *, rounds: int = 3, **sampling: Any) -> dict:
     """Time the naive loop and the fast path on one image, interleaved, after both gave the same moments.
 
     Parameters
     ----------
     model : Model
     image : ndarray, (1, H, W, 3), uint8
-    num_iter, seed : int
     rounds : int
         Each side's figure is the median of that many.
+    **sampling
+        The fields of `fastuq.montecarlo.sampling.Sampling`.
 
     Returns
     -------
@@ -39,10 +40,10 @@ def time_one_image(model: Model, image: np.ndarray, *, num_iter: int = 50, seed:
         The two sides differ by more than 1e-5, which is a bug or a broken installation.
     """
     backbone = Backbone(model.read_backbone())
-    run = MonteCarlo(model, num_iter=num_iter, seed=seed)
+    run = MonteCarlo(model, **sampling)
 
     def naive() -> Any:
-        return naive_moments(model, backbone, image, num_iter=num_iter, seed=seed, masks="shared", precision="int8")
+        return naive_moments(model, backbone, image, **sampling)
 
     def fast() -> Any:
         return run(backbone(image))

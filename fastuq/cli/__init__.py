@@ -6,15 +6,19 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fastuq import __version__
 from fastuq.errors import FastUQError, InputError, one_line, printable
 from fastuq.util.process import check_limits, open_standard_streams
+
+if TYPE_CHECKING:
+    from fastuq.scoring.options import Options
 
 SUMMARIES = {
     "demo": "score the bundled 20 images and show what is kept and why",
@@ -97,28 +101,40 @@ def commands() -> dict[str, str]:
 
 
 def add_scoring_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of scoring, whose names are the fields of `fastuq.scoring.scoring.Options`."""
-    add = parser.add_argument
-    add("--num-iter", type=int, metavar="T", help="Monte-Carlo iterations (default: 50)")
-    add("--conf-factor", type=float, metavar="C", help="confidence of the interval, between 0 and 1 (default: 0.7)")
-    add("--threshold", type=float, help="where a class counts as present (default: 0.5)")
-    add("--interval", choices=("std", "sem"), help="half width z*std (the default), or z*std/sqrt(T)")
-    add("--mixed", choices=("ignore", "keep"), help="a certain class beside an uncertain one (default: ignore)")
-    add("--masks", choices=("shared", "per_sample"), help="one set of masks for all images (the default), or per image")
-    add("--precision", choices=("int8", "float32"), help="of the head (default: int8)")
-    add("--seed", type=int, help="seed of the masks (default: 0)")
+    """Add the options of scoring, whose names and defaults are the fields of `fastuq.scoring.options.Options`."""
+    from fastuq.montecarlo.sampling import MASKS, PRECISIONS
+    from fastuq.scoring.options import INTERVALS, MIXED
+
+    add_num_iter(parser)
+    for name, kind, meaning in (
+        ("conf_factor", {"type": float, "metavar": "C"}, "confidence of the interval, between 0 and 1"),
+        ("threshold", {"type": float}, "where a class counts as present"),
+        ("interval", {"choices": INTERVALS}, "half width z*std, or z*std/sqrt(T)"),
+        ("mixed", {"choices": MIXED}, "a certain class beside an uncertain one"),
+        ("masks", {"choices": MASKS}, "one set of masks for all images, or per image"),
+        ("precision", {"choices": PRECISIONS}, "of the head"),
+        ("seed", {"type": int}, "seed of the masks"),
+    ):
+        _add_option(parser, name, meaning, **kind)
 
 
-def scoring_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the options of `add_scoring_options` that were given; raises InputError where one is out of range."""
-    from dataclasses import fields
+def add_num_iter(parser: argparse.ArgumentParser) -> None:
+    """Add ``--num-iter``, the one option of scoring that every command with a head has."""
+    _add_option(parser, "num_iter", "Monte-Carlo iterations", type=int, metavar="T")
 
+
+def scoring_options(args: argparse.Namespace) -> "Options":
+    """Return the options of scoring that the command has; raises InputError where one is out of range."""
     from fastuq.scoring.options import Options
 
-    given = {field.name: getattr(args, field.name) for field in fields(Options)}
-    given = {name: value for name, value in given.items() if value is not None}
-    Options(**given)
-    return given
+    return Options(**{field.name: getattr(args, field.name) for field in fields(Options) if field.name in args})
+
+
+def _add_option(parser: argparse.ArgumentParser, name: str, meaning: str, **kind: Any) -> None:
+    from fastuq.scoring.options import Options
+
+    flag, default = f"--{name.replace('_', '-')}", getattr(Options, name)
+    parser.add_argument(flag, default=default, help=f"{meaning} (default: %(default)s)", **kind)
 
 
 def _top_parser() -> argparse.ArgumentParser:

@@ -6,6 +6,8 @@ from fastuq.cli import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from fastuq.bench.scope import NETWORKS, QUICK_NETWORKS, QUICK_ROUNDS, ROUNDS
+
     parser.description = (
         "Measure, on this machine and in one run: the naive loop, one quantized pass, the backbone once, the head "
         "from cached features, and batched Keras and NumPy heads. Results are compared before anything is timed; "
@@ -19,9 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="NAME",
         help="resnet50, efficientnet_b0, efficientnet_lite0 (randomly initialised: their cost is real), bundled, or "
-        "model folders (default: resnet50 efficientnet_b0 bundled; quick: bundled)",
+        f"model folders (default: {' '.join(NETWORKS)}; quick: {' '.join(QUICK_NETWORKS)})",
     )
-    parser.add_argument("--rounds", type=int, metavar="N", help="measurements of each figure (default: 7; quick: 3)")
+    rounds = f"measurements of each figure (default: {ROUNDS}; quick: {QUICK_ROUNDS})"
+    parser.add_argument("--rounds", type=int, metavar="N", help=rounds)
     parser.add_argument(
         "--models", metavar="DIR", default="out/bench-models", help="where random networks are kept (%(default)s)"
     )
@@ -34,7 +37,8 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from fastuq.bench.plot import require_matplotlib, write_plot
-    from fastuq.bench.run import run_bench, scope_of
+    from fastuq.bench.run import run_bench
+    from fastuq.bench.scope import scope_of
     from fastuq.bench.tables import markdown, readable
     from fastuq.util.files import write_json, write_text
     from fastuq.util.outputs import check_outputs

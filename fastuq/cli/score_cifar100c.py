@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         severities=severities,
         threads=args.threads,
         visit=write_details if args.details else None,
-        **options,
+        options=options,
     )
     if args.csv:
         rows = [flat_row(row) for row in found["rows"]]

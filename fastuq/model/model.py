@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fastuq.errors import InputError, ModelError
+from fastuq.errors import InputError, ModelError, short
 from fastuq.model.folder import (
     AGAIN,
     DESCRIPTION,
@@ -27,7 +27,6 @@ from fastuq.model.folder import (
     identity,
     read_description,
     read_part,
-    short,
     write_folder,
 )
 from fastuq.model.head import Head

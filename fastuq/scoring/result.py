@@ -6,35 +6,19 @@ from typing import Any
 import numpy as np
 
 from fastuq import __version__
-from fastuq.scoring.decisions import interval, ternary_vector
+from fastuq.scoring.columns import Columns, interval_of
+from fastuq.scoring.decisions import ternary_vector
 from fastuq.scoring.metrics import accuracy, aurc, micro_f1
 from fastuq.scoring.options import Options
 
 
-@dataclass(frozen=True)
-class Result:
-    """What scoring N samples of C classes came to.
+@dataclass(frozen=True, kw_only=True)
+class Result(Columns):
+    """What scoring N samples of C classes came to: the columns of `fastuq.scoring.columns.Columns`, and about them all.
 
     Attributes
     ----------
     options : Options
-    mean, std : ndarray, (N, C), float32
-        Moments over the iterations; (0, C) when scored with ``details=False``.
-    plain : ndarray, (N, C), float32
-        The plain pass: the quantized network once, without dropout; (0, C) when scored with ``details=False``. It is
-        NumPy's float32: another BLAS, processor or number of samples may round its last bits otherwise.
-    keep, reason, prediction, positive
-        See `fastuq.scoring.decisions.Decision`.
-    predicted_mean, predicted_lower, predicted_upper : ndarray, (N,), float32
-        Mean and interval of the predicted class.
-    top, max_mean : ndarray, (N,), int64 and float32
-        The class of the largest mean, and that mean.
-    entropy : ndarray, (N,), float32
-        Predictive entropy of the mean, in nats.
-    mutual_information : ndarray, (N,), float32, or None
-        Entropy of the mean less the mean entropy of the iterations, in nats; None when not asked for.
-    plain_prediction : ndarray, (N,), int64
-        argmax of the plain pass; as good as its bits where the two largest outputs are within rounding of each other.
     labels : ndarray, (N,), int64, or None
     seconds : dict
         ``features`` (reading them), ``compile`` (kernels compiled, or loaded: once per process), ``head`` (all
@@ -59,25 +43,10 @@ class Result:
     """
 
     options: Options
-    mean: np.ndarray
-    std: np.ndarray
-    plain: np.ndarray
-    keep: np.ndarray
-    reason: np.ndarray
-    prediction: np.ndarray
-    positive: np.ndarray
-    predicted_mean: np.ndarray
-    predicted_lower: np.ndarray
-    predicted_upper: np.ndarray
-    top: np.ndarray
-    max_mean: np.ndarray
-    entropy: np.ndarray
-    plain_prediction: np.ndarray
     labels: np.ndarray | None
     seconds: dict[str, float]
     model_sha256: str
     data_fingerprint: str | None
-    mutual_information: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.keep)
@@ -101,8 +70,7 @@ class Result:
         return ternary_vector(*self._interval(), self.options.threshold)
 
     def _interval(self) -> tuple[np.ndarray, np.ndarray]:
-        options = self.options
-        return interval(self.mean, self.std, options.conf_factor, kind=options.interval, num_iter=options.num_iter)
+        return interval_of(self.mean, self.std, self.options)
 
     def summary(self) -> dict[str, Any]:
         """Return the figures of the run, ready for JSON.

@@ -150,7 +150,7 @@ def test_without_labels_or_with_nothing_kept(model, features, labels):
         ({"threads": 0}, "threads"),
         ({"threads": 1.5}, "threads"),
         ({"labels": [1, 2]}, "expected 90 whole numbers"),
-        ({"labels": np.full(90, 1000)}, "expected classes 0 to"),
+        ({"labels": np.full(90, 1000)}, "expected class numbers 0 to"),
         ({"labels": np.zeros(90)}, "whole numbers"),
     ],
 )

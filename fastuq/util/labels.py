@@ -1,0 +1,39 @@
+"""What labels from outside must be."""
+
+from typing import Any
+
+import numpy as np
+
+from fastuq.errors import InputError
+
+
+def checked_labels(what: str, labels: Any, count: int, classes: int | None, way_out: str) -> np.ndarray:
+    """Return the labels of `count` samples as int64 (N,).
+
+    Parameters
+    ----------
+    what : str
+        How an error begins.
+    labels : array-like, (N,), int
+    count : int
+    classes : int or None
+        Number of classes; None where it is not known.
+    way_out : str
+        How an error ends.
+
+    Raises
+    ------
+    InputError
+        There are none, another number of them, they are no whole numbers, or one is no class.
+    """
+    found = np.asarray(labels)
+    if found.shape != (count,) or count == 0 or found.dtype.kind not in "iu":
+        raise InputError(
+            f"{what}: expected {count or 'at least one'} whole numbers, one per sample, "
+            f"found {found.dtype} {found.shape}; {way_out}"
+        )
+    last = np.iinfo(np.int64).max if classes is None else classes - 1
+    if found.min() < 0 or found.max() > last:  # before the cast, which makes large numbers negative
+        upper = "and up" if classes is None else f"to {last}"
+        raise InputError(f"{what}: expected class numbers 0 {upper}, found {found.min()} to {found.max()}; {way_out}")
+    return found.astype(np.int64)
