@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="feature caches (default: %(default)s)",
     )
-    parser.add_argument("--corruptions", metavar="NAMES", help="separated by commas (default: all 19)")
+    parser.add_argument("--corruptions", metavar="NAMES", help="separated by commas (default: all)")
     parser.add_argument("--severities", default="1,2,3,4,5", metavar="LIST", help="default: %(default)s")
     add_scoring_options(parser)
     parser.add_argument("--csv", metavar="FILE", help="write one row per corruption and severity")

@@ -17,11 +17,12 @@ from fastuq.model.folder import check_replaceable
 from fastuq.model.model import Model, check_names
 from fastuq.training.finish_model import finish_model
 from fastuq.training.fitting import Recipe, Samples, fit
-from fastuq.training.keras_heads import PAPER_HEAD, Layout, attach, build_head, head_from_layers, parse_layout
+from fastuq.training.keras_heads import Layout, attach, build_head, head_from_layers, parse_layout
 from fastuq.training.networks import build_backbone, split_backbone
 from fastuq.training.tensorflow import silence, tensorflow
 from fastuq.training.tflite import calibration_images, check_backbone, to_int8
 from fastuq.util.checks import checked_path, checked_seed, whole_number
+from fastuq.util.defaults import NETWORK, PAPER_HEAD, WEIGHTS
 from fastuq.util.files import write_json
 from fastuq.util.npy import NpyArray
 from fastuq.util.progress import progress_bar
@@ -61,8 +62,8 @@ class Plan:
         A value out of range.
     """
 
-    network: str = "efficientnet_lite0"
-    weights: str = "imagenet"
+    network: str = NETWORK
+    weights: str = WEIGHTS
     head: str = PAPER_HEAD
     unfreeze: int = 0
     recipe: Recipe = DEFAULT

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from places import TINY
 
 from fastuq.bench import heads, run, timing
 from fastuq.bench.heads import KINDS, paper_model, random_features, shared_operations
@@ -188,4 +189,4 @@ def test_unknown_network_is_one_line(capsys):
 
 
 def test_a_model_folder_is_a_network(tmp_path):
-    assert open_network("tests/data/tiny_model", tmp_path).network == "tiny"
+    assert open_network(str(TINY), tmp_path).network == "tiny"
