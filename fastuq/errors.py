@@ -14,11 +14,6 @@ def one_line(text: object) -> str:
     return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
 
 
-def short(value: object) -> str:
-    """Return what there is to say of a value or an error from a file that may be hostile: one short line."""
-    return " ".join(str(value).split())[:80]
-
-
 class FastUQError(Exception):
     """Base of every error that the command line prints as one line (exit 2)."""
 

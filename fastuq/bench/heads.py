@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from fastuq.bench.peak import int8_peak
-from fastuq.bench.scope import NUM_ITER
 from fastuq.bench.timing import Side, Timing, interleave
 from fastuq.errors import FastUQError
 from fastuq.model.activations import activation_of
@@ -21,7 +20,9 @@ from fastuq.training.keras_heads import keras_head
 from fastuq.util.process import processors
 
 WIDTH, HIDDEN, CLASSES = 2048, 300, 100
+NUM_ITER = 50
 KINDS = ("int8.shared", "int8.per_sample", "float32.shared", "float32.per_sample")
+GRID_ITERATIONS, GRID_SAMPLES = (50, 200, 1000), (1, 32, 1024, 8192)
 GRID_WORK = 1024 * 1000
 """Samples times iterations beyond which the grid leaves out per-sample masks."""
 TOLERANCE = 1e-5

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastuq.bench.heads import kernel_of, require_equal
-from fastuq.bench.scope import BUNDLED, NUM_ITER
+from fastuq.bench.heads import NUM_ITER, kernel_of, require_equal
 from fastuq.bench.timing import Side, Timing, interleave
 from fastuq.errors import ModelError
 from fastuq.model.backbone import Backbone
@@ -16,6 +15,7 @@ from fastuq.model.model import Model, load_model
 from fastuq.montecarlo.reference import naive_moments
 from fastuq.training.random_model import random_model
 
+BUNDLED = "bundled"
 _CHECK_ITERATIONS = 3
 _BATCHES = (8, 32, 64)
 _SLOW_ROUNDS = 3

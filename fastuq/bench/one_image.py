@@ -16,17 +16,16 @@ from fastuq.montecarlo.reference import naive_moments
 TOLERANCE = 1e-5
 
 
-def time_one_image(model: Model, image: np.ndarray, *, rounds: int = 3, **sampling: Any) -> dict:
+def time_one_image(model: Model, image: np.ndarray, *, num_iter: int = 50, seed: int = 0, rounds: int = 3) -> dict:
     """Time the naive loop and the fast path on one image, interleaved, after both gave the same moments.
 
     Parameters
     ----------
     model : Model
     image : ndarray, (1, H, W, 3), uint8
+    num_iter, seed : int
     rounds : int
         Each side's figure is the median of that many.
-    **sampling
-        The fields of `fastuq.montecarlo.sampling.Sampling`.
 
     Returns
     -------
@@ -40,10 +39,10 @@ def time_one_image(model: Model, image: np.ndarray, *, rounds: int = 3, **sampli
         The two sides differ by more than 1e-5, which is a bug or a broken installation.
     """
     backbone = Backbone(model.read_backbone())
-    run = MonteCarlo(model, **sampling)
+    run = MonteCarlo(model, num_iter=num_iter, seed=seed)
 
     def naive() -> Any:
-        return naive_moments(model, backbone, image, **sampling)
+        return naive_moments(model, backbone, image, num_iter=num_iter, seed=seed, masks="shared", precision="int8")
 
     def fast() -> Any:
         return run(backbone(image))

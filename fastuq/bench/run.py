@@ -2,16 +2,27 @@
 
 import os
 import platform
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from fastuq.bench.heads import KINDS, WIDTH, bench_grid, bench_head, ratio
+from fastuq.bench.heads import (
+    GRID_ITERATIONS,
+    GRID_SAMPLES,
+    KINDS,
+    NUM_ITER,
+    WIDTH,
+    bench_grid,
+    bench_head,
+    ratio,
+)
 from fastuq.bench.networks import NetworkTimings, bench_network, open_network
 from fastuq.bench.process import bench_cache, bench_start
-from fastuq.bench.scope import NUM_ITER, Scope
 from fastuq.bench.timing import Timing
 from fastuq.montecarlo.kernels.compiled import has_vnni
+from fastuq.util.checks import whole_number
+from fastuq.util.defaults import NETWORKS, QUICK_NETWORKS, QUICK_ROUNDS, ROUNDS
 from fastuq.util.process import processors
 from fastuq.util.progress import progress_bar
 
@@ -21,6 +32,45 @@ PAPER = {
 }
 """arXiv 2403.01076, Table XIV: one sample with uncertainty (T = 50) and without."""
 _PACKAGES = ("fastuq", "numpy", "numba", "llvmlite", "h5py", "ai-edge-litert", "tensorflow")
+
+
+@dataclass(frozen=True)
+class Scope:
+    """How much the benchmark measures.
+
+    Attributes
+    ----------
+    networks : tuple of str
+        Names or model folders.
+    rounds : int
+    samples : int
+        Cached features that the head is timed on.
+    iterations, sizes : tuple of int
+        T and N of the grid.
+    cached : int
+        Samples of the cache that is scored for its memory.
+    folder : Path
+        Where randomly initialised networks are kept.
+    """
+
+    networks: tuple[str, ...]
+    rounds: int
+    samples: int
+    iterations: tuple[int, ...]
+    sizes: tuple[int, ...]
+    cached: int
+    folder: Path
+
+
+def scope_of(*, quick: bool, networks: list[str] | None, rounds: int | None, folder: Path) -> Scope:
+    """Return the full or the quick scope, with what was asked for put in its place."""
+    if rounds is not None:
+        rounds = whole_number("rounds", rounds, 1, 1000)
+    if quick:
+        return Scope(
+            tuple(networks or QUICK_NETWORKS), rounds or QUICK_ROUNDS, 2048, (NUM_ITER,), (1, 32, 1024), 65_536, folder
+        )
+    return Scope(tuple(networks or NETWORKS), rounds or ROUNDS, 8192, GRID_ITERATIONS, GRID_SAMPLES, 1_000_000, folder)
 
 
 def run_bench(scope: Scope) -> dict[str, Any]:

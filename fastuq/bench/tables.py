@@ -4,22 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastuq.report.tables import markdown_table
+from fastuq.report.tables import cell
 
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table of text."""
+    """A titled table of text, its first column left-aligned."""
 
     title: str
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     note: str = ""
-
-    @property
-    def is_text(self) -> list[bool]:
-        """Which columns are text, aligned to the left: those in which nothing begins with a digit."""
-        return [not any(row[column][:1].isdigit() for row in self.rows) for column in range(len(self.header))]
 
 
 def readable(figures: dict[str, Any]) -> list[str]:
@@ -144,10 +139,11 @@ def _paper(paper: dict[str, float], key: str) -> str:
 def _text(table: Table) -> list[str]:
     lines = [table.header, *table.rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(table.header))]
+    left = [all(not row[column][:1].isdigit() for row in table.rows) for column in range(len(widths))]
     aligned = [
         "  ".join(
-            f"{cell:<{width}}" if text else f"{cell:>{width}}"
-            for cell, width, text in zip(line, widths, table.is_text, strict=True)
+            f"{cell:<{width}}" if side else f"{cell:>{width}}"
+            for cell, width, side in zip(line, widths, left, strict=True)
         ).rstrip()
         for line in lines
     ]
@@ -156,5 +152,7 @@ def _text(table: Table) -> list[str]:
 
 
 def _markdown(table: Table) -> str:
-    body = markdown_table(table.header, table.rows, table.is_text)
-    return "\n".join([f"## {table.title}", "", body, "", *([table.note, ""] if table.note else [])])
+    left = [all(not row[column][:1].isdigit() for row in table.rows) for column in range(len(table.header))]
+    rule = "|" + "|".join("---" if side else "---:" for side in left) + "|"
+    rows = [f"| {' | '.join(map(cell, row))} |" for row in (table.header, *table.rows)]
+    return "\n".join([f"## {table.title}", "", rows[0], rule, *rows[1:], "", *([table.note, ""] if table.note else [])])

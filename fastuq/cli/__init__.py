@@ -11,7 +11,7 @@ from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from fastuq import __version__
 from fastuq.errors import FastUQError, InputError, one_line, printable
@@ -32,6 +32,16 @@ SUMMARIES = {
     "quantize": "quantize a trained Keras network",
     "download": "fetch CIFAR-100 or CIFAR-100-C",
     "corrupt": "make CIFAR-100-C from the CIFAR-100 test images",
+}
+SCORING = {
+    "num_iter": "Monte-Carlo iterations",
+    "conf_factor": "confidence of the interval, between 0 and 1",
+    "threshold": "where a class counts as present",
+    "interval": "half width z*std, or z*std/sqrt(T)",
+    "mixed": "a certain class beside an uncertain one",
+    "masks": "one set of masks for all images, or per image",
+    "precision": "of the head",
+    "seed": "seed of the masks",
 }
 USER_ERROR = 2
 SHOWN = ("contact_sheet", "csv", "json", "markdown", "moments", "plot")
@@ -100,27 +110,14 @@ def commands() -> dict[str, str]:
     return {name: text for name, text in SUMMARIES.items() if (folder / f"{name.replace('-', '_')}.py").is_file()}
 
 
-def add_scoring_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of scoring, whose names and defaults are the fields of `fastuq.scoring.options.Options`."""
-    from fastuq.montecarlo.sampling import MASKS, PRECISIONS
-    from fastuq.scoring.options import INTERVALS, MIXED
+def add_scoring_options(parser: argparse.ArgumentParser, names: Iterable[str] = tuple(SCORING)) -> None:
+    """Add options of scoring, whose names and defaults are the fields of `fastuq.scoring.options.Options`."""
+    from fastuq.scoring.options import CHOICES, Options
 
-    add_num_iter(parser)
-    for name, kind, meaning in (
-        ("conf_factor", {"type": float, "metavar": "C"}, "confidence of the interval, between 0 and 1"),
-        ("threshold", {"type": float}, "where a class counts as present"),
-        ("interval", {"choices": INTERVALS}, "half width z*std, or z*std/sqrt(T)"),
-        ("mixed", {"choices": MIXED}, "a certain class beside an uncertain one"),
-        ("masks", {"choices": MASKS}, "one set of masks for all images, or per image"),
-        ("precision", {"choices": PRECISIONS}, "of the head"),
-        ("seed", {"type": int}, "seed of the masks"),
-    ):
-        _add_option(parser, name, meaning, **kind)
-
-
-def add_num_iter(parser: argparse.ArgumentParser) -> None:
-    """Add ``--num-iter``, the one option of scoring that every command with a head has."""
-    _add_option(parser, "num_iter", "Monte-Carlo iterations", type=int, metavar="T")
+    for name in names:
+        default, letter = getattr(Options, name), {"num_iter": "T", "conf_factor": "C"}.get(name)
+        kind = {"type": type(default), "default": default, "choices": CHOICES.get(name), "metavar": letter}
+        parser.add_argument(f"--{name.replace('_', '-')}", help=f"{SCORING[name]} (default: %(default)s)", **kind)
 
 
 def scoring_options(args: argparse.Namespace) -> "Options":
@@ -128,13 +125,6 @@ def scoring_options(args: argparse.Namespace) -> "Options":
     from fastuq.scoring.options import Options
 
     return Options(**{field.name: getattr(args, field.name) for field in fields(Options) if field.name in args})
-
-
-def _add_option(parser: argparse.ArgumentParser, name: str, meaning: str, **kind: Any) -> None:
-    from fastuq.scoring.options import Options
-
-    flag, default = f"--{name.replace('_', '-')}", getattr(Options, name)
-    parser.add_argument(flag, default=default, help=f"{meaning} (default: %(default)s)", **kind)
 
 
 def _top_parser() -> argparse.ArgumentParser:

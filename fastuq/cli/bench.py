@@ -3,11 +3,10 @@
 import argparse
 
 from fastuq.cli import say
+from fastuq.util.defaults import NETWORKS, QUICK_NETWORKS, QUICK_ROUNDS, ROUNDS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from fastuq.bench.scope import NETWORKS, QUICK_NETWORKS, QUICK_ROUNDS, ROUNDS
-
     parser.description = (
         "Measure, on this machine and in one run: the naive loop, one quantized pass, the backbone once, the head "
         "from cached features, and batched Keras and NumPy heads. Results are compared before anything is timed; "
@@ -37,8 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from fastuq.bench.plot import require_matplotlib, write_plot
-    from fastuq.bench.run import run_bench
-    from fastuq.bench.scope import scope_of
+    from fastuq.bench.run import run_bench, scope_of
     from fastuq.bench.tables import markdown, readable
     from fastuq.util.files import write_json, write_text
     from fastuq.util.outputs import check_outputs

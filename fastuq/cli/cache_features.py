@@ -21,9 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", metavar="DIR", help="model folder (default: the bundled one)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="cache file (default: named by images and model)")
-    parser.add_argument(
-        "--batch-size", type=int, default=BATCH_SIZE, help="images that share a checksum (default: %(default)s)"
-    )
+    batch = f"images that share a checksum (default: {BATCH_SIZE})"
+    parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help=batch)
     parser.add_argument("--threads", type=int, help="threads (default: all)")
     parser.add_argument("--shard", metavar="I/N", help="only part I of N, from 1/N to N/N, into a file of its own")
     parser.add_argument("--json", metavar="FILE", help="write what was done as JSON (- for the screen)")

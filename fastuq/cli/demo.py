@@ -2,7 +2,7 @@
 
 import argparse
 
-from fastuq.cli import add_num_iter, say, scoring_options
+from fastuq.cli import add_scoring_options, say, scoring_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -11,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "image both ways: the naive loop, which runs the whole network in every iteration, and fastuq."
     )
     parser.add_argument("--model", metavar="DIR", help="model folder (default: the bundled one)")
-    add_num_iter(parser)
+    add_scoring_options(parser, ["num_iter"])
     parser.add_argument("--json", metavar="FILE", help="write summary and times as JSON (- for the screen)")
 
 

@@ -16,20 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="images to report the accuracy on (default: the test set of CIFAR-100 if --data is CIFAR-100; none: skip)",
     )
     add("--network", default=NETWORK, help="resnet50, efficientnet_b0 or efficientnet_lite0 (default: %(default)s)")
-    add(
-        "--weights",
-        default=WEIGHTS,
-        help="imagenet, none, or a file with weights of it (default: %(default)s)",
-    )
+    add("--weights", default=WEIGHTS, help="imagenet, none, or a file with weights of it (default: %(default)s)")
     add("--head", metavar="LAYOUT", help=f"layout of the head (default: the paper's, {PAPER_HEAD})")
     add("--preset", choices=("default", "paper"), default="default", help="recipe of training (default: %(default)s)")
-    add(
-        "--unfreeze",
-        type=int,
-        default=0,
-        metavar="N",
-        help="fine-tune the last N backbone blocks (default: %(default)s)",
-    )
+    add("--unfreeze", type=int, default=0, metavar="N", help="fine-tune the last N blocks (default: %(default)s)")
     add("--epochs", type=int, help="epochs of the head (default: by preset)")
     add("--learning-rate", type=float, help="learning rate of the head (default: by preset)")
     add("--tune-epochs", type=int, help="epochs of the fine-tuning (default: by preset)")

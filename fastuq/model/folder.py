@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastuq.errors import InputError, ModelError, short
+from fastuq.errors import InputError, ModelError
 from fastuq.util.files import partial_prefix, read_json
 
 FORMAT_VERSION = 1
@@ -87,6 +87,11 @@ def identity(info: Mapping[str, Any]) -> str:
     digests = {**info["parts"], DESCRIPTION: hashlib.sha256(canonical).hexdigest()}
     lines = "".join(f"{name}:{digest}\n" for name, digest in sorted(digests.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def short(value: object) -> str:
+    """Return what there is to say of a value or an error from a file that may be hostile: one short line."""
+    return " ".join(str(value).split())[:80]
 
 
 def check_replaceable(target: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastuq.errors import ModelError, short
+from fastuq.errors import ModelError
 from fastuq.model.activations import activation_of
 
 
@@ -191,3 +191,8 @@ def exact_array(arrays: Any, name: str, dtype: type) -> np.ndarray:
 def within_range(array: np.ndarray) -> bool:
     """Tell whether all values are finite and far enough from the largest float32 to be scaled by a dropout rate."""
     return bool((np.abs(array) <= 1e30).all())
+
+
+def short(error: object) -> str:
+    """Return an error as one line of at most 80 characters."""
+    return " ".join(str(error).split())[:80]

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from fastuq.errors import ModelError, short
+from fastuq.errors import ModelError
 from fastuq.model.activations import ACTIVATIONS, Codes, activation_of
-from fastuq.model.head import exact_array, read_layout, within_range
+from fastuq.model.head import exact_array, read_layout, short, within_range
 
 MAX_INPUTS = 65536
 

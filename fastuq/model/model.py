@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fastuq.errors import InputError, ModelError, short
+from fastuq.errors import InputError, ModelError
 from fastuq.model.folder import (
     AGAIN,
     DESCRIPTION,
@@ -27,6 +27,7 @@ from fastuq.model.folder import (
     identity,
     read_description,
     read_part,
+    short,
     write_folder,
 )
 from fastuq.model.head import Head

@@ -22,11 +22,6 @@ class Sampling:
     masks : {'shared', 'per_sample'}
         One set of T thinned heads for all samples, or masks of its own for each sample.
     precision : {'int8', 'float32'}
-
-    Raises
-    ------
-    InputError
-        A value out of range.
     """
 
     num_iter: int = 50

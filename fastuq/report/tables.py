@@ -32,12 +32,11 @@ def flat_row(values: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]], is_text: Sequence[bool] | None = None) -> str:
-    """Return a Markdown table; text columns (default: the first) are aligned to the left, the others to the right."""
-    left = [n == 0 for n in range(len(header))] if is_text is None else is_text
-    rule = ["---" if text else "---:" for text in left]
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a Markdown table; the first column is text, the others are aligned to the right."""
+    rule = ["---", *["---:"] * (len(header) - 1)]
     lines = [header, rule, *rows]
-    return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(cell(value) for value in line) + " |" for line in lines)
 
 
 def percent(rate: float | None, digits: int = 1) -> str:
@@ -45,7 +44,7 @@ def percent(rate: float | None, digits: int = 1) -> str:
     return "–" if rate is None else f"{100 * rate:.{digits}f}"
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
     """Return a value as a cell of a Markdown table; a dash for what there is not."""
     return "–" if value is None else printable(value).replace("|", "\\|")
 

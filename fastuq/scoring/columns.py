@@ -61,21 +61,7 @@ class Columns:
 
 
 def columns_of(model: Model, features: np.ndarray, moments: Moments, options: Options) -> Columns:
-    """Return the columns of some samples.
-
-    Parameters
-    ----------
-    model : Model
-    features : ndarray, (N, D), int8
-    moments : Moments
-        Those of these features under `options`.
-    options : Options
-
-    Raises
-    ------
-    ModelError
-        The head gives NaN or infinity.
-    """
+    """Return the columns of features (N, D) int8 and their moments; raises ModelError where a number is not finite."""
     mean, std = moments.mean, moments.std
     _check_finite(model, mean, std)
     lower, upper = interval_of(mean, std, options)

@@ -4,11 +4,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from fastuq.errors import InputError
-from fastuq.montecarlo.sampling import Sampling
+from fastuq.montecarlo.sampling import MASKS, PRECISIONS, Sampling
 from fastuq.util.checks import finite_number, one_of, shown
 
 INTERVALS = ("std", "sem")
 MIXED = ("ignore", "keep")
+CHOICES = {"interval": INTERVALS, "mixed": MIXED, "masks": MASKS, "precision": PRECISIONS}
 _LARGEST_FLOAT32 = (2 - 2.0**-23) * 2.0**127
 
 
@@ -79,13 +80,7 @@ class Options:
 
 
 def options_of(options: Options | None, single: dict[str, Any]) -> Options:
-    """Return `options` (default: `Options()`) with the `single` ones in their place.
-
-    Raises
-    ------
-    InputError
-        `options` are no `Options`, or a single one is unknown or out of range.
-    """
+    """Return `options` (default: `Options()`) with the `single` ones in their place; raises InputError for others."""
     if options is not None and not isinstance(options, Options):
         raise InputError(f"options: expected fastuq.Options(...), found {shown(options)}")
     known = [field.name for field in fields(Options)]

@@ -8,23 +8,9 @@ from fastuq.errors import InputError
 
 
 def checked_labels(what: str, labels: Any, count: int, classes: int | None, way_out: str) -> np.ndarray:
-    """Return the labels of `count` samples as int64 (N,).
+    """Return the labels of `count` samples as int64; `classes` is None where their number is not known.
 
-    Parameters
-    ----------
-    what : str
-        How an error begins.
-    labels : array-like, (N,), int
-    count : int
-    classes : int or None
-        Number of classes; None where it is not known.
-    way_out : str
-        How an error ends.
-
-    Raises
-    ------
-    InputError
-        There are none, another number of them, they are no whole numbers, or one is no class.
+    The InputError where they are none begins with `what` and ends with the way out.
     """
     found = np.asarray(labels)
     if found.shape != (count,) or count == 0 or found.dtype.kind not in "iu":

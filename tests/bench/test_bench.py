@@ -5,14 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from places import TINY
 
 from fastuq.bench import heads, run, timing
 from fastuq.bench.heads import KINDS, paper_model, random_features, shared_operations
 from fastuq.bench.networks import NetworkTimings, open_network
 from fastuq.bench.plot import plotted, write_plot
 from fastuq.bench.process import score_cache
-from fastuq.bench.scope import scope_of
 from fastuq.bench.tables import markdown, readable
 from fastuq.bench.timing import Side, Timing, interleave
 from fastuq.cli import main
@@ -175,12 +173,12 @@ def test_a_cache_of_random_features_is_scored(tmp_path, capsys):
 
 
 def test_scope(tmp_path):
-    full = scope_of(quick=False, networks=None, rounds=None, folder=tmp_path)
-    quick = scope_of(quick=True, networks=None, rounds=2, folder=tmp_path)
+    full = run.scope_of(quick=False, networks=None, rounds=None, folder=tmp_path)
+    quick = run.scope_of(quick=True, networks=None, rounds=2, folder=tmp_path)
     assert full.networks == ("resnet50", "efficientnet_b0", "bundled")
     assert (quick.networks, quick.rounds) == (("bundled",), 2)
     with pytest.raises(InputError, match="rounds: expected a whole number from 1 to 1000, found 0"):
-        scope_of(quick=False, networks=None, rounds=0, folder=tmp_path)
+        run.scope_of(quick=False, networks=None, rounds=0, folder=tmp_path)
 
 
 def test_unknown_network_is_one_line(capsys):
@@ -189,4 +187,4 @@ def test_unknown_network_is_one_line(capsys):
 
 
 def test_a_model_folder_is_a_network(tmp_path):
-    assert open_network(str(TINY), tmp_path).network == "tiny"
+    assert open_network("tests/data/tiny_model", tmp_path).network == "tiny"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastuq
-from fastuq.bench.scope import scope_of
+from fastuq.bench.run import scope_of
 from fastuq.cache import default_cache_path
 from fastuq.datasets import open_images
 from fastuq.datasets.corruptions import corrupt
