@@ -26,7 +26,7 @@ COLUMNS: tuple[tuple[str, Callable[[Result, tuple[str, ...]], Iterable[Any] | No
 )
 """The columns of the table: name, values of a result and its class names, and their format; without values, no column.
 
-``mean``, ``lower`` and ``upper`` are of the predicted class, `fastuq.scoring.columns.Columns` says what the others are.
+``mean``, ``lower`` and ``upper`` are of the predicted class, `Result` says what the others are.
 """
 
 

@@ -1,4 +1,7 @@
-"""What scoring comes to: the options it ran with, every sample's figures, and their summary."""
+"""What scoring comes to: the options it ran with, every sample's figures, and their summary.
+
+A score that mean and standard deviation give is a field of `Result` and its value in `columns_of`.
+"""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -6,19 +9,42 @@ from typing import Any
 import numpy as np
 
 from fastuq import __version__
-from fastuq.scoring.columns import Columns, interval_of
-from fastuq.scoring.decisions import ternary_vector
+from fastuq.errors import ModelError
+from fastuq.model.activations import activation_of
+from fastuq.model.model import Model
+from fastuq.montecarlo.engine import Moments
+from fastuq.scoring.decisions import decide, interval, ternary_vector
 from fastuq.scoring.metrics import accuracy, aurc, micro_f1
 from fastuq.scoring.options import Options
 
+DETAILS = ("mean", "std", "plain")
+"""The arrays of all classes, which are left empty where only the others are asked for."""
 
-@dataclass(frozen=True, kw_only=True)
-class Result(Columns):
-    """What scoring N samples of C classes came to: the columns of `fastuq.scoring.columns.Columns`, and about them all.
+
+@dataclass(frozen=True)
+class Result:
+    """What scoring N samples of C classes came to.
 
     Attributes
     ----------
     options : Options
+    mean, std : ndarray, (N, C), float32
+        Moments over the iterations; (0, C) when scored with ``details=False``.
+    plain : ndarray, (N, C), float32
+        The plain pass: the quantized network once, without dropout; (0, C) when scored with ``details=False``. It is
+        NumPy's float32: another BLAS, processor or number of samples may round its last bits otherwise.
+    keep, reason, prediction, positive
+        See `fastuq.scoring.decisions.Decision`.
+    predicted_mean, predicted_lower, predicted_upper : ndarray, (N,), float32
+        Mean and interval of the predicted class.
+    top, max_mean : ndarray, (N,), int64 and float32
+        The class of the largest mean, and that mean.
+    entropy : ndarray, (N,), float32
+        Predictive entropy of the mean, in nats.
+    mutual_information : ndarray, (N,), float32, or None
+        Entropy of the mean less the mean entropy of the iterations, in nats; None when not asked for.
+    plain_prediction : ndarray, (N,), int64
+        argmax of the plain pass; as good as its bits where the two largest outputs are within rounding of each other.
     labels : ndarray, (N,), int64, or None
     seconds : dict
         ``features`` (reading them), ``compile`` (kernels compiled, or loaded: once per process), ``head`` (all
@@ -43,10 +69,25 @@ class Result(Columns):
     """
 
     options: Options
+    mean: np.ndarray
+    std: np.ndarray
+    plain: np.ndarray
+    keep: np.ndarray
+    reason: np.ndarray
+    prediction: np.ndarray
+    positive: np.ndarray
+    predicted_mean: np.ndarray
+    predicted_lower: np.ndarray
+    predicted_upper: np.ndarray
+    top: np.ndarray
+    max_mean: np.ndarray
+    entropy: np.ndarray
+    plain_prediction: np.ndarray
     labels: np.ndarray | None
     seconds: dict[str, float]
     model_sha256: str
     data_fingerprint: str | None
+    mutual_information: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.keep)
@@ -107,3 +148,67 @@ class Result(Columns):
         if not keep.all():
             quality["misclassified_ignored"] = 1 - float(accuracy(self.plain_prediction[~keep], labels[~keep]))
         return quality
+
+
+def columns_of(model: Model, features: np.ndarray, moments: Moments, options: Options) -> dict[str, np.ndarray]:
+    """Return the arrays of `Result` for features (N, D) int8; raises ModelError where a number is not finite."""
+    mean, std = moments.mean, moments.std
+    _check_finite(model, mean, std)
+    lower, upper = interval_of(mean, std, options)
+    decision = decide(ternary_vector(lower, upper, options.threshold), mean, mixed=options.mixed)
+    predicted = np.arange(len(mean)), decision.prediction
+    plain = _plain(model, features)
+    entropy = predictive_entropy(mean, model.head.blocks[-1].activation)
+    columns = {
+        "mean": mean,
+        "std": std,
+        "plain": plain,
+        **vars(decision),
+        "predicted_mean": mean[predicted],
+        "predicted_lower": lower[predicted],
+        "predicted_upper": upper[predicted],
+        "top": mean.argmax(axis=1),
+        "max_mean": mean.max(axis=1),
+        "entropy": entropy.astype(np.float32),
+        "plain_prediction": plain.argmax(axis=1),
+    }
+    if moments.mean_entropy is not None:
+        columns["mutual_information"] = (entropy - moments.mean_entropy).astype(np.float32)
+    return columns
+
+
+def interval_of(mean: np.ndarray, std: np.ndarray, options: Options) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lower and upper ends of the intervals under these options."""
+    return interval(mean, std, options.conf_factor, kind=options.interval, num_iter=options.num_iter)
+
+
+def _plain(model: Model, features: np.ndarray) -> np.ndarray:
+    """Return the outputs of one pass without dropout; NumPy's float32, whose last bits depend on its BLAS."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        plain = model.head.forward(model.dequantize(features))
+    _check_finite(model, plain)
+    return plain
+
+
+def _check_finite(model: Model, *outputs: np.ndarray) -> None:
+    """Raise ModelError where outputs are NaN or infinite: finite weights can be so large that sums overflow."""
+    if not all(np.isfinite(array).all() for array in outputs):
+        raise ModelError(
+            f"model {model.sha256[:12]}: its head gives NaN or infinity, expected finite numbers; its weights are far "
+            "too large, make the model again"
+        )
+
+
+def predictive_entropy(mean: np.ndarray, activation: str) -> np.ndarray:
+    """Return the entropy of mean outputs (N, C) in nats, as float64 (N,).
+
+    -sum_c p_c ln p_c for a softmax head; else the classes are Bernoulli variables each, and their entropies
+    -p ln p - (1 - p) ln(1 - p) add up. It is the formula of the kernels, so that the difference of the two is the
+    mutual information.
+    """
+    from scipy.special import entr
+
+    p = np.asarray(mean, np.float64)
+    # A head without sigmoid or softmax can leave 0 to 1, where the logarithm of a negative number counts as 0.
+    yes = entr(np.maximum(p, 0))
+    return (yes if activation_of(activation).exclusive else yes + entr(np.maximum(1 - p, 0))).sum(axis=1)

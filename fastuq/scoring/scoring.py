@@ -10,9 +10,8 @@ from fastuq.cache import FeatureCache
 from fastuq.errors import CacheError, InputError
 from fastuq.model.model import Model
 from fastuq.montecarlo.engine import Moments, MonteCarlo
-from fastuq.scoring.columns import DETAILS, Columns, columns_of
 from fastuq.scoring.options import Options, options_of
-from fastuq.scoring.result import Result
+from fastuq.scoring.result import DETAILS, Result, columns_of
 from fastuq.util.labels import checked_labels
 
 ROWS_AT_ONCE = 8192
@@ -171,11 +170,9 @@ def _chunks(features: FeatureCache | np.ndarray, seconds: dict[str, float]) -> I
         yield start, rows
 
 
-def _fill(columns: dict[str, np.ndarray], part: Columns, start: int, n: int, details: bool) -> None:
+def _fill(columns: dict[str, np.ndarray], part: dict[str, np.ndarray], start: int, n: int, details: bool) -> None:
     """Put the columns of samples `start` onwards into those of all n; joining them at the end would hold all twice."""
-    for name, values in vars(part).items():
-        if values is None:
-            continue
+    for name, values in part.items():
         size = n if details or name not in DETAILS else 0
         if name not in columns:
             columns[name] = np.empty((size, *values.shape[1:]), values.dtype)

@@ -19,9 +19,9 @@ from fastuq.model.backbone import Backbone
 from fastuq.model.model import load_model
 from fastuq.montecarlo.engine import moments
 from fastuq.report.samples import readable_rows, write_sample_table
-from fastuq.scoring.columns import DETAILS, Columns
 from fastuq.scoring.decisions import Reason
 from fastuq.scoring.options import Options
+from fastuq.scoring.result import DETAILS, Result
 from fastuq.scoring.scoring import Scorer, score
 
 
@@ -109,7 +109,7 @@ def test_pieces_and_details_do_not_matter(model, features, labels, monkeypatch):
     monkeypatch.setattr("fastuq.scoring.scoring.ROWS_AT_ONCE", 60)
     for details in (True, False):
         parts = score(model, features, labels=labels, num_iter=10, details=details)
-        for name in {field.name for field in fields(Columns)} - set(() if details else DETAILS):
+        for name in {field.name for field in fields(Result)} - {"seconds", *(() if details else DETAILS)}:
             assert np.array_equal(getattr(parts, name), getattr(whole, name)), name
     assert parts.mean.shape == (0, len(model.class_names))
 
