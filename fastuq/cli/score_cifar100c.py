@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="feature caches (default: %(default)s)",
     )
-    parser.add_argument("--corruptions", metavar="NAMES", help="separated by commas (default: all 19)")
+    parser.add_argument("--corruptions", metavar="NAMES", help="separated by commas (default: all)")
     parser.add_argument("--severities", default="1,2,3,4,5", metavar="LIST", help="default: %(default)s")
     add_scoring_options(parser)
     parser.add_argument("--csv", metavar="FILE", help="write one row per corruption and severity")
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         severities=severities,
         threads=args.threads,
         visit=write_details if args.details else None,
-        **options,
+        options=options,
     )
     if args.csv:
         rows = [flat_row(row) for row in found["rows"]]

@@ -53,7 +53,7 @@ def score_cifar100c(
     visit : callable, optional
         Called with corruption, severity and `Result` of each split, with the details of all classes.
     **options
-        The fields of `fastuq.scoring.options.Options`.
+        As `fastuq.score` takes them.
 
     Returns
     -------

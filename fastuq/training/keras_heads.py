@@ -10,9 +10,7 @@ from fastuq.errors import InputError
 from fastuq.model.activations import ACTIVATIONS
 from fastuq.model.head import Block, Head
 from fastuq.training.tensorflow import tensorflow
-
-# The paper's head (arXiv 2403.01076): BatchNorm, dropout .2, dense 300 relu, dropout .4, dense C sigmoid.
-PAPER_HEAD = "bn,0.2:300:relu,0.4:sigmoid"
+from fastuq.util.defaults import PAPER_HEAD
 
 
 @dataclass(frozen=True)

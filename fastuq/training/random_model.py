@@ -9,10 +9,11 @@ from fastuq.model.backbone import Backbone
 from fastuq.model.head import Head
 from fastuq.model.model import Model
 from fastuq.training.finish_model import finish_model
-from fastuq.training.keras_heads import PAPER_HEAD, build_head, head_from_layers, parse_layout
+from fastuq.training.keras_heads import build_head, head_from_layers, parse_layout
 from fastuq.training.networks import build_backbone
 from fastuq.training.tensorflow import tensorflow
 from fastuq.training.tflite import calibration_images, to_int8
+from fastuq.util.defaults import PAPER_HEAD
 
 _IMAGES = 32
 _BRANCH = 0.2

@@ -14,12 +14,13 @@ from fastuq.model.folder import check_replaceable
 from fastuq.model.model import Model, check_names
 from fastuq.training.finish_model import finish_model
 from fastuq.training.fitting import Recipe, Samples, fit
-from fastuq.training.keras_heads import PAPER_HEAD, Layout, attach, build_head, head_from_layers, parse_layout
+from fastuq.training.keras_heads import Layout, attach, build_head, head_from_layers, parse_layout
 from fastuq.training.networks import build_backbone, split_backbone
 from fastuq.training.tensorflow import silence, tensorflow
 from fastuq.training.tflite import calibration_images, check_backbone, to_int8
 from fastuq.training.work_folder import kept_array, kept_bytes, open_work
 from fastuq.util.checks import checked_path, checked_seed, whole_number
+from fastuq.util.defaults import NETWORK, PAPER_HEAD, WEIGHTS
 from fastuq.util.npy import NpyArray
 
 # The paper's own recipe (arXiv 2403.01076): 10 epochs, Adam, learning rate 0.01, binary cross-entropy.
@@ -55,8 +56,8 @@ class Plan:
         A value out of range.
     """
 
-    network: str = "efficientnet_lite0"
-    weights: str = "imagenet"
+    network: str = NETWORK
+    weights: str = WEIGHTS
     head: str = PAPER_HEAD
     unfreeze: int = 0
     recipe: Recipe = DEFAULT

@@ -24,9 +24,9 @@ from fastuq.montecarlo.reference import naive_moments
 from fastuq.paper.cifar100c import score_cifar100c
 from fastuq.report.moments_file import load_moments, save_moments
 from fastuq.scoring.decisions import interval, ternary_vector, z_value
-from fastuq.scoring.metrics import coverage_at_risk, ece, risk_at_coverage
+from fastuq.scoring.metrics import accuracy, coverage_at_risk, ece, micro_f1, nll, risk_at_coverage
 from fastuq.scoring.metrics.bootstrap import bootstrap_interval
-from fastuq.scoring.scoring import Options
+from fastuq.scoring.options import Options
 from fastuq.training.fitting import Recipe
 from fastuq.training.head_rounding import quantize_head
 from fastuq.training.train import DEFAULT, Plan, overridden
@@ -143,6 +143,24 @@ def test_sample_ids_are_whole_numbers(ids):
         naive_moments(model(), None, images, masks="per_sample", sample_ids=ids)
 
 
+LABELLED = {
+    "images": lambda v: open_images(caches.images().images[:3], labels=v),
+    "score": lambda v: fastuq.score(model(), caches.features()[:3], labels=v),
+    "accuracy": lambda v: accuracy([0, 1, 2], v),
+    "micro_f1": lambda v: micro_f1(np.eye(3, dtype=bool), v),
+    "nll": lambda v: nll(np.eye(3), v),
+}
+
+
+@pytest.mark.parametrize("take", LABELLED.values(), ids=LABELLED)
+def test_labels_are_class_numbers_one_per_sample(take):
+    take([0, 1, 2])
+    wrong = ([0, 1], [[0], [1], [2]], [0.0, 1.0, 2.0], [True, False, True], "012", [], 1, [0, 1, -1])
+    for labels in (*wrong, np.array([0, 1, 2**63], np.uint64)):
+        with pytest.raises(InputError, match=r"expected (3 whole numbers|class numbers 0 (to|and up))"):
+            take(labels)
+
+
 def test_options_of_numpy_give_what_plain_ones_give(tmp_path):
     rng = np.random.default_rng(0)
     given = {
@@ -232,7 +250,7 @@ def test_paths_that_are_too_long(tmp_path, monkeypatch, wrong):
         lambda: check_outputs({"--csv": wrong}),
         lambda: Backbone(wrong),
     ):
-        with pytest.raises(FastUQError, match="File name too long|cannot write x/x/"):
+        with pytest.raises(FastUQError, match=r"File name too long|cannot write x/x/"):
             take()
     monkeypatch.setenv("FASTUQ_DATA", str(wrong))
     with pytest.raises(FastUQError, match="File name too long"):
