@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from fastuq.errors import short
+
 TIMEOUT = 30.0
 """Seconds without a byte after which a connection is given up, and after which it must be faster than `SLOWEST`."""
 SLOWEST = 1000
@@ -22,7 +24,7 @@ class Broken(Exception):
     """A connection that ended before the file did; `final` when another would end the same way."""
 
     def __init__(self, reason: object, *, final: bool = False) -> None:
-        super().__init__(" ".join(str(reason).split())[:200])
+        super().__init__(short(reason, 200))
         self.final = final
 
 

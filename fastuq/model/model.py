@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fastuq.errors import InputError, ModelError
+from fastuq.errors import InputError, ModelError, short
 from fastuq.model.folder import (
     AGAIN,
     DESCRIPTION,
@@ -27,7 +27,6 @@ from fastuq.model.folder import (
     identity,
     read_description,
     read_part,
-    short,
     write_folder,
 )
 from fastuq.model.head import Head
@@ -242,7 +241,9 @@ def _from_description(folder: Path, info: dict[str, Any], head: Head, head_int8:
 def _checked(folder: Path, info: Mapping[str, Any], key: str, right: Callable[[Any], bool]) -> Any:
     value = info.get(key)
     if not right(value):
-        raise ModelError(f"model {folder}: {DESCRIPTION} does not describe a model ({key}: {short(value)}); {AGAIN}")
+        raise ModelError(
+            f"model {folder}: {DESCRIPTION} does not describe a model ({key}: {short(value, 80)}); {AGAIN}"
+        )
     return value
 
 
@@ -276,5 +277,5 @@ def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
 def _read_arrays(folder: Path, name: str, contents: Mapping[str, bytes]) -> dict[str, np.ndarray]:
     try:
         return read_npz(io.BytesIO(contents[name]), MAX_HEAD_BYTES)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise ModelError(f"model {folder}: {name} is no array file ({error}); {AGAIN}") from error
