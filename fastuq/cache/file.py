@@ -174,26 +174,24 @@ class CacheFile:
         return is_locked(self._descriptor)
 
     def _stored_labels(self) -> np.ndarray:
-        found = np.empty(self._labels.shape, "<i8")
-        with self._reading():
-            read_into(self._descriptor, found, self._labels.offset)
-        return found
+        return self._bytes(self._labels.shape, "<i8", self._labels.offset)
 
     def _are_labels(self, labels: np.ndarray) -> bool:
         return hashlib.sha256(labels.data).hexdigest() == self.header.labels_sha256
 
     def _entries(self, first: int, last: int) -> np.ndarray:
-        entries = np.empty((last - first, 2), "<u4")
-        with self._reading():
-            read_into(self._descriptor, entries, self._checksums.offset + 8 * first)
-        return entries
+        return self._bytes((last - first, 2), "<u4", self._checksums.offset + 8 * first)
 
     def _read_batches(self, first: int, last: int) -> np.ndarray:
-        start, stop = self.rows_of(first)[0], min(last * self.header.batch_size, self.header.size)
-        rows = np.empty((stop - start, self.num_features), np.int8)
+        start, stop = self.rows_of(first)[0], self.rows_of(last - 1)[1]
+        shape = (stop - start, self.num_features)
+        return self._bytes(shape, "|i1", self._features.offset + start * self.num_features)
+
+    def _bytes(self, shape: tuple[int, ...], dtype: str, offset: int) -> np.ndarray:
+        array = np.empty(shape, dtype)
         with self._reading():
-            read_into(self._descriptor, rows, self._features.offset + start * self.num_features)
-        return rows
+            read_into(self._descriptor, array, offset)
+        return array
 
     def _unmatched(self, first: int, last: int) -> list[int]:
         size, entries, rows = self.header.batch_size, self._entries(first, last), self._read_batches(first, last)

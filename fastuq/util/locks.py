@@ -28,14 +28,14 @@ def take_lock(descriptor: int, path: Path, busy: FastUQError, seconds: float = 0
     OSError
         The lock cannot be taken.
     """
-    taken = _wait_for_lock(descriptor, seconds)
+    taken = _lock(descriptor, fcntl.LOCK_EX, seconds)
     if not taken:
         raise _no_locks(path) if taken is None else busy
 
 
 def is_locked(descriptor: int) -> bool | None:
     """Tell whether a living process holds the lock of writers; None where the file system has no locks."""
-    taken = _try_lock(descriptor, fcntl.LOCK_SH)
+    taken = _lock(descriptor, fcntl.LOCK_SH)
     if taken:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
     return None if taken is None else not taken
@@ -60,7 +60,7 @@ def own_file(path: Path, busy: FastUQError, seconds: float = 0.0, *, keep: bool 
         The file system has no locks, or something else has the name.
     """
     with open(open_own(path), "r+b") as file:
-        taken = _wait_for_lock(file.fileno(), seconds)
+        taken = _lock(file.fileno(), fcntl.LOCK_EX, seconds)
         if taken is False:
             raise busy
         try:
@@ -105,24 +105,21 @@ def is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _wait_for_lock(descriptor: int, seconds: float) -> bool | None:
+def _lock(descriptor: int, kind: int, seconds: float = 0.0) -> bool | None:
+    """Take a lock; False: another process holds it for longer; None: the file system has no locks."""
     until = time.monotonic() + seconds
-    while (taken := _try_lock(descriptor, fcntl.LOCK_EX)) is False and time.monotonic() < until:
-        time.sleep(0.05)
-    return taken
-
-
-def _try_lock(descriptor: int, kind: int) -> bool | None:
-    """Take a lock; False: another process holds it; None: the file system has no locks."""
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        return None
-    return True
+    while True:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.05)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            return None
 
 
 def _no_locks(path: Path) -> InputError:
