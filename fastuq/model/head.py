@@ -5,13 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastuq.errors import ModelError
 from fastuq.model.activations import activation_of
-from fastuq.model.blocks import Blocks, within_range
+from fastuq.model.blocks import Blocks, Dense
 
 
 @dataclass(frozen=True)
-class Block:
+class Block(Dense):
     """One block of the head: dropout, then dense, then activation.
 
     Attributes
@@ -28,16 +27,6 @@ class Block:
     weights: np.ndarray
     bias: np.ndarray
     activation: str
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.rate <= 0.9:
-            raise ModelError(f"dropout rate: expected 0 to 0.9, found {self.rate}")
-        activation_of(self.activation)
-        if self.weights.ndim != 2 or 0 in self.weights.shape or self.bias.shape != self.weights.shape[1:]:
-            raise ModelError(
-                f"dense block: expected weights (inputs, outputs) and bias (outputs,), "
-                f"found {self.weights.shape} and {self.bias.shape}"
-            )
 
 
 @dataclass(frozen=True, repr=False)
@@ -67,25 +56,6 @@ class Head(Blocks):
     blocks: tuple[Block, ...]
     scale: np.ndarray
     shift: np.ndarray
-
-    def __post_init__(self) -> None:
-        if not self.blocks:
-            raise ModelError("head: expected at least one block of dropout + dense + activation, found none")
-        if self.scale.ndim != 1 or self.shift.shape != self.scale.shape:
-            raise ModelError(
-                f"head affine: expected scale and shift of shape (D,), found {self.scale.shape} and {self.shift.shape}"
-            )
-        width = self.scale.shape[0]
-        for number, block in enumerate(self.blocks):
-            if block.weights.shape[0] != width:
-                raise ModelError(f"head block {number}: expected {width} inputs, found {block.weights.shape[0]}")
-            width = block.weights.shape[1]
-            last = number == len(self.blocks) - 1
-            if activation_of(block.activation).codes is None and not last:
-                raise ModelError(f"head block {number}: {block.activation} is allowed in the last block alone")
-        for array in (self.scale, self.shift, *(a for b in self.blocks for a in (b.weights, b.bias))):
-            if not within_range(array):
-                raise ModelError("head: expected finite weights, found NaN, infinity or huge; the model is damaged")
 
     def forward(self, features: np.ndarray, masks: Sequence[np.ndarray] | None = None) -> np.ndarray:
         """Run one iteration of the head in float32.

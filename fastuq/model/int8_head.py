@@ -17,14 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastuq.errors import ModelError
-from fastuq.model.activations import ACTIVATIONS, Codes, activation_of
-from fastuq.model.blocks import Blocks, within_range
+from fastuq.model.activations import Codes, activation_of
+from fastuq.model.blocks import Blocks, Dense
 
 MAX_INPUTS = 65536
 
 
 @dataclass(frozen=True)
-class QuantizedBlock:
+class QuantizedBlock(Dense):
     """One block of the int8 head.
 
     Attributes
@@ -41,6 +41,14 @@ class QuantizedBlock:
     scale: np.ndarray
     bias: np.ndarray
     activation: str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weights.dtype != np.int8 or (self.weights == -128).any() or len(self.weights) > MAX_INPUTS:
+            raise ModelError(
+                f"int8 dense block: expected int8 weights from -127 to 127 of at most {MAX_INPUTS} inputs, found "
+                f"{self.weights.dtype} {self.weights.shape} or -128; build the model again"
+            )
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,24 +68,6 @@ class QuantizedHead(Blocks):
     blocks: tuple[QuantizedBlock, ...]
     input_scale: np.ndarray
     input_shift: np.ndarray
-
-    def __post_init__(self) -> None:
-        if not self.blocks or self.input_scale.ndim != 1 or self.input_shift.shape != self.input_scale.shape:
-            raise ModelError("int8 head: arrays do not fit together; build the model again")
-        width = self.input_scale.shape[0]
-        for number, block in enumerate(self.blocks):
-            outputs = block.scale.size
-            if block.weights.shape != (width, outputs) or not block.scale.shape == block.bias.shape == (outputs,):
-                raise ModelError(f"int8 head block {number}: arrays do not fit together; build the model again")
-            if width > MAX_INPUTS:
-                raise ModelError(f"int8 head block {number}: at most {MAX_INPUTS} inputs, found {width}")
-            if not 0 <= block.rate <= 0.9 or block.activation not in ACTIVATIONS or block.weights.dtype != np.int8:
-                raise ModelError(f"int8 head block {number}: not a fastuq int8 block; build the model again")
-            if not all(within_range(a) for a in (block.scale, block.bias)) or (block.weights == -128).any():
-                raise ModelError(f"int8 head block {number}: values out of range; the model is damaged")
-            width = outputs
-        if not all(within_range(a) for a in (self.input_scale, self.input_shift)):
-            raise ModelError("int8 head: input scale or shift is not finite; the model is damaged")
 
     def forward(self, features: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
         """Run one iteration in plain NumPy.
