@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from fastuq import __version__
 from fastuq.errors import FastUQError, InputError, one_line, printable
-from fastuq.util.process import check_limits, open_standard_streams
+from fastuq.util.process import check_limits, leads_to, open_standard_streams
 
 SUMMARIES = {
     "demo": "score the bundled 20 images and show what is kept and why",
@@ -66,14 +66,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.add_arguments(parser)
     args = parser.parse_args(given[1:])
     for option, value in vars(args).items():
-        if option in SHOWN and str(value) == "/dev/stdout":
+        if option in SHOWN and value is not None and leads_to(value, 1):
             setattr(args, option, "-")  # so that nothing else is printed there
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text that can be shown
 
     def run(args: argparse.Namespace) -> int:
-        if 1 in closed:
-            _check_screen(args)
+        _check_open(args, closed)
         check_limits(getattr(args, "threads", None))
         return command.run(args)
 
@@ -136,10 +135,13 @@ def _top_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check_screen(args: argparse.Namespace) -> None:
-    for option in SHOWN:
-        if str(getattr(args, option, None)) == "-":
-            raise InputError(f"--{option} -: standard output is closed; name a file, or run with standard output open")
+def _check_open(args: argparse.Namespace, closed: Sequence[int]) -> None:
+    given = {option: path for option, path in vars(args).items() if option in SHOWN and path is not None}
+    for option, path in given.items():
+        for number in closed:
+            if (str(path) == "-" and number == 1) or leads_to(path, number):
+                stream = "standard " + ("input", "output", "error")[number]
+                raise InputError(f"--{option} {path}: {stream} is closed; name a file, or run with {stream} open")
 
 
 def _run(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
@@ -160,7 +162,9 @@ def _run(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> 
     except RuntimeError as error:
         if "can't start new thread" not in str(error):
             raise
-        return _fail("the system starts no more threads; raise its limit of processes, or ask for fewer --threads")
+        return _fail(
+            "the system starts no more threads; raise its limit of processes or memory, or ask for fewer --threads"
+        )
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         return _fail(f"{error.strerror or error}{where}; nothing half-written was kept; mend it and run again")

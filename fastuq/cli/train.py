@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
     work = args.work or f"{Path(args.output)}.work"
     inputs = [args.data, args.test, args.weights, data_root()]
-    check_outputs({"--json": args.json}, inputs, [args.output, work])
+    check_outputs({"--json": args.json}, inputs, [work], args.output)
     recipe, tune = PRESETS[args.preset]
     plan = Plan(
         network=args.network,

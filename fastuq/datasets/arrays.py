@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fastuq.errors import InputError, short
-from fastuq.util.npy import NpyArray, TooLargeError, read_npz
+from fastuq.util.npy import NpyArray, TooLargeError, open_regular, read_npz
 
 MAX_NPZ_BYTES = 2**30
 """Largest total of unpacked arrays taken from one .npz; a .npy, read piece by piece, has no such limit."""
@@ -47,7 +47,8 @@ def open_npz(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path}: expected an array named images, found {found}")
 
     try:
-        arrays = read_npz(path, MAX_NPZ_BYTES, of_images)
+        with open(open_regular(path), "rb") as file:
+            arrays = read_npz(file, MAX_NPZ_BYTES, of_images)
     except TooLargeError as error:
         raise InputError(f"{path}: {error}; save large images as .npy, which is read piece by piece") from None
     except (ValueError, OSError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastuq.errors import InputError
-from fastuq.util.checks import whole_number
+from fastuq.util.checks import array_of, whole_number
 
 CHUNK_BYTES = 16 * 2**20
 _DIGEST = 16
@@ -50,7 +50,7 @@ class ImageSet:
     def __post_init__(self) -> None:
         if not self.name.isprintable():  # file names may hold anything, and names reach the terminal
             object.__setattr__(self, "name", self.name.encode("unicode_escape").decode())
-        shape, dtype = tuple(self.images.shape), np.dtype(self.images.dtype)
+        shape, dtype = tuple(getattr(self.images, "shape", ())), np.dtype(getattr(self.images, "dtype", object))
         if len(shape) != 4 or shape[3] != 3 or dtype != np.uint8 or 0 in shape:
             raise InputError(
                 f"{self.name}: expected images as uint8 (N, H, W, 3) with N >= 1, found {dtype} {shape}; "
@@ -177,7 +177,7 @@ def _each(pixels: np.ndarray) -> bytes:
 
 
 def _checked_labels(labels: Any, count: int, class_names: tuple[str, ...] | None, name: str) -> np.ndarray:
-    found = np.asarray(labels)
+    found = array_of(f"{name}: labels", labels)
     if found.shape != (count,) or found.dtype.kind not in "iu":
         raise InputError(
             f"{name}: labels do not match: expected {count} whole numbers, one per image, "

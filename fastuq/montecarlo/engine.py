@@ -15,7 +15,7 @@ import numpy as np
 from fastuq.errors import InputError
 from fastuq.model.model import Model
 from fastuq.montecarlo.kernels import memory
-from fastuq.montecarlo.kernels.compiled import has_vnni, is_cached
+from fastuq.montecarlo.kernels.compiled import cache_folder, has_vnni
 from fastuq.montecarlo.kernels.flatten import float32_plan, int8_plan, packed_bytes
 from fastuq.montecarlo.kernels.float32 import Float32Kernels
 from fastuq.montecarlo.kernels.int8 import Int8Kernels
@@ -280,6 +280,6 @@ def _announce() -> None:
 
 
 def _price() -> str:
-    if is_cached():
+    if cache_folder():
         return "slow the first time only"
     return "slow every time: there is no folder to keep them in; name one that can be written with NUMBA_CACHE_DIR"

@@ -14,6 +14,7 @@ from fastuq.montecarlo.engine import MonteCarlo
 from fastuq.scoring.decisions import decide, interval, ternary_vector
 from fastuq.scoring.options import Options
 from fastuq.scoring.result import Result
+from fastuq.util.checks import array_of
 
 if TYPE_CHECKING:
     from fastuq.cache import FeatureCache
@@ -166,7 +167,7 @@ def _options(given: dict[str, Any]) -> Options:
 def _checked_labels(labels: Any, n: int, model: Model) -> np.ndarray | None:
     if labels is None:
         return None
-    found, classes = np.asarray(labels), model.head.num_classes
+    found, classes = array_of("labels", labels), model.head.num_classes
     if found.shape != (n,) or found.dtype.kind not in "iu":
         raise InputError(
             f"labels: expected {n} whole numbers, one per sample, found {found.dtype} {found.shape}; "

@@ -20,6 +20,8 @@ MAX_THREADS = 256
 """More are refused, unless there are more processors."""
 _MEMORY, _MEMORY_PER_PROCESSOR = 1280 * 2**20, 128 * 2**20
 """Address space that compiling all kernels takes, with the stacks, arenas and BLAS buffers of the threads."""
+_STACK = 8 * 2**20
+"""Address space of a thread where no limit of stacks says another."""
 _THREADS, _THREADS_PER_PROCESSOR = 8, 4
 """Threads of a run without the ones asked for: each of two copies of BLAS and the pools start one per processor."""
 _MANY = 4096
@@ -88,6 +90,25 @@ def muted(*descriptors: int) -> Iterator[None]:
             os.close(null)
 
 
+def leads_to(path: str | Path, number: int) -> bool:
+    """Return whether a path is a name of a descriptor of this process, as /dev/fd/1 is: it leads where that leads."""
+    with _redirecting:
+        kept, (reader, writer) = _copied(number), os.pipe()
+        try:
+            os.dup2(writer, number)
+            return os.path.samestat(os.stat(path), os.fstat(writer))
+        except (OSError, ValueError):  # nothing is there, or can be
+            return False
+        finally:
+            if kept is None:
+                os.close(number)
+            else:
+                os.dup2(kept, number)
+                os.close(kept)
+            os.close(reader)
+            os.close(writer)
+
+
 def _null_device() -> int:
     opened = os.open(os.devnull, os.O_WRONLY)
     try:
@@ -114,18 +135,26 @@ def check_limits(threads: int | None = None) -> None:
         The limit is too low.
     """
     cores, allowed = processors(), resource.getrlimit(resource.RLIMIT_AS)[0]
-    needed = _MEMORY + _MEMORY_PER_PROCESSOR * cores
+    asked = 0 if threads is None else thread_count(threads)
+    # Both pools, of the backbone and of the head, have as many threads; 64 take 11 to 15 MB each, arenas included.
+    needed = _MEMORY + _MEMORY_PER_PROCESSOR * cores + 2 * _stack() * max(0, asked - cores)
     if allowed != resource.RLIM_INFINITY and allowed < needed:
         raise InputError(
-            f"memory: expected an address space of {needed >> 20} MiB or more with {cores} processors, found a limit "
-            f"of {allowed >> 20} MiB; raise it (ulimit -v {needed >> 10})"
+            f"memory: expected an address space of {needed >> 20} MiB or more with {cores} processors and "
+            f"{max(asked, cores)} threads, found a limit of {allowed >> 20} MiB; raise it (ulimit -v {needed >> 10})"
+            + (", or ask for fewer --threads" if asked > cores else "")
         )
-    wanted = _THREADS + _THREADS_PER_PROCESSOR * cores + 2 * (0 if threads is None else thread_count(threads))
+    wanted = _THREADS + _THREADS_PER_PROCESSOR * cores + 2 * asked
     if _most_processes() < _MANY and not _can_start(wanted):
         raise InputError(
             f"threads: expected {wanted} to be possible, found that the system starts fewer; raise the limit of "
-            "processes (ulimit -u, or that of the container), or ask for fewer --threads"
+            "processes (ulimit -u, or that of the container) or of memory (ulimit -v), or ask for fewer --threads"
         )
+
+
+def _stack() -> int:
+    size = resource.getrlimit(resource.RLIMIT_STACK)[0]
+    return _STACK if size == resource.RLIM_INFINITY else size
 
 
 def _most_processes() -> float:

@@ -36,7 +36,7 @@ pwd.getpwuid = nobody
 import fastuq.montecarlo.engine
 from fastuq.montecarlo.kernels import compiled, probe
 assert probe.one(1) == 2
-print(compiled.is_cached())
+print(compiled.cache_folder() is not None)
 """
 
 
@@ -50,8 +50,8 @@ def run(*command, **options):
 def read_only(tmp_path):
     """Copy the package to where Numba can keep nothing (whoever runs this), and return a way to use the copy."""
     shutil.copytree(Path(fastuq.__file__).parent, tmp_path / "fastuq", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "fastuq/kernels/probe.py").write_text(PROBE)
-    (tmp_path / "fastuq/kernels/__pycache__").write_text("no folder")
+    (tmp_path / "fastuq/montecarlo/kernels/probe.py").write_text(PROBE)
+    (tmp_path / "fastuq/montecarlo/kernels/__pycache__").write_text("no folder")
     for folder in ("tmp", "here"):
         (tmp_path / folder).mkdir()
 
@@ -93,7 +93,7 @@ def test_a_cache_folder_that_others_can_write_is_not_trusted(read_only, tmp_path
 
 
 def test_what_no_cache_costs_is_said(monkeypatch, capsys):
-    monkeypatch.setattr(engine, "is_cached", lambda: False)
+    monkeypatch.setattr(engine, "cache_folder", lambda: None)
     engine._announce.__wrapped__()
     said = capsys.readouterr().err
     assert "slow every time" in said

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +17,7 @@ from fastuq.cache import default_cache_path
 from fastuq.datasets import open_images
 from fastuq.datasets.corruptions import corrupt
 from fastuq.datasets.corruptions.generate import generate
-from fastuq.errors import FastUQError, InputError
+from fastuq.errors import FastUQError, InputError, ModelError
 from fastuq.model.backbone import Backbone
 from fastuq.montecarlo.engine import moments
 from fastuq.montecarlo.reference import naive_moments
@@ -191,3 +192,54 @@ def test_paths_that_cannot_be_are_refused_everywhere(tmp_path, monkeypatch, wron
         with pytest.raises(FastUQError, match="path: expected text without NUL"):
             take()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ragged", [[[1], [1, 2]], [1, [2]], [[], 1, 2]])
+def test_ragged_arrays_are_refused(ragged):
+    pixels = caches.images(3).images
+    for take in (
+        lambda: fastuq.score(model(), caches.features(), labels=ragged),
+        lambda: open_images(pixels, labels=ragged),
+        lambda: open_images(ragged),
+        lambda: fastuq.ImageSet(pixels, ragged, None, "images"),
+        lambda: fastuq.ImageSet(ragged, None, None, "images"),
+        lambda: moments(model(), caches.features(), masks="per_sample", sample_ids=ragged),
+        lambda: risk_at_coverage(ragged, RIGHT, 0.5),
+        lambda: risk_at_coverage([0.5, 0.7], ragged, 0.5),
+    ):
+        with pytest.raises(InputError):
+            take()
+
+
+@pytest.mark.parametrize("wrong", [3, None, b"by.h5", bytearray(b"by.h5"), [3], [b"by.h5"]])
+def test_a_cache_is_opened_by_paths(wrong):
+    with pytest.raises(InputError, match="path: expected text"):
+        fastuq.FeatureCache.open(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["x" * 300, "x/" * 3000, "é" * 200 + ".npy", Path("x" * 300 + ".npz")])
+def test_paths_that_are_too_long(tmp_path, monkeypatch, wrong):
+    monkeypatch.chdir(tmp_path)
+    result = fastuq.score(model(), caches.features(), num_iter=5)
+    for take in (
+        lambda: fastuq.load_model(wrong),
+        lambda: open_images(wrong),
+        lambda: fastuq.cache_features(caches.images(), model(), wrong),
+        lambda: fastuq.FeatureCache.open(wrong),
+        lambda: save_moments(wrong, result),
+        lambda: load_moments(wrong),
+        lambda: write_text(wrong, ""),
+        lambda: check_outputs({"--csv": wrong}),
+        lambda: Backbone(wrong),
+    ):
+        with pytest.raises(FastUQError, match="File name too long|cannot write x/x/"):
+            take()
+    monkeypatch.setenv("FASTUQ_DATA", str(wrong))
+    with pytest.raises(FastUQError, match="File name too long"):
+        open_images()
+
+
+def test_a_pipe_in_place_of_a_network_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "p.tflite")
+    with pytest.raises(ModelError, match="no regular file"):
+        Backbone(tmp_path / "p.tflite")
