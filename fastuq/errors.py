@@ -14,6 +14,11 @@ def one_line(text: object) -> str:
     return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
 
 
+def short(error: object, most: int = 120) -> str:
+    """Return what there is to say of an error or value from a file that may be hostile: one short line."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
 class FastUQError(Exception):
     """Base of every error that the command line prints as one line (exit 2)."""
 

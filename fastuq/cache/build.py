@@ -89,7 +89,7 @@ def cache_features(
         create_file(path, header, model.head.num_features, labels)
     file = CacheFile(path)
     try:
-        check_same(file.header, path, header)
+        check_same(file, header)
         restored, computed = file.restore_labels(labels), 0
         if file.pending():
             with file.locked():

@@ -9,9 +9,9 @@ import numpy as np
 
 from fastuq.cache.file import CacheFile
 from fastuq.cache.header import Header
-from fastuq.cache.staleness import check_images, check_model
+from fastuq.cache.staleness import check_complete, check_images, check_model, check_shards
 from fastuq.datasets import ImageSet
-from fastuq.errors import CacheError, InputError
+from fastuq.errors import InputError
 from fastuq.model.model import Model
 from fastuq.util.checks import whole_number
 
@@ -90,20 +90,21 @@ class FeatureCache:
         """
         several = isinstance(path, Iterable) and not isinstance(path, str | bytes | bytearray)
         paths: list[Any] = list(path) if several else [path]  # type: ignore[arg-type]
+        if not paths:
+            raise InputError("feature cache: expected at least one file, found none")
         files: list[CacheFile] = []
         try:
             for each in paths:
                 files.append(CacheFile(each))
-                header = files[-1].header
                 if model is not None:
-                    check_model(header, files[-1].path, model.sha256)
+                    check_model(files[-1], model.sha256)
                 if images is not None:
-                    images = images.matched_to(header.class_names)
-                    check_images(header, files[-1].path, images)
+                    images = images.matched_to(files[-1].header.class_names)  # once: the fingerprint is kept
+                    check_images(files[-1], images)
                 if not incomplete:
-                    _check_complete(files[-1])
+                    check_complete(files[-1])
             files.sort(key=lambda file: file.header.shard.index)
-            _check_shards(files)
+            check_shards(files)
         except BaseException:
             for file in files:
                 file.close()
@@ -166,47 +167,3 @@ class FeatureCache:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _check_complete(file: CacheFile) -> None:
-    header, written = file.header, file.written()
-    if written == header.num_batches:
-        return
-    way_out = (
-        "another process is writing it: wait for it to end"
-        if file.being_written()
-        else "the run that made it was stopped; the same `fastuq cache-features` command goes on from there"
-    )
-    raise CacheError(
-        f"{file.path}: incomplete: {written} of {header.num_batches} batches of {header.batch_size} samples are "
-        f"written; {way_out}"
-    )
-
-
-def _check_shards(files: list[CacheFile]) -> None:
-    if not files:
-        raise InputError("feature cache: expected at least one file, found none")
-    first = files[0].header
-    count = first.shard.count
-    for file in files:
-        check_model(file.header, file.path, first.model_sha256)
-        for name in ("data_fingerprint", "preprocessing", "runtime", "num_samples", "scale", "zero_point"):
-            if getattr(file.header, name) != getattr(first, name) or file.num_features != files[0].num_features:
-                raise CacheError(
-                    f"{file.path}: expected a shard of the same cache as {files[0].path}, found another "
-                    f"{name.replace('_', ' ')}; give the shards of one cache"
-                )
-    found = [file.header.shard.index for file in files]
-    if (
-        len(files) != count
-        or found != list(range(1, count + 1))
-        or any(file.header.shard.count != count for file in files)
-    ):
-        raise CacheError(
-            f"{files[0].path}: expected the {count} shards 1/{count} to {count}/{count}, found "
-            f"{', '.join(f'{file.header.shard.index}/{file.header.shard.count}' for file in files)}; "
-            "give every shard once"
-        )
-    stops = [0] + [file.header.shard.stop for file in files]
-    if [file.header.shard.start for file in files] != stops[:-1] or stops[-1] != first.num_samples:
-        raise CacheError(f"{files[0].path}: the shards do not cover the data set; cache the features again")

@@ -1,6 +1,5 @@
 """One file of a feature cache: verified reads, batches written in place, one writer at a time."""
 
-import fcntl
 import hashlib
 import os
 import zlib
@@ -12,15 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from fastuq.cache.header import TITLE, Header, header_of, shapes_of
-from fastuq.cache.rawio import cannot_write, is_at, open_file, take_lock, write_all
-from fastuq.cache.sealed import create, read_seal
-from fastuq.errors import CacheError, InputError
+from fastuq.cache.sealed import cannot_write, create, open_file, read_seal
+from fastuq.errors import CacheError
 from fastuq.util.checks import checked_path
-from fastuq.util.files import NO_LOCKS, open_own, partial_prefix
-from fastuq.util.npy import read_into
+from fastuq.util.files import partial_prefix
+from fastuq.util.locks import is_at, is_locked, own_file, take_lock
 from fastuq.util.process import processors
+from fastuq.util.rawio import read_into, write_all
 
 _CHECK_BYTES = 4 * 2**20
+LOCK_SECONDS = 5.0
+"""How long a second writer waits for the first."""
 
 
 class CacheFile:
@@ -160,7 +161,7 @@ class CacheFile:
         """
         read_only, self._descriptor = self._descriptor, open_file(self.path, os.O_RDWR)
         try:
-            take_lock(self._descriptor, self.path)
+            take_lock(self._descriptor, self.path, _busy(self.path), LOCK_SECONDS)
             if not (is_at(self._descriptor, self.path) and os.path.sameopenfile(read_only, self._descriptor)):
                 raise CacheError(f"{self.path}: the file was replaced meanwhile; run again")
             yield
@@ -170,38 +171,27 @@ class CacheFile:
 
     def being_written(self) -> bool | None:
         """Tell whether a living process holds the file for writing; None where the file system has no locks."""
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
-            return None
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-        return False
+        return is_locked(self._descriptor)
 
     def _stored_labels(self) -> np.ndarray:
-        found = np.empty(self._labels.shape, "<i8")
-        with self._reading():
-            read_into(self._descriptor, found, self._labels.offset)
-        return found
+        return self._bytes(self._labels.shape, "<i8", self._labels.offset)
 
     def _are_labels(self, labels: np.ndarray) -> bool:
         return hashlib.sha256(labels.data).hexdigest() == self.header.labels_sha256
 
     def _entries(self, first: int, last: int) -> np.ndarray:
-        entries = np.empty((last - first, 2), "<u4")
-        with self._reading():
-            read_into(self._descriptor, entries, self._checksums.offset + 8 * first)
-        return entries
+        return self._bytes((last - first, 2), "<u4", self._checksums.offset + 8 * first)
 
     def _read_batches(self, first: int, last: int) -> np.ndarray:
-        start, stop = self.rows_of(first)[0], min(last * self.header.batch_size, self.header.size)
-        rows = np.empty((stop - start, self.num_features), np.int8)
+        start, stop = self.rows_of(first)[0], self.rows_of(last - 1)[1]
+        shape = (stop - start, self.num_features)
+        return self._bytes(shape, "|i1", self._features.offset + start * self.num_features)
+
+    def _bytes(self, shape: tuple[int, ...], dtype: str, offset: int) -> np.ndarray:
+        array = np.empty(shape, dtype)
         with self._reading():
-            read_into(self._descriptor, rows, self._features.offset + start * self.num_features)
-        return rows
+            read_into(self._descriptor, array, offset)
+        return array
 
     def _unmatched(self, first: int, last: int) -> list[int]:
         size, entries, rows = self.header.batch_size, self._entries(first, last), self._read_batches(first, last)
@@ -257,31 +247,19 @@ def create_file(path: Path, header: Header, num_features: int, labels: np.ndarra
     partial = path.with_name(f"{partial_prefix(path.name)}partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _sole_maker(partial) as descriptor:
+        with own_file(partial, _busy(partial), LOCK_SECONDS) as file:
             if not path.exists():
-                _make(descriptor, partial, header, num_features, labels)
+                _make(file.fileno(), partial, header, num_features, labels)
                 partial.rename(path)
     except OSError as error:
         raise cannot_write(path, error) from None
 
 
-@contextmanager
-def _sole_maker(partial: Path) -> Iterator[int]:
-    """Hold `partial` as the only process that makes it; what a killed one left is taken over, and nothing is left."""
-    descriptor = open_own(partial)
-    try:
-        try:
-            take_lock(descriptor, partial)
-        except InputError:  # no locks here, so no other process holds it
-            partial.unlink()
-            raise
-        try:
-            yield descriptor
-        finally:
-            if is_at(descriptor, partial):
-                partial.unlink()
-    finally:
-        os.close(descriptor)
+def _busy(path: Path) -> CacheError:
+    return CacheError(
+        f"{path}: another process is writing this cache; wait for it to end and run again, "
+        "or stop it: what it wrote is kept"
+    )
 
 
 def _make(descriptor: int, partial: Path, header: Header, num_features: int, labels: np.ndarray) -> None:

@@ -1,9 +1,9 @@
 """What a feature cache says of itself: the identity that decides whether it may be used, and its layout."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from fastuq.cache.sealed import Extent, Seal
 from fastuq.errors import CacheError
@@ -116,30 +116,25 @@ def shapes_of(header: Header, num_features: int) -> dict[str, tuple[tuple[int, .
 
 
 def _from_json(about: dict[str, Any]) -> Header:
-    fields = dict(about)
-    shard = Shard(**{key: _typed(fields["shard"], key, int) for key in ("index", "count", "start", "stop")})
-    shape = fields["preprocessing"]["shape"]
+    shard = Shard(**_typed(about["shard"], Shard))
+    plain = _typed(about, Header, "class_names", "shard")
+    shape, names = plain["preprocessing"]["shape"], about["class_names"]
     if not (isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and 0 < n < 2**20 for n in shape)):
         raise ValueError("preprocessing without the shape of an image")
-    names = fields["class_names"]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise TypeError("class_names are no list of names")
-    kinds = {
-        str: ("model_sha256", "network", "data_fingerprint", "images", "labels_sha256", "fastuq_version"),
-        float: ("scale",),
-        int: ("zero_point", "num_samples", "batch_size"),
-        bool: ("labelled",),
-        dict: ("preprocessing", "runtime"),
-    }
-    plain = {key: _typed(fields, key, kind) for kind, keys in kinds.items() for key in keys}
     return Header(class_names=tuple(names), shard=shard, **plain)
 
 
-def _typed(fields: Any, key: str, kind: type) -> Any:
-    value = fields[key]
-    if type(value) is not kind:
-        raise TypeError(f"{key} is no {kind.__name__}")
-    return value
+def _typed(about: Any, kind: type, *others: str) -> dict[str, Any]:
+    """Return the fields of a dataclass, but `others`, each of exactly the type that it is declared with."""
+    found = {}
+    for field in fields(kind):
+        if field.name not in others:
+            found[field.name], wanted = about[field.name], get_origin(field.type) or field.type
+            if type(found[field.name]) is not wanted:
+                raise TypeError(f"{field.name} is no {wanted}")
+    return found
 
 
 def _check_layout(header: Header, datasets: dict[str, Extent]) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from fastuq.cache.rawio import reserve, write_all
 from fastuq.errors import CacheError
+from fastuq.util.rawio import reserve, write_all
 
 DTYPES = ("|i1", "|b1", "<i8", "<u4", "<f4")
 MAX_SEAL = 16 * 2**20
@@ -61,6 +62,26 @@ class Seal:
     datasets: dict[str, Extent]
     size: int
     sha256: str
+
+
+def open_file(path: Path, mode: int) -> int:
+    """Return a descriptor of the regular file `path`.
+
+    Raises
+    ------
+    CacheError
+        It is missing, no regular file, or may not be opened.
+    """
+    try:
+        descriptor = os.open(path, mode | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise CacheError(f"{path}: no such file; make it with `fastuq cache-features`, or check the path") from None
+    except OSError as error:
+        raise CacheError(f"{path}: cannot be opened ({error.strerror}); check its path and permissions") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise CacheError(f"{path}: expected a file, found a folder or device; check the path")
+    return descriptor
 
 
 def create(
@@ -148,6 +169,14 @@ def read_seal(descriptor: int, path: Path, title: str) -> Seal:
     if _metadata_sha256(descriptor, block, size, datasets) != metadata:
         raise _damaged(path, "its HDF5 metadata do not match their SHA-256")
     return Seal(about, datasets, size, sha256)
+
+
+def cannot_write(path: Path, error: OSError) -> CacheError:
+    """Return the error of a file that cannot be written."""
+    return CacheError(
+        f"cannot write {path}: {error.strerror or error}; make room or choose another output; "
+        "what was written before is kept, and the same command goes on from there"
+    )
 
 
 def _json(value: Any) -> str:

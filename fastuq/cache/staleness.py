@@ -1,39 +1,41 @@
-"""Whether a cache may be used: made by this model, of these images, in this way."""
+"""Whether a cache may be used: whole, and made by this model, of these images, in this way."""
 
 from pathlib import Path
 from typing import Any
 
+from fastuq.cache.file import CacheFile
 from fastuq.cache.header import Header
 from fastuq.datasets import ImageSet
 from fastuq.errors import CacheError
 
 
-def check_model(header: Header, path: Path, sha256: str) -> None:
+def check_model(file: CacheFile, sha256: str) -> None:
     """Raise CacheError unless the cache was made with the model of that SHA-256."""
+    header = file.header
     if header.model_sha256 != sha256:
         raise _stale(
-            path,
+            file.path,
             f"features of model {sha256[:12]}",
             f"those of model {header.model_sha256[:12]} ({header.network})",
             "the model was made again or another one is meant",
         )
 
 
-def check_images(header: Header, path: Path, images: ImageSet) -> None:
+def check_images(file: CacheFile, images: ImageSet) -> None:
     """Raise CacheError unless the cache was made of these images and labels."""
-    images = images.matched_to(header.class_names)
+    header, images = file.header, images.matched_to(file.header.class_names)
     if header.data_fingerprint != images.fingerprint():
         raise _stale(
-            path,
+            file.path,
             f"features of images {images.name} ({len(images)}, fingerprint {images.fingerprint()[:12]})",
             f"those of {header.images} ({header.num_samples}, fingerprint {header.data_fingerprint[:12]})",
             "a pixel, a label, the order or the number of images changed",
         )
 
 
-def check_same(header: Header, path: Path, expected: Header) -> None:
+def check_same(file: CacheFile, expected: Header) -> None:
     """Raise CacheError unless a cache with `expected` could go on in this file; its batch size may differ."""
-    check_model(header, path, expected.model_sha256)
+    check_model(file, expected.model_sha256)
     causes = {
         "data_fingerprint": "a pixel, a label, the order or the number of images changed",
         "preprocessing": "the images go into the backbone in another way",
@@ -41,9 +43,48 @@ def check_same(header: Header, path: Path, expected: Header) -> None:
         "shard": "another part of the data set is meant",
     }
     for name, cause in causes.items():
-        found, wanted = getattr(header, name), getattr(expected, name)
+        found, wanted = getattr(file.header, name), getattr(expected, name)
         if found != wanted:
-            raise _stale(path, f"{name.replace('_', ' ')} {_brief(wanted)}", _brief(found), cause)
+            raise _stale(file.path, f"{name.replace('_', ' ')} {_brief(wanted)}", _brief(found), cause)
+
+
+def check_complete(file: CacheFile) -> None:
+    """Raise CacheError unless every batch is written."""
+    header, written = file.header, file.written()
+    if written == header.num_batches:
+        return
+    way_out = (
+        "another process is writing it: wait for it to end"
+        if file.being_written()
+        else "the run that made it was stopped; the same `fastuq cache-features` command goes on from there"
+    )
+    raise CacheError(
+        f"{file.path}: incomplete: {written} of {header.num_batches} batches of {header.batch_size} samples are "
+        f"written; {way_out}"
+    )
+
+
+def check_shards(files: list[CacheFile]) -> None:
+    """Raise CacheError unless the files, in order, are all shards of one cache."""
+    first = files[0].header
+    count = first.shard.count
+    for file in files:
+        check_model(file, first.model_sha256)
+        for name in ("data_fingerprint", "preprocessing", "runtime", "num_samples", "scale", "zero_point"):
+            if getattr(file.header, name) != getattr(first, name) or file.num_features != files[0].num_features:
+                raise CacheError(
+                    f"{file.path}: expected a shard of the same cache as {files[0].path}, found another "
+                    f"{name.replace('_', ' ')}; give the shards of one cache"
+                )
+    found = [f"{file.header.shard.index}/{file.header.shard.count}" for file in files]
+    if found != [f"{number}/{len(files)}" for number in range(1, len(files) + 1)]:
+        raise CacheError(
+            f"{files[0].path}: expected the {count} shards 1/{count} to {count}/{count}, found {', '.join(found)}; "
+            "give every shard once"
+        )
+    stops = [0] + [file.header.shard.stop for file in files]
+    if [file.header.shard.start for file in files] != stops[:-1] or stops[-1] != first.num_samples:
+        raise CacheError(f"{files[0].path}: the shards do not cover the data set; cache the features again")
 
 
 def _stale(path: Path, expected: str, found: str, cause: str) -> CacheError:

@@ -53,10 +53,10 @@ def _verify(args: argparse.Namespace) -> list[dict[str, Any]]:
     reports = []
     for file in _open(args.files):
         if model is not None:
-            check_model(file.header, file.path, model.sha256)
+            check_model(file, model.sha256)
         if args.images:
             height, width, _ = file.header.preprocessing["shape"]
-            check_images(file.header, file.path, open_images(args.images, image_size=(height, width)))
+            check_images(file, open_images(args.images, image_size=(height, width)))
         pending = file.pending()
         missing = file.header.num_batches - file.written()
         reports.append({"file": str(file.path), "ok": not pending, "missing": missing, "bad_batches": pending})

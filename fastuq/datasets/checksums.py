@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fastuq.errors import InputError
-from fastuq.util.files import read_json, write_text
+from fastuq.util.files import write_text
+from fastuq.util.json_reading import read_json
 
 RECORD = "fastuq-corrupt.json"
 """What `fastuq corrupt` made in a folder."""

@@ -1,4 +1,7 @@
-"""Published archives, fetched with resume, checked, and unpacked without trust."""
+"""Published archives, fetched with resume, checked, and unpacked without trust.
+
+This is code of our own, and not pooch, because pooch begins a broken transfer anew: of 2.9 GB, that is hours.
+"""
 
 import hashlib
 import tarfile
@@ -12,7 +15,8 @@ from fastuq.datasets.checksums import RECORD, md5_file, write_sums
 from fastuq.datasets.published import Archive
 from fastuq.datasets.transport import SLOWEST, TIMEOUT, Broken, open_url, transport
 from fastuq.errors import DownloadError, InputError
-from fastuq.util.files import atomic_path, open_own, try_lock
+from fastuq.util.files import atomic_path
+from fastuq.util.locks import own_file
 from fastuq.util.progress import progress_bar
 
 TRIES = 4
@@ -84,9 +88,10 @@ def _check_archive(path: Path, archive: Archive, way_out: str) -> None:
 def _fetch(archive: Archive, url: str, path: Path, wait: float) -> None:
     """Bring `url` to `path`, over as many connections as it takes."""
     part = path.with_name(path.name + ".part")
+    busy = InputError(f"another `fastuq download` is writing {part}; wait for it to end")
     with (
         _folder(path.parent),
-        _locked(part) as file,
+        own_file(part, busy, keep=True) as file,
         progress_bar(archive.size // 10**6, archive.file, unit="MB") as bar,
     ):
         failures, first, started = 0, file.seek(0, 2), time.monotonic()
@@ -119,24 +124,6 @@ def _folder(path: Path) -> Iterator[None]:
         with suppress(OSError):  # the first that holds something ends it
             for folder in made:
                 folder.rmdir()
-
-
-@contextmanager
-def _locked(part: Path) -> Iterator[BinaryIO]:
-    with open(open_own(part), "r+b") as file:
-        try:
-            taken = not try_lock(file.fileno(), part)
-        except InputError:  # no locks here, so no other process holds it
-            if file.seek(0, 2) == 0:
-                part.unlink(missing_ok=True)
-            raise
-        if taken:
-            raise InputError(f"another `fastuq download` is writing {part}; wait for it to end")
-        try:
-            yield file
-        finally:
-            if file.seek(0, 2) == 0:
-                part.unlink(missing_ok=True)
 
 
 def _receive(url: str, file: BinaryIO, size: int, bar: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fastuq.datasets import unpickle
-from fastuq.errors import InputError
+from fastuq.errors import InputError, short
 
 MAX_BYTES = 2**30
 """Largest file that is read: CIFAR-100's largest has 155 MB."""
@@ -48,19 +48,29 @@ def read_pickles(path: Path, count: int = 1) -> list[Any]:
 @contextmanager
 def _answer(file: Any, size: int, count: int) -> Iterator[BinaryIO]:
     """Yield what the process answers that unpickles `file`."""
-    command = [sys.executable or "python3", "-I", "-S", unpickle.__file__, str(size), str(count)]
+    frozen = getattr(sys, "frozen", False)  # then sys.executable is the program itself, and no Python
+    python = "python3" if frozen or not sys.executable else sys.executable
+    command = [python, "-I", "-S", unpickle.__file__, str(size), str(count)]
     try:
         child = subprocess.Popen(command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     except OSError as error:
-        raise InputError(
-            f"{file.name}: expected to read it in a process of its own, but {command[0]} does not start "
-            f"({error.strerror}); allow more processes (ulimit -u), or see that Python can be run"
-        ) from error
+        raise _no_process(file, python, f"that it does not start ({error.strerror})") from error
     with child:
         try:
+            said = child.stdout.readline(200)  # type: ignore[union-attr]
+            if said != unpickle.READY:
+                raise _no_process(file, python, short(said.decode(errors="replace")) if said else "no answer")
             yield child.stdout  # type: ignore[misc]
         finally:
             child.kill()
+
+
+def _no_process(file: Any, python: str, found: str) -> InputError:
+    return InputError(
+        f"{file.name}: expected {python} to read it as Python, in a process of its own under limits, found {found}; "
+        "allow more processes and memory (ulimit -u, ulimit -v), see that /proc is there, and that this is Python "
+        "(of a frozen program: python3 on the PATH)"
+    )
 
 
 def _received(stream: BinaryIO, size: int, count: int) -> list[Any]:

@@ -7,8 +7,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
+
+from fastuq.errors import short
 
 TIMEOUT = 30.0
 """Seconds without a byte after which a connection is given up, and after which it must be faster than `SLOWEST`."""
@@ -22,7 +23,7 @@ class Broken(Exception):
     """A connection that ended before the file did; `final` when another would end the same way."""
 
     def __init__(self, reason: object, *, final: bool = False) -> None:
-        super().__init__(" ".join(str(reason).split())[:200])
+        super().__init__(short(reason, 200))
         self.final = final
 
 
@@ -39,9 +40,7 @@ def transport() -> Iterator[None]:
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or str(error) or type(error).__name__
         raise Broken(reason, final=isinstance(error, http.client.InvalidURL)) from None
-    except (
-        Exception
-    ) as error:  # numbers of 5,000 digits, hosts that are none: a hostile answer can raise nearly anything
+    except Exception as error:  # a hostile answer can raise nearly anything: numbers of 5,000 digits, odd hosts
         raise Broken(f"an address or answer that is no HTTP ({error})", final=True) from None
 
 
@@ -64,7 +63,7 @@ def open_url(url: str, start: int, size: int) -> Any:
         There is no such server, or it has another answer.
     """
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-", "User-Agent": "fastuq"})
-    opener, ours = urllib.request.OpenerDirector(), _Handler(size)
+    opener, ours = urllib.request.OpenerDirector(), _Handler()
     for handler in (
         urllib.request.ProxyHandler(),
         urllib.request.UnknownHandler(),
@@ -75,49 +74,47 @@ def open_url(url: str, start: int, size: int) -> Any:
     ):
         opener.add_handler(handler)
     try:
-        return opener.open(request, timeout=TIMEOUT)
+        response: Any = opener.open(request, timeout=TIMEOUT)
     except BaseException:
         for response in ours.responses:  # a redirect to no address leaves its own open
             response.close()
         raise
+    response.line.most += size + size // 8
+    return response
 
 
 class _Handler(urllib.request.AbstractHTTPHandler):
     """Opens http and https with responses that are bounded."""
 
-    def __init__(self, size: int) -> None:
+    http_request = https_request = urllib.request.AbstractHTTPHandler.do_request_
+
+    def __init__(self) -> None:
         super().__init__()
-        self.size, self.responses = size, list[_Response]()
-        self.http_request = self.https_request = self.do_request_
+        self.responses: list[_Response] = []
 
     def http_open(self, request: Any) -> Any:
-        return self.do_open(partial(self._connection, http.client.HTTPConnection), request)  # type: ignore[arg-type]
+        return self.do_open(self._connection, request, kind=http.client.HTTPConnection)  # type: ignore[arg-type]
 
     def https_open(self, request: Any) -> Any:
-        return self.do_open(partial(self._connection, http.client.HTTPSConnection), request)  # type: ignore[arg-type]
+        return self.do_open(self._connection, request, kind=http.client.HTTPSConnection)  # type: ignore[arg-type]
 
-    def _connection(self, kind: Any, host: str, **options: Any) -> Any:
+    def _connection(self, host: str, kind: Any, **options: Any) -> Any:
         connection = kind(host, **options)
         connection.response_class = self._response
         return connection
 
     def _response(self, *args: Any, **options: Any) -> Any:
-        self.responses.append(_Response(self.size, *args, **options))
+        self.responses.append(_Response(*args, **options))
         return self.responses[-1]
 
 
 class _Response(http.client.HTTPResponse):
-    """A response of which no more is read than `size` warrants, nor more slowly than `SLOWEST`."""
+    """A response of which no more is read than `line` allows, nor more slowly than `SLOWEST`."""
 
-    def __init__(self, size: int, sock: Any, *args: Any, **options: Any) -> None:
+    def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
         super().__init__(sock, *args, **options)
-        self._size, self._line = size, _Line(self.fp.detach())  # type: ignore[attr-defined]
-        self.fp = io.BufferedReader(self._line)
-
-    def begin(self) -> None:
-        super().begin()
-        if self.status in (200, 206):
-            self._line.most += self._size + self._size // 8
+        self.line = _Line(self.fp.detach())  # type: ignore[attr-defined]
+        self.fp = io.BufferedReader(self.line)
 
 
 class _Line(io.RawIOBase):

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fastuq.errors import InputError, ModelError
+from fastuq.errors import InputError, ModelError, short
 from fastuq.util.checks import checked_path
 from fastuq.util.npy import open_regular
 from fastuq.util.process import muted, thread_count
@@ -156,7 +156,7 @@ class Backbone:
         except (ValueError, RuntimeError) as error:
             raise ModelError(
                 f"{self._name}: expected a TFLite network, found a damaged or foreign file "
-                f"({' '.join(str(error).split())[:120]}); make the model again"
+                f"({short(error)}); make the model again"
             ) from error
         return made
 
@@ -203,9 +203,7 @@ class _Runner:
                 self._interpreter.invoke()
                 row[:] = given()[0]
         except RuntimeError as error:
-            raise ModelError(
-                f"network: LiteRT cannot run it ({' '.join(str(error).split())[:120]}); make the model again"
-            ) from error
+            raise ModelError(f"network: LiteRT cannot run it ({short(error)}); make the model again") from error
 
 
 def _abandon_runners() -> None:

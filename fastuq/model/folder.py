@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastuq.errors import InputError, ModelError
-from fastuq.util.files import partial_prefix, read_json
+from fastuq.errors import InputError, ModelError, short
+from fastuq.util.files import partial_prefix
+from fastuq.util.json_reading import read_json
 
 FORMAT_VERSION = 1
 PARTS = ("backbone.tflite", "full.tflite", "head.npz", "head_int8.npz")
@@ -41,11 +42,11 @@ def read_description(folder: Path) -> dict[str, Any]:
         parts = sorted(info["parts"].keys())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
-            f"model {folder}: {DESCRIPTION} is damaged or not fastuq's ({short(error)}); {AGAIN}"
+            f"model {folder}: {DESCRIPTION} is damaged or not fastuq's ({short(error, 80)}); {AGAIN}"
         ) from error
     if version != FORMAT_VERSION:
         raise ModelError(
-            f"model {folder}: {DESCRIPTION}: expected format version {FORMAT_VERSION}, found {short(version)}; "
+            f"model {folder}: {DESCRIPTION}: expected format version {FORMAT_VERSION}, found {short(version, 80)}; "
             "it was written by another version of fastuq: use that one, or make the model again"
         )
     if parts != sorted(PARTS):
@@ -87,11 +88,6 @@ def identity(info: Mapping[str, Any]) -> str:
     digests = {**info["parts"], DESCRIPTION: hashlib.sha256(canonical).hexdigest()}
     lines = "".join(f"{name}:{digest}\n" for name, digest in sorted(digests.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def short(value: object) -> str:
-    """Return what there is to say of a value or an error from a file that may be hostile: one short line."""
-    return " ".join(str(value).split())[:80]
 
 
 def check_replaceable(target: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fastuq.errors import InputError, ModelError
+from fastuq.errors import InputError, ModelError, short
 from fastuq.model.folder import (
     AGAIN,
     DESCRIPTION,
@@ -27,7 +27,6 @@ from fastuq.model.folder import (
     identity,
     read_description,
     read_part,
-    short,
     write_folder,
 )
 from fastuq.model.head import Head
@@ -217,8 +216,12 @@ def check_names(network: str, class_names: Sequence[str]) -> None:
 
 def _from_description(folder: Path, info: dict[str, Any], head: Head, head_int8: QuantizedHead) -> Model:
     """Make the model that `model.json` describes; raises ModelError where values or parts do not fit."""
-    height, width, channels = _checked(folder, info, "input_shape", _is_shape)
-    names = tuple(_checked(folder, info, "class_names", _are_names))
+    for key, right in _RIGHT.items():
+        if not right(info.get(key)):
+            found = short(info.get(key), 80)
+            raise ModelError(f"model {folder}: {DESCRIPTION} does not describe a model ({key}: {found}); {AGAIN}")
+    height, width, channels = info["input_shape"]
+    names = tuple(info["class_names"])
     kinds = [[(b.rate, b.activation) for b in each.blocks] for each in (head, head_int8)]
     if head.widths != head_int8.widths or kinds[0] != kinds[1] or head.num_classes != len(names):
         raise ModelError(
@@ -227,11 +230,11 @@ def _from_description(folder: Path, info: dict[str, Any], head: Head, head_int8:
         )
     return Model(
         path=folder,
-        network=_checked(folder, info, "network", _is_name),
+        network=info["network"],
         class_names=names,
         input_shape=(height, width, channels),
-        feature_scale=_checked(folder, info, "feature_scale", _is_scale),
-        feature_zero_point=_checked(folder, info, "feature_zero_point", _is_zero_point),
+        feature_scale=info["feature_scale"],
+        feature_zero_point=info["feature_zero_point"],
         head=head,
         head_int8=head_int8,
         sha256=info["sha256"],
@@ -239,32 +242,22 @@ def _from_description(folder: Path, info: dict[str, Any], head: Head, head_int8:
     )
 
 
-def _checked(folder: Path, info: Mapping[str, Any], key: str, right: Callable[[Any], bool]) -> Any:
-    value = info.get(key)
-    if not right(value):
-        raise ModelError(f"model {folder}: {DESCRIPTION} does not describe a model ({key}: {short(value)}); {AGAIN}")
-    return value
-
-
-def _is_shape(value: Any) -> bool:
-    fits = type(value) is list and len(value) == 3 and all(type(n) is int and 1 <= n <= MAX_IMAGE_SIDE for n in value)
-    return fits and value[2] == 3
-
-
 def _is_name(value: Any) -> bool:
     return isinstance(value, str) and value.isprintable()  # names reach the terminal, where escape codes act
 
 
-def _are_names(value: Any) -> bool:
-    return type(value) is list and len(value) > 0 and all(_is_name(name) for name in value)
+def _is_side(value: Any) -> bool:
+    return type(value) is int and 1 <= value <= MAX_IMAGE_SIDE
 
 
-def _is_scale(value: Any) -> bool:
-    return type(value) is float and math.isfinite(value) and value > 0
-
-
-def _is_zero_point(value: Any) -> bool:
-    return type(value) is int and -128 <= value <= 127
+_RIGHT: dict[str, Callable[[Any], bool]] = {
+    "network": _is_name,
+    "input_shape": lambda x: type(x) is list and len(x) == 3 and all(map(_is_side, x)) and x[2] == 3,
+    "class_names": lambda x: type(x) is list and len(x) > 0 and all(map(_is_name, x)),
+    "feature_scale": lambda x: type(x) is float and math.isfinite(x) and x > 0,
+    "feature_zero_point": lambda x: type(x) is int and -128 <= x <= 127,
+}
+"""What each value of `model.json` must be."""
 
 
 def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -276,5 +269,5 @@ def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
 def _read_arrays(folder: Path, name: str, contents: Mapping[str, bytes]) -> dict[str, np.ndarray]:
     try:
         return read_npz(io.BytesIO(contents[name]), MAX_HEAD_BYTES)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise ModelError(f"model {folder}: {name} is no array file ({error}); {AGAIN}") from error

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastuq.cache.rawio import cannot_write, open_file, write_all
-from fastuq.cache.sealed import DTYPES, create, read_seal
+from fastuq.cache.sealed import DTYPES, cannot_write, create, open_file, read_seal
 from fastuq.errors import CacheError
 from fastuq.util.checks import checked_path
 from fastuq.util.files import atomic_path
-from fastuq.util.npy import read_into
+from fastuq.util.rawio import read_into, write_all
 
 if TYPE_CHECKING:
     from fastuq.scoring.result import Result

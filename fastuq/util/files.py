@@ -1,12 +1,9 @@
-"""Files that appear whole or not at all; files and locks of fastuq's own; JSON read without trust."""
+"""Files that appear whole or not at all."""
 
-import errno
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,13 +13,6 @@ from typing import Any
 
 from fastuq.errors import InputError
 from fastuq.util.checks import checked_path
-
-MAX_JSON_BYTES = 4 * 2**20
-"""Largest JSON file that is read."""
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""What a lock fails with on a file system that has none (some of NFS, Lustre, FUSE)."""
-MAX_JSON_LISTS = 100_000
-"""Lists and objects in it, each of which takes thirty times the memory of its two characters."""
 
 
 @contextmanager
@@ -94,58 +84,6 @@ def partial_prefix(name: str) -> str:
     return f".fastuq-{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}."
 
 
-def open_own(path: Path) -> int:
-    """Return a descriptor, for reading and writing, of a file that nobody but fastuq names; made where it is not there.
-
-    Raises
-    ------
-    InputError
-        There is a link, a folder, a device, a pipe or a file with another name beside: writing would change that.
-    OSError
-        It cannot be opened.
-    """
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    try:
-        descriptor = os.open(path, flags, 0o666)
-    except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO) or not os.path.lexists(path):
-            raise
-        raise _not_ours(path) from None
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-        os.close(descriptor)
-        raise _not_ours(path)
-    return descriptor
-
-
-def _not_ours(path: Path) -> InputError:
-    return InputError(f"{path}: expected a temporary file of fastuq, found a link, a folder or a pipe; remove it")
-
-
-def try_lock(descriptor: int, path: Path) -> bool:
-    """Take the lock of writers, which closing the descriptor or the end of the process gives back; False: it is taken.
-
-    Raises
-    ------
-    InputError
-        The file system has no locks.
-    OSError
-        The lock cannot be taken.
-    """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        raise InputError(
-            f"cannot write {path}: its file system has no locks ({error.strerror}), which keep two writers apart; "
-            "write to a local disk and copy the file: reading needs no lock"
-        ) from None
-    return True
-
-
 def write_text(target: str | Path, text: str) -> None:
     """Write `text` (UTF-8) to `target`, whole or not at all."""
     with atomic_path(target) as partial:
@@ -155,36 +93,3 @@ def write_text(target: str | Path, text: str) -> None:
 def write_json(target: str | Path, value: Any) -> None:
     """Write `value` as indented JSON to `target`, whole or not at all; ``-`` is standard output."""
     write_text(target, json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
-def read_json(path: str | Path) -> Any:
-    """Return what a JSON file says, read without trust: at most 4 MiB and 100,000 lists, each key once, no NaN.
-
-    Raises
-    ------
-    ValueError
-        The file is too large, not UTF-8, no such JSON, or nested too deeply.
-    OSError
-        The file cannot be read.
-    """
-    with open(path, "rb") as file:
-        data = file.read(MAX_JSON_BYTES + 1)
-    if len(data) > MAX_JSON_BYTES:
-        raise ValueError(f"more than {MAX_JSON_BYTES} bytes")
-    if data.count(b"[") + data.count(b"{") > MAX_JSON_LISTS:
-        raise ValueError(f"more than {MAX_JSON_LISTS} lists and objects")
-    try:
-        return json.loads(data.decode(), object_pairs_hook=_each_once, parse_constant=_no_number)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key that is there twice")
-    return found
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number")

@@ -6,13 +6,14 @@ import stat
 import warnings
 import weakref
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from fastuq.errors import InputError
+from fastuq.errors import InputError, short
+from fastuq.util.rawio import read_into
 
 
 class NpyArray:
@@ -102,22 +103,6 @@ def open_regular(path: str | Path) -> int:
     raise ValueError("no regular file")
 
 
-def read_into(descriptor: int, array: np.ndarray, offset: int) -> None:
-    """Fill a contiguous array with the bytes at `offset`.
-
-    Raises
-    ------
-    EOFError
-        The file ends before.
-    """
-    view = array.reshape(-1).view(np.uint8).data
-    while view:
-        count = os.preadv(descriptor, [view], offset)
-        if count == 0:
-            raise EOFError
-        view, offset = view[count:], offset + count
-
-
 def read_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Read the header of a .npy: shape, Fortran order, dtype.
 
@@ -139,52 +124,50 @@ def read_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
     return shape, fortran, dtype
 
 
-def npz_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """Return the members of an open .npz by the names of their arrays."""
-    return {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+class TooLargeError(ValueError):
+    """An archive whose arrays unpack to more than is read."""
 
 
-def declared_bytes(members: Iterable[zipfile.ZipInfo]) -> int:
-    """Return what `members` unpack to by their own account, beyond which `read_member` reads nothing."""
-    return sum(info.file_size for info in members)
-
-
-def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    """Read one array of an .npz, its data no longer than the archive declares (zipfile itself stops there).
+def read_npz(
+    file: BinaryIO, limit: int, choose: Callable[[Collection[str]], Iterable[str]] = iter
+) -> dict[str, np.ndarray]:
+    """Return the arrays of an .npz, or those that `choose` takes of their names.
 
     Raises
     ------
     ValueError
-        The member is compressed in a way NumPy does not write, or declares another size than it has. Damage that
-        zipfile finds raises what it raises.
+        The archive is damaged, foreign or holds Python objects, or (TooLargeError) declares more than `limit` bytes.
+    InputError
+        Whatever `choose` has against it.
+    OSError
+        The file cannot be read.
     """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            wanted = {name: members[name] for name in choose(members)}
+            declared = sum(info.file_size for info in wanted.values())  # beyond which nothing is read
+            if declared > limit:
+                raise TooLargeError(f"its arrays unpack to {declared} bytes, more than {limit}")
+            return {name: _read_member(archive, info) for name, info in wanted.items()}
+    except (InputError, TooLargeError):
+        raise
+    except Exception as error:  # a hostile archive can raise nearly anything
+        if isinstance(error, OSError) and error.strerror:
+            raise
+        raise ValueError(short(error)) from None
+
+
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    """Read one array, its data no longer than the archive declares (zipfile itself stops there)."""
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError("a compression other than NumPy's")  # zipfile unpacks those without bound
     with archive.open(info) as stream:
         shape, fortran, dtype = read_header(stream)
         size = math.prod(shape) * dtype.itemsize
-        if size > info.file_size:
+        if size > info.file_size:  # np.load would set that much aside
             raise ValueError(f"a header that declares {size} bytes where {info.file_size} are stored")
         data = stream.read(size)
         if len(data) != size or stream.read(1):  # reading to the end also makes zipfile check the CRC
             raise ValueError("an array shorter or longer than its header says")
     return np.ndarray(shape, dtype, data, order="F" if fortran else "C")
-
-
-def read_npz(file: BinaryIO, limit: int) -> dict[str, np.ndarray]:
-    """Return all arrays of an .npz.
-
-    Raises
-    ------
-    ValueError
-        The archive is damaged, foreign, holds Python objects or declares more than `limit` bytes.
-    """
-    try:
-        with zipfile.ZipFile(file) as archive:
-            members = npz_members(archive)
-            declared = declared_bytes(members.values())
-            if declared > limit:
-                raise ValueError(f"its arrays unpack to {declared} bytes, more than {limit}")
-            return {name: read_member(archive, info) for name, info in members.items()}
-    except Exception as error:  # a hostile archive can raise nearly anything
-        raise ValueError(" ".join(str(error).split())[:120] or type(error).__name__) from None

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from forked import Forks
 
-from fastuq.cache import FeatureCache, cache_features, rawio
+from fastuq.cache import FeatureCache, cache_features
+from fastuq.cache import file as cache_file
 from fastuq.cache.file import CacheFile
 from fastuq.errors import CacheError, InputError
 from fastuq.report.moments_file import save_moments
@@ -211,7 +212,7 @@ class TestTwoAtOnce:
                         cache.read(0, 8)
 
     def test_the_second_writer_stops_with_one_line(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(rawio, "LOCK_SECONDS", 0.1)
+        monkeypatch.setattr(cache_file, "LOCK_SECONDS", 0.1)
         path = caches.write(tmp_path / "x.h5")
         data = bytearray(path.read_bytes())
         data[-1] ^= 1

@@ -19,7 +19,7 @@ from PIL import Image
 from fastuq.datasets import open_images
 from fastuq.datasets.pickles import read_pickle
 from fastuq.errors import FastUQError, InputError
-from fastuq.util.files import read_json
+from fastuq.util.json_reading import read_json
 
 EXAMPLES = int(os.environ.get("FASTUQ_FUZZ", "200"))
 """Inputs per parser; the long runs set more."""

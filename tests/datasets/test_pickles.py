@@ -3,12 +3,14 @@
 import json
 import os
 import pickle
+import shutil
 import signal
 import struct
 import subprocess
 import sys
 import threading
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,7 +115,8 @@ def test_the_process_has_its_limits(tmp_path, size, wanted, memory, seconds):
 
 def answering(monkeypatch, tmp_path, code):
     """Let the code stand for the process that unpickles."""
-    (tmp_path / "other.py").write_text("import os, signal, sys, time\n" + code)
+    ready = f"print({unpickle.READY.decode()!r}, end='', flush=True)\n"
+    (tmp_path / "other.py").write_text("import os, signal, sys, time\n" + ready + code)
     monkeypatch.setattr(unpickle, "__file__", str(tmp_path / "other.py"))
     (tmp_path / "plain").write_bytes(pickle.dumps({"a": 1}))
     return tmp_path / "plain"
@@ -164,6 +167,32 @@ def test_without_a_process_one_line(monkeypatch, tmp_path):
     (tmp_path / "plain").write_bytes(pickle.dumps({"a": 1}))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match="process of its own"):
+        read_pickle(tmp_path / "plain")
+
+
+@pytest.mark.parametrize("name", ["echo", "false", "yes"])
+def test_an_executable_that_is_no_python_is_said(monkeypatch, tmp_path, name):
+    (tmp_path / "plain").write_bytes(pickle.dumps({"a": 1}))
+    monkeypatch.setattr(sys, "executable", shutil.which(name))
+    with pytest.raises(InputError, match=f"expected .*{name} to read it as Python.*, found .*that this is Python"):
+        read_pickle(tmp_path / "plain")
+
+
+def test_a_frozen_program_is_not_started_again(monkeypatch, tmp_path):
+    (tmp_path / "plain").write_bytes(pickle.dumps({"a": 1}))
+    (tmp_path / "python3").symlink_to(sys.executable)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "program"))
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    assert read_pickle(tmp_path / "plain") == {"a": 1}
+
+
+def test_without_proc_it_is_said(monkeypatch, tmp_path):
+    code = Path(unpickle.__file__).read_text().replace("/proc/", "/nowhere/")
+    (tmp_path / "other.py").write_text(code)
+    (tmp_path / "plain").write_bytes(pickle.dumps({"a": 1}))
+    monkeypatch.setattr(unpickle, "__file__", str(tmp_path / "other.py"))
+    with pytest.raises(InputError, match=r"plain: .* found no limits \(.*/nowhere/self/statm.*/proc is there"):
         read_pickle(tmp_path / "plain")
 
 

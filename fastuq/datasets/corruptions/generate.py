@@ -23,7 +23,8 @@ from fastuq.datasets.imageset import ImageSet
 from fastuq.errors import InputError
 from fastuq.util.checks import checked_seed, whole_number
 from fastuq.util.defaults import JOBS
-from fastuq.util.files import atomic_path, open_own, partial_prefix, try_lock, write_json
+from fastuq.util.files import atomic_path, partial_prefix, write_json
+from fastuq.util.locks import open_own, take_lock
 from fastuq.util.process import thread_count
 from fastuq.util.progress import progress_bar
 
@@ -213,8 +214,7 @@ def _locked(output: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"cannot write to {output}: {error.strerror or error}; choose another --output") from error
     try:
-        if not try_lock(lock, output):
-            raise InputError(f"another `fastuq corrupt` is writing to {output}; wait for it to end")
+        take_lock(lock, output, InputError(f"another `fastuq corrupt` is writing to {output}; wait for it to end"))
         ours = tuple(partial_prefix(name) for name in _all_names())
         for stale in output.glob(".*.partial"):
             if stale.name.startswith(ours):
