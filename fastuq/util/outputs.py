@@ -19,7 +19,7 @@ _REPORTS = (*_TABLES, ".h5")
 _MODEL = "model.json"
 _PARTS = (_MODEL, "README.md", "fastuq-corrupt.json", "run.json")
 """What has the suffix of a report and is none: of a model folder, a data set, a folder of work."""
-_OURS = (Path(__file__).parent, bundled_path("model"), bundled_path("images"))
+_OURS = (Path(__file__).parents[1], bundled_path("model"), bundled_path("images"))
 
 
 def check_outputs(

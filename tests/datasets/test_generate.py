@@ -18,6 +18,8 @@ from fastuq.datasets.corruptions import CORRUPTIONS, corrupt, generate, verify
 from fastuq.errors import InputError
 from fastuq.util.files import partial_prefix
 
+pytest.importorskip("cv2", reason="needs the corruptions: pip install 'fastuq[corrupt]'")
+
 FEW = ("contrast", "fog")
 
 
