@@ -219,26 +219,39 @@ def test_temporary_names_are_short_and_those_of_a_cache_depend_on_its_name_alone
     assert Path("n.h5").read_bytes() == Path("c.h5").read_bytes()
 
 
-@pytest.mark.parametrize("kind", ["link", "dangling", "hard link", "folder", "pipe"])
-def test_temporary_files_with_known_names_are_never_somebody_elses(place, kind):
-    cache, lock = Path(f"{partial_prefix('n.h5')}partial"), Path("out/.fastuq-corrupt.lock")
-    Path("out").mkdir()
-    write_text("precious", "not to be touched")
-    for path in (cache, lock):
+@pytest.fixture(params=["link", "dangling", "hard link", "folder", "pipe"])
+def put(request, place):
+    """Put something that is not ours in the place of a temporary file; it is still there after the test."""
+
+    def make(path):
+        write_text("precious", "not to be touched")
         {
-            "link": lambda path: path.symlink_to(Path("precious").absolute()),
-            "dangling": lambda path: path.symlink_to(Path("made").absolute()),
-            "hard link": lambda path: os.link("precious", path),
-            "folder": lambda path: path.mkdir(),
-            "pipe": lambda path: os.mkfifo(path),
-        }[kind](path)
-    with pytest.raises(InputError, match="expected a temporary file of fastuq, found"):
-        cache_features(caches.images(), caches.tiny_model(), "n.h5")
-    with pytest.raises(InputError, match="expected a temporary file of fastuq, found"):
-        generate.generate(open_images("bundled"), Path("out"), corruptions=("fog",), severities=(1,), jobs=1)
+            "link": lambda: path.symlink_to(Path("precious").absolute()),
+            "dangling": lambda: path.symlink_to(Path("made").absolute()),
+            "hard link": lambda: os.link("precious", path),
+            "folder": path.mkdir,
+            "pipe": lambda: os.mkfifo(path),
+        }[request.param]()
+
+    yield make
     assert Path("precious").read_text() == "not to be touched"
     assert not Path("made").exists()
+
+
+def test_the_temporary_file_of_a_cache_is_never_somebody_elses(put):
+    path = Path(f"{partial_prefix('n.h5')}partial")
+    put(path)
+    with pytest.raises(InputError, match="expected a temporary file of fastuq, found"):
+        cache_features(caches.images(), caches.tiny_model(), "n.h5")
     assert not Path("n.h5").exists()
-    cache.rmdir() if kind == "folder" else cache.unlink()
+    path.rmdir() if path.is_dir() else path.unlink()
     with cache_features(caches.images(), caches.tiny_model(), "n.h5") as made:
         assert made.computed == 50
+
+
+def test_the_lock_of_corruption_making_is_never_somebody_elses(put):
+    pytest.importorskip("cv2", reason="needs the corruptions: pip install 'fastuq[corrupt]'")
+    Path("out").mkdir()
+    put(Path("out/.fastuq-corrupt.lock"))
+    with pytest.raises(InputError, match="expected a temporary file of fastuq, found"):
+        generate.generate(open_images("bundled"), Path("out"), corruptions=("fog",), severities=(1,), jobs=1)
