@@ -62,7 +62,7 @@ def test_importing_loads_nothing_heavy():
 
 
 def test_the_types_that_mypy_finds(tmp_path):
-    pytest.importorskip("mypy")
+    pytest.importorskip("mypy", reason="needs mypy: pip install 'fastuq[dev]'")
     assert (files("fastuq") / "py.typed").is_file()
     (tmp_path / "program.py").write_text(PROGRAM)
     options = [

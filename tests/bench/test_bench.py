@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from places import TINY
 
-from fastuq.bench import baselines, run, timing
+from fastuq.bench import baselines, process, run, timing
 from fastuq.bench.heads import KINDS, paper_model, random_features, shared_operations
 from fastuq.bench.networks import NetworkTimings, open_network
 from fastuq.bench.plain_numba import plain_numba_head
 from fastuq.bench.plot import plotted, write_plot
-from fastuq.bench.process import score_cache
 from fastuq.bench.tables import BASELINES, markdown, readable
 from fastuq.bench.timing import Side, Timing, interleave
 from fastuq.cli import main
@@ -178,34 +177,49 @@ def tables_of(page):
 
 
 def test_picture(figures, tmp_path):
+    pytest.importorskip("matplotlib", reason="needs Matplotlib: pip install 'fastuq[plot]'")
     bars = plotted(figures)
     assert {kind for _, _, kind in bars} == {"paper", "naive", "baseline", "fastuq"}
     write_plot(tmp_path / "bench.png", figures)
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_cache_of_random_features_is_scored(tmp_path, capsys):
-    score_cache(str(tmp_path / "features.h5"), 300)
-    found = json.loads(capsys.readouterr().out)
-    assert found["samples"] == 300
-    assert found["peak_rss_mb"] > 10
-
-
-def test_the_benchmark_whole_and_small(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """The benchmark itself, once: a small network, few samples, one round, nothing compiled anew."""
     pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install 'fastuq[train]'")
-    # Other processes, of which one compiles everything anew; `score_cache` has a test of its own.
-    monkeypatch.setattr(run, "bench_start", lambda: {"first_run": 9.0, "later_run": 1.0})
-    monkeypatch.setattr(run, "bench_cache", lambda *_: CACHE | {"peak_rss_mb": 500.0})
-    monkeypatch.setattr(timing, "_PAUSE", 0)
-    monkeypatch.setattr(run, "bench_head", partial(run.bench_head, width=96))
-    monkeypatch.setattr(run, "bench_grid", partial(run.bench_grid, width=96))
-    figures = run.run_bench(run.Scope((str(TINY),), 1, 64, (3,), (1, 32), 300, tmp_path))
-    assert set(figures["head_spread"]) == {*KINDS, *BASELINES}
-    assert [(row["kind"], row["n"]) for row in figures["head_grid"]] == [(k, n) for k in KINDS[:2] for n in (1, 32)]
-    assert min(figures["baseline_ms_per_sample"].values()) > 0
-    assert set(figures["speedup"]["cold"]) == {"tiny"}
-    json.dumps(figures, allow_nan=False)
-    assert "plain Numba" in markdown(figures)
+    scope = run.Scope((str(TINY),), 1, 64, (50,), (1, 32), 300, tmp_path_factory.mktemp("bench"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "_SCORE_64", "import fastuq")
+        patch.setattr(timing, "_SHORTEST", 0)
+        patch.setattr(timing, "_PAUSE", 0)
+        patch.setattr(run, "bench_head", partial(run.bench_head, width=96))
+        patch.setattr(run, "bench_grid", partial(run.bench_grid, width=96))
+        return run.run_bench(scope)
+
+
+def names(figures):
+    """Return the figures with their numbers left out, and one network, grid point and package for all."""
+    return {
+        key: names(value) if isinstance(value, dict) and key not in ("resnet50", "tiny") else type(value).__name__
+        for key, value in figures.items()
+        if key not in ("efficientnet_lite0", "efficientnet_b0")
+    }
+
+
+def test_what_is_measured_keeps_the_contract(measured, figures):
+    assert json.loads(json.dumps(measured, allow_nan=False)) == measured
+    shown = json.dumps(names(measured)).replace("tiny", "resnet50")
+    assert json.loads(shown) == json.loads(json.dumps(names(figures)))
+    assert {(row["kind"], row["num_iter"], row["n"]) for row in measured["head_grid"]} == {
+        (kind, 50, n) for kind in ("int8.shared", "int8.per_sample") for n in (1, 32)
+    }
+    assert measured["cache"]["samples"] == 300
+    assert measured["peak_rss_mb"] > 10
+    assert readable(measured)
+    assert "tiny" in markdown(measured)
+    assert plotted(measured)
+    assert set(measured["head_spread"]) == {*KINDS, *BASELINES}
 
 
 def test_scope(tmp_path):
@@ -218,6 +232,7 @@ def test_scope(tmp_path):
 
 
 def test_unknown_network_is_one_line(capsys):
+    pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install 'fastuq[train]'")
     assert main(["bench", "--networks", "vgg"]) == 2
     assert "vgg" in capsys.readouterr().err
 

@@ -3,27 +3,27 @@
 import errno
 import fcntl
 import os
-from pathlib import Path
 
 import caches
 import numpy as np
 import pytest
+from commands import refusal
+from damage import damage
+from places import TINY
 
 from fastuq import cli
 from fastuq.cache import FeatureCache, cache_features
 from fastuq.cache.file import CacheFile
 
-MODEL = ["--model", str(caches.TINY)]
+MODEL = ["--model", str(TINY)]
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FASTUQ_DATA", str(tmp_path / "no-data"))
+def place(workplace):
     np.save("in.npy", caches.images().images)
     with cache_features(np.load("in.npy"), caches.tiny_model(), "c.h5"):
         pass
-    return tmp_path
+    return workplace
 
 
 @pytest.fixture(params=[errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
@@ -50,22 +50,15 @@ def test_reading_needs_no_lock(place, capsys):
 
 @pytest.mark.usefixtures("no_locks")
 def test_writing_says_that_there_are_none_and_leaves_nothing(place, capsys):
-    damaged = bytearray(Path("c.h5").read_bytes())
-    damaged[-1] ^= 1
-    Path("c.h5").write_bytes(damaged)
-    before = sorted(place.iterdir())
+    damage("c.h5")
     for argv in (
         ["cache-features", "in.npy", "--output", "n.h5", *MODEL],
         ["cache", "repair", "c.h5", "--images", "in.npy", *MODEL],
     ):
-        assert cli.main(argv) == 2
-        said = capsys.readouterr().err
-        assert said.count("\n") == 1
+        said = refusal(capsys, argv, place)
         assert "has no locks" in said
         assert "local disk" in said
         assert "make room" not in said
-    assert sorted(place.iterdir()) == before
-    assert Path("c.h5").read_bytes() == damaged
 
 
 @pytest.mark.usefixtures("no_locks")
@@ -77,7 +70,7 @@ def test_an_incomplete_cache_still_says_so(place, capsys):
 
 @pytest.mark.usefixtures("no_locks")
 def test_corruptions_say_it_too(place, capsys):
-    pytest.importorskip("imagecorruptions", reason="the extra corrupt is not installed")
+    pytest.importorskip("cv2", reason="needs the corruptions: pip install 'fastuq[corrupt]'")
     argv = ["corrupt", "--images", "bundled", "--corruptions", "fog", "--jobs", "1", "--output", "o"]
     assert cli.main(argv) == 2
     assert "has no locks" in capsys.readouterr().err

@@ -9,6 +9,8 @@ from pathlib import Path
 import caches
 import numpy as np
 import pytest
+from commands import contents, refusal
+from places import TINY
 
 from fastuq import cli
 from fastuq.cache import FeatureCache, cache_features, default_cache_path
@@ -24,11 +26,10 @@ LONGEST = ["n" * 255, "é" * 127 + "n", "n" * 251 + ".csv", "文" * 85]
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def place(workplace, monkeypatch):
     """A folder with something of each kind that is read."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FASTUQ_DATA", str(tmp_path / "data"))
-    shutil.copytree(caches.TINY, "model")
+    monkeypatch.setenv("FASTUQ_DATA", str(workplace / "data"))
+    shutil.copytree(TINY, "model")
     Path("model/README.md").write_text("a card")
     np.save("in.npy", caches.images().images)
     with cache_features(caches.images(), caches.tiny_model(), "c.h5"):
@@ -40,20 +41,7 @@ def place(tmp_path, monkeypatch):
     shutil.copy("c.h5", "caches/fog-12345678.h5")
     Path("elsewhere.png").write_text("a picture that the folder links to")
     Path("pictures/link.png").symlink_to("../elsewhere.png")
-    return tmp_path
-
-
-def contents(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def refused(capsys, folder, argv, words="found an input"):
-    before = contents(folder)
-    assert cli.main(argv) == 2
-    said = capsys.readouterr()
-    assert (said.out, said.err.count("\n")) == ("", 1)
-    assert words in said.err
-    assert contents(folder) == before
+    return workplace
 
 
 READ = [
@@ -85,8 +73,8 @@ READ = [
 @pytest.mark.parametrize(("argv", "file"), [(argv, file) for argv, files in READ for file in files])
 def test_an_input_under_another_name_is_no_output_of_any_command(place, capsys, argv, file):
     os.link(file, "another-name.txt")  # device and inode are the same, as through a bind mount
-    refused(capsys, place, [*argv, "--json", "another-name.txt"])
-    refused(capsys, place, [*argv, "--json", file])
+    for name in ("another-name.txt", file):
+        assert "found an input" in refusal(capsys, [*argv, "--json", name], place)
 
 
 def test_every_command_is_tried():
@@ -164,7 +152,7 @@ def test_outputs_among_themselves(place, outputs):
     ],
 )
 def test_what_a_command_makes_is_not_replaced_by_its_report(place, capsys, argv, words):
-    refused(capsys, place, argv, words)
+    assert words in refusal(capsys, argv, place)
 
 
 def test_reports_of_before_are_written_again_where_they_lay(place):
@@ -231,26 +219,39 @@ def test_temporary_names_are_short_and_those_of_a_cache_depend_on_its_name_alone
     assert Path("n.h5").read_bytes() == Path("c.h5").read_bytes()
 
 
-@pytest.mark.parametrize("kind", ["link", "dangling", "hard link", "folder", "pipe"])
-def test_temporary_files_with_known_names_are_never_somebody_elses(place, kind):
-    cache, lock = Path(f"{partial_prefix('n.h5')}partial"), Path("out/.fastuq-corrupt.lock")
-    Path("out").mkdir()
-    write_text("precious", "not to be touched")
-    for path in (cache, lock):
+@pytest.fixture(params=["link", "dangling", "hard link", "folder", "pipe"])
+def put(request, place):
+    """Put something that is not ours in the place of a temporary file; it is still there after the test."""
+
+    def make(path):
+        write_text("precious", "not to be touched")
         {
-            "link": lambda path: path.symlink_to(Path("precious").absolute()),
-            "dangling": lambda path: path.symlink_to(Path("made").absolute()),
-            "hard link": lambda path: os.link("precious", path),
-            "folder": lambda path: path.mkdir(),
-            "pipe": lambda path: os.mkfifo(path),
-        }[kind](path)
-    with pytest.raises(InputError, match="expected a temporary file of fastuq, found"):
-        cache_features(caches.images(), caches.tiny_model(), "n.h5")
-    with pytest.raises(InputError, match="expected a temporary file of fastuq, found"):
-        generate.generate(open_images("bundled"), Path("out"), corruptions=("fog",), severities=(1,), jobs=1)
+            "link": lambda: path.symlink_to(Path("precious").absolute()),
+            "dangling": lambda: path.symlink_to(Path("made").absolute()),
+            "hard link": lambda: os.link("precious", path),
+            "folder": path.mkdir,
+            "pipe": lambda: os.mkfifo(path),
+        }[request.param]()
+
+    yield make
     assert Path("precious").read_text() == "not to be touched"
     assert not Path("made").exists()
+
+
+def test_the_temporary_file_of_a_cache_is_never_somebody_elses(put):
+    path = Path(f"{partial_prefix('n.h5')}partial")
+    put(path)
+    with pytest.raises(InputError, match="expected a temporary file of fastuq, found"):
+        cache_features(caches.images(), caches.tiny_model(), "n.h5")
     assert not Path("n.h5").exists()
-    cache.rmdir() if kind == "folder" else cache.unlink()
+    path.rmdir() if path.is_dir() else path.unlink()
     with cache_features(caches.images(), caches.tiny_model(), "n.h5") as made:
         assert made.computed == 50
+
+
+def test_the_lock_of_corruption_making_is_never_somebody_elses(put):
+    pytest.importorskip("cv2", reason="needs the corruptions: pip install 'fastuq[corrupt]'")
+    Path("out").mkdir()
+    put(Path("out/.fastuq-corrupt.lock"))
+    with pytest.raises(InputError, match="expected a temporary file of fastuq, found"):
+        generate.generate(open_images("bundled"), Path("out"), corruptions=("fog",), severities=(1,), jobs=1)

@@ -9,6 +9,9 @@ from pathlib import Path
 import caches
 import numpy as np
 import pytest
+from commands import refusal
+from damage import damage
+from places import TINY
 
 import fastuq
 from fastuq import cli
@@ -20,14 +23,10 @@ from fastuq.report.tables import markdown_table, write_csv
 from fastuq.scoring.scoring import score
 
 EVIL = os.fsdecode(b"a.h5: every checksum matches\nb\r\t\x1b[2J\xff") + "\u202e\u2028.h5"
-MODEL = ["--model", str(caches.TINY)]
+MODEL = ["--model", str(TINY)]
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FASTUQ_DATA", str(tmp_path / "no-data"))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 def lines(capsys):
@@ -36,23 +35,20 @@ def lines(capsys):
     return text.splitlines()
 
 
-def test_names_of_files_make_no_lines_of_their_own(here, capsys):
+def test_names_of_files_make_no_lines_of_their_own(capsys):
     caches.write(EVIL)
     assert cli.main(["cache", "verify", EVIL]) == 0
     assert len(lines(capsys)) == 1
-    damaged = bytearray(Path(EVIL).read_bytes())
-    damaged[-1] ^= 1
-    Path(EVIL).write_bytes(damaged)
+    damage(EVIL)
     assert cli.main(["cache", "verify", EVIL]) == 1
     (line,) = lines(capsys)
     assert line.startswith(
         "a.h5: every checksum matches\\nb\\r\\t\\x1b[2J\\udcff\\u202e\\u2028.h5: 1 batches are damaged"
     )
-    assert cli.main(["score", "--cache", EVIL, *MODEL]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    assert refusal(capsys, ["score", "--cache", EVIL, *MODEL])
 
 
-def test_cache_info_of_a_hostile_file(here, capsys):
+def test_cache_info_of_a_hostile_file(capsys):
     """Its header may say anything."""
     pixels = caches.images(8).images
     names = tuple(f"{EVIL}{number}" for number in range(100))
@@ -76,7 +72,7 @@ def report(capsys):
     return found
 
 
-def test_scoring_and_caching_name_their_files_on_one_line(here, capsys):
+def test_scoring_and_caching_name_their_files_on_one_line(capsys):
     np.save("in.npy", caches.images(9).images)
     Path("in.npy").rename("x\n\x1b[31mred.npy")
     assert cli.main(["cache-features", "x\n\x1b[31mred.npy", "--output", EVIL, *MODEL]) == 0
@@ -131,7 +127,7 @@ def test_formulas_in_tables_are_texts(name, cell):
         assert list(csv.reader(file)) == [["name", "x"], [cell, "-1.5"], ["", "0"]]
 
 
-def test_the_table_of_samples_keeps_its_numbers(here):
+def test_the_table_of_samples_keeps_its_numbers():
     model = caches.tiny_model()
     result = score(model, caches.features()[:5], num_iter=5)
     from fastuq.report.samples import write_sample_table
@@ -146,7 +142,7 @@ def test_the_table_of_samples_keeps_its_numbers(here):
 
 
 @pytest.mark.parametrize("option", ["-", "/dev/stdout"])
-def test_json_on_the_screen_is_alone_there(here, capfd, monkeypatch, option):
+def test_json_on_the_screen_is_alone_there(capfd, monkeypatch, option):
     made = {"made": ["fog.npy"], "kept": []}
     monkeypatch.setattr("fastuq.datasets.corruptions.generate.generate", lambda *_, **__: made)
     monkeypatch.setattr("fastuq.datasets.corruptions.verify.verify", lambda *_: VERIFIED)
@@ -191,7 +187,7 @@ def test_repr_is_one_short_line():
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\x1bb", "\u202e"])
-def test_class_names_that_no_model_may_have_are_refused_before_any_work(here, monkeypatch, name):
+def test_class_names_that_no_model_may_have_are_refused_before_any_work(monkeypatch, name):
     from fastuq.training import quantize_file, train
 
     def work(*_, **__):
@@ -212,4 +208,4 @@ def test_class_names_that_no_model_may_have_are_refused_before_any_work(here, mo
         monkeypatch.setattr(quantize_file, "head_from_layers", lambda layers, width: head)
         with pytest.raises(InputError, match="expected a name of printable characters"):
             quantize_file.quantize_file("net.keras", names, None, "model")
-    assert not list(here.iterdir())
+    assert not list(Path().iterdir())

@@ -256,7 +256,7 @@ def test_altered_or_missing_member_is_refused_and_not_written(archive, tmp_path)
 PLAIN_TAR = gzip.decompress(CONTENT)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.one_of(
         st.binary(max_size=2000),

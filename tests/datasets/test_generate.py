@@ -19,6 +19,8 @@ from fastuq.datasets.published import CIFAR100C_MD5
 from fastuq.errors import InputError
 from fastuq.util.files import partial_prefix
 
+pytest.importorskip("cv2", reason="needs the corruptions: pip install 'fastuq[corrupt]'")
+
 FEW = ("contrast", "fog")
 
 

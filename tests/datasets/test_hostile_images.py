@@ -23,7 +23,7 @@ from fastuq.util.json_reading import read_json
 
 EXAMPLES = int(os.environ.get("FASTUQ_FUZZ", "200"))
 """Inputs per parser; the long runs set more."""
-FUZZ = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 MEMORY = 64 * 2**20
 
 

@@ -1,4 +1,4 @@
-"""Writes the golden feature cache and moments file of the present format version; run from the repository's root.
+"""Writes the golden feature cache and moments file of the present format version.
 
 A file of a format version is made once and never again: the tests show that what was written then is still read.
 """
@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parent / "support"))
 
 import caches  # noqa: E402
 
-from fastuq.cache import save_moments  # noqa: E402
+from fastuq.report.moments_file import save_moments  # noqa: E402
 from fastuq.scoring.scoring import score  # noqa: E402
 
 caches.write(HERE / "feature_cache_1.h5", count=20, batch_size=8)

@@ -1,37 +1,15 @@
 """The model folder: what is saved comes back, and nothing can change unseen."""
 
 import json
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
+from models import save_again
 from places import TINY
 
 from fastuq.errors import InputError, ModelError
 from fastuq.model.folder import DESCRIPTION, PARTS
-from fastuq.model.model import load_model, save_model
-
-
-def save_again(model, path, **changes):
-    values = {
-        "network": model.network,
-        "backbone": model.backbone_path.read_bytes(),
-        "full": model.full_path.read_bytes(),
-        "head": model.head,
-        "head_int8": model.head_int8,
-        "class_names": model.class_names,
-        "input_shape": model.input_shape,
-        "feature_scale": model.feature_scale,
-        "feature_zero_point": model.feature_zero_point,
-        "info": model.info["made"],
-    }
-    return save_model(path, **{**values, **changes})
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return Path(shutil.copytree(TINY, tmp_path / "model"))
+from fastuq.model.model import load_model
 
 
 def one_line(caught):
@@ -61,8 +39,8 @@ def test_dequantize_undoes_scale_and_zero_point():
 
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "empty"])
-def test_a_damaged_part_is_refused_in_one_line(folder, part, damage):
-    file = folder / part
+def test_a_damaged_part_is_refused_in_one_line(model_folder, part, damage):
+    file = model_folder / part
     data = bytearray(file.read_bytes())
     if damage == "flip":
         data[len(data) // 2] ^= 1
@@ -74,36 +52,36 @@ def test_a_damaged_part_is_refused_in_one_line(folder, part, damage):
     else:
         file.write_bytes(b"")
     with pytest.raises(ModelError) as caught:
-        load_model(folder)
+        load_model(model_folder)
     assert part in one_line(caught)
 
 
 @pytest.mark.parametrize(
     ("key", "value"), [("feature_scale", 0.5), ("feature_zero_point", 3), ("class_names", ["a"]), ("network", "other")]
 )
-def test_an_altered_description_is_refused(folder, key, value):
-    info = json.loads((folder / DESCRIPTION).read_text())
+def test_an_altered_description_is_refused(model_folder, key, value):
+    info = json.loads((model_folder / DESCRIPTION).read_text())
     info[key] = value
-    (folder / DESCRIPTION).write_text(json.dumps(info))
+    (model_folder / DESCRIPTION).write_text(json.dumps(info))
     with pytest.raises(ModelError) as caught:
-        load_model(folder)
+        load_model(model_folder)
     assert DESCRIPTION in one_line(caught)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format_version": 1, "parts": 3}', "\x00\x01"])
-def test_a_foreign_description_is_refused(folder, text):
-    (folder / DESCRIPTION).write_text(text)
+def test_a_foreign_description_is_refused(model_folder, text):
+    (model_folder / DESCRIPTION).write_text(text)
     with pytest.raises(ModelError) as caught:
-        load_model(folder)
+        load_model(model_folder)
     one_line(caught)
 
 
-def test_a_newer_format_is_told_apart_from_damage(folder):
-    info = json.loads((folder / DESCRIPTION).read_text())
+def test_a_newer_format_is_told_apart_from_damage(model_folder):
+    info = json.loads((model_folder / DESCRIPTION).read_text())
     info["format_version"] = 2
-    (folder / DESCRIPTION).write_text(json.dumps(info))
+    (model_folder / DESCRIPTION).write_text(json.dumps(info))
     with pytest.raises(ModelError, match="format version 1, found 2"):
-        load_model(folder)
+        load_model(model_folder)
 
 
 def test_parts_of_two_models_are_refused(tmp_path):
@@ -120,14 +98,14 @@ def test_no_folder_and_no_model_are_told_apart(tmp_path):
         load_model(tmp_path)
 
 
-def test_saving_over_a_model_replaces_it_and_keeps_its_card(folder):
-    (folder / "README.md").write_text("card")
-    model = load_model(folder)
-    again = save_again(model, folder, network="renamed")
+def test_saving_over_a_model_replaces_it_and_keeps_its_card(model_folder):
+    (model_folder / "README.md").write_text("card")
+    model = load_model(model_folder)
+    again = save_again(model, model_folder, network="renamed")
     assert again.network == "renamed"
     assert again.sha256 != model.sha256
-    assert (folder / "README.md").read_text() == "card"
-    assert [p.name for p in folder.parent.iterdir()] == ["model"]
+    assert (model_folder / "README.md").read_text() == "card"
+    assert [p.name for p in model_folder.parent.iterdir()] == ["model"]
 
 
 def test_saving_over_something_else_is_refused(tmp_path):
@@ -137,14 +115,14 @@ def test_saving_over_something_else_is_refused(tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_failed_save_leaves_the_old_model(folder, monkeypatch):
-    before = load_model(folder)
+def test_a_failed_save_leaves_the_old_model(model_folder, monkeypatch):
+    before = load_model(model_folder)
 
     def full_disk(_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("fastuq.model.folder.os.fsync", full_disk)
     with pytest.raises(InputError, match="No space left"):
-        save_again(before, folder, network="renamed")
-    assert load_model(folder).sha256 == before.sha256
-    assert [p.name for p in folder.parent.iterdir()] == ["model"]
+        save_again(before, model_folder, network="renamed")
+    assert load_model(model_folder).sha256 == before.sha256
+    assert [p.name for p in model_folder.parent.iterdir()] == ["model"]

@@ -57,7 +57,7 @@ def test_sigmoid_codes_are_those_of_numpy_at_every_step():
     assert np.array_equal(activation_of("sigmoid").codes.of(z)[: len(SIGMOID_STEPS)], np.arange(1, 256))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(samples=st.integers(1, 130), width=st.integers(1, 200), first=st.integers(0, 129))
 def test_transpose(samples, width, first):
     first = min(first, samples - 1)

@@ -40,7 +40,7 @@ def kernel_bits(seed, layer, iteration, sample, width, rate):
     return bits
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 2**64 - 1),
     layer=st.integers(0, 9),

@@ -8,12 +8,11 @@ import sys
 
 import numpy as np
 import pytest
-from heads import model_of, random_features, random_head
+from heads import PATHS, model_of, random_features, random_head
 from numba.core import ir
 from numba.core.compiler import run_frontend
 from numba.core.dispatcher import Dispatcher
 from places import SUPPORT
-from test_montecarlo import PATHS
 
 import fastuq.montecarlo.kernels
 from fastuq.montecarlo.engine import MonteCarlo

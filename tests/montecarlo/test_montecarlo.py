@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from heads import model_of, random_features, random_head, reference_outputs
+from heads import LAYOUTS, PATHS, model_of, random_features, random_head, reference_outputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,24 +11,6 @@ from fastuq.montecarlo import engine
 from fastuq.montecarlo.engine import MonteCarlo, moments
 from fastuq.montecarlo.kernels.compiled import has_vnni
 from fastuq.montecarlo.kernels.flatten import packed_bytes
-
-LAYOUTS = {
-    "paper": [(1280, 300, 0.2, "relu"), (300, 100, 0.4, "sigmoid")],
-    "awkward": [(1283, 77, 0.5, "relu"), (77, 10, 0.1, "softmax")],
-    "one block": [(33, 5, 0.2, "sigmoid")],
-    "four blocks": [
-        (64, 70, 0.9, "linear"),
-        (70, 13, 0.0, "sigmoid"),
-        (13, 130, 0.3, "relu"),
-        (130, 3, 0.6, "softmax"),
-    ],
-    "no dropout": [(5, 2, 0.0, "linear")],
-    "linear": [(300, 64, 0.2, "linear"), (64, 10, 0.5, "relu")],
-}
-PATHS = [
-    pytest.param(True, marks=pytest.mark.skipif(not has_vnni(), reason="this processor has no AVX512-VNNI")),
-    False,
-]
 
 
 def check(model, features, ids, num_iter, masks, precision, **options):
@@ -69,7 +51,7 @@ def test_int8_integers_are_exact(name, masks, vnni):
     assert np.allclose(found.std, outputs.std(axis=0), rtol=1e-6, atol=1e-30)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_random_shapes(data):
     blocks = data.draw(st.integers(1, 3))

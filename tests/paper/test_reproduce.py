@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import refusal
 from PIL import Image
 from places import TINY
 from sklearn.metrics import roc_auc_score
@@ -16,22 +17,19 @@ from fastuq.datasets import open_images
 from fastuq.datasets.corruptions import corrupt
 from fastuq.datasets.published import CIFAR100C
 from fastuq.model.backbone import Backbone
-from fastuq.model.model import load_model
 from fastuq.paper import printed as paper
 from fastuq.paper.stability import ITERATIONS, seed_disagreement
 from fastuq.paper.trust_scores import failure_detection, mean_shift_detection, shift_detection, trust_scores
 from fastuq.scoring.metrics import aurc
 from fastuq.scoring.scoring import score
 
+pytest.importorskip("cv2", reason="needs the corruptions: pip install 'fastuq[corrupt]'")
+pytest.importorskip("matplotlib", reason="needs Matplotlib: pip install 'fastuq[plot]'")
+
 # The tiny model's outputs are all high; with these, some samples are kept and some are not.
 OPTIONS = {"threshold": 0.95, "mixed": "keep", "num_iter": 15}
 ARGV = ["--model", str(TINY), "--threshold", "0.95", "--mixed", "keep", "--num-iter", "15"]
 COUNT = 12
-
-
-@pytest.fixture(scope="module")
-def model():
-    return load_model(TINY)
 
 
 @pytest.fixture(scope="module")
@@ -146,24 +144,19 @@ def test_output(made, found):
                 assert picture.width > 300
 
 
-def test_from_the_bundled_images_alone(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("FASTUQ_DATA", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
+def test_from_the_bundled_images_alone(workplace, capsys):
     assert cli.main(["reproduce", "--output", "o", *ARGV]) == 0
     assert "o/reproduction.md" in capsys.readouterr().out
     found = json.loads(Path("o/reproduction.json").read_text())
     assert found["clean_images"] == "bundled"
     assert found["networks"]["tiny"]["full"] is None
     assert found["networks"]["tiny"]["small"]["clean"]["n"] == 20
-    assert cli.main(["reproduce", "--full", "--output", "p", *ARGV]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
-    assert not Path("p").exists()
+    assert refusal(capsys, ["reproduce", "--full", "--output", "p", *ARGV], workplace)
 
 
-def test_another_network_in_the_place_of_resnet50_is_refused(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(["reproduce", "--resnet50", str(TINY), *ARGV]) == 2
-    assert "expected a model of network resnet50, found tiny" in capsys.readouterr().err
+def test_another_network_in_the_place_of_resnet50_is_refused(workplace, capsys):
+    said = refusal(capsys, ["reproduce", "--resnet50", str(TINY), *ARGV], workplace)
+    assert "expected a model of network resnet50, found tiny" in said
 
 
 @pytest.fixture(scope="module")

@@ -48,7 +48,7 @@ def errors_accepted(correct, order):
 
 
 @given(SAMPLES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_areas_are_the_expectation_over_the_orders_of_ties(samples):
     score, correct = columns(samples)
     n = len(score)
@@ -64,7 +64,7 @@ def test_areas_are_the_expectation_over_the_orders_of_ties(samples):
 
 
 @given(SAMPLES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_e_aurc_is_the_excess_over_the_best_order(samples):
     score, correct = columns(samples)
     k = np.arange(1, len(score) + 1)
@@ -107,7 +107,6 @@ def test_detection_against_scikit_learn(samples):
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(2, 6))
-@settings(deadline=None)
 def test_classification_against_scikit_learn(seed, n, classes):
     rng = np.random.default_rng(seed)
     labels, positive = rng.integers(0, classes, n), rng.random((n, classes)) < 0.4
@@ -121,7 +120,6 @@ def test_classification_against_scikit_learn(seed, n, classes):
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(2, 6))
-@settings(deadline=None)
 def test_nll_and_brier_against_scikit_learn(seed, n, classes):
     rng = np.random.default_rng(seed)
     labels, outputs = rng.integers(0, classes, n), rng.random((n, classes)) + 1e-3

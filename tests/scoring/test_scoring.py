@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from commands import refusal
 from heads import model_of, random_features, random_head
 from places import TINY
 
@@ -16,7 +17,6 @@ from fastuq.cache import cache_features
 from fastuq.datasets import open_images
 from fastuq.errors import InputError
 from fastuq.model.backbone import Backbone
-from fastuq.model.model import load_model
 from fastuq.montecarlo.engine import moments
 from fastuq.report.samples import readable_rows, write_sample_table
 from fastuq.scoring.decisions import Reason
@@ -26,21 +26,15 @@ from fastuq.scoring.scoring import Scorer, score
 
 
 @pytest.fixture(scope="module")
-def model():
-    return load_model(TINY)
-
-
-@pytest.fixture(scope="module")
-def decisive():
+def decisive(model):
     """A model of ten classes of which none, one or several are present, and features for it."""
     features = random_features(90, 32)
     head = random_head([(32, 24, 0.1, "relu"), (24, 10, 0.1, "sigmoid")])
     last = head.blocks[-1]
     head = replace(head, blocks=(head.blocks[0], replace(last, weights=last.weights * 3, bias=last.bias - 4)))
-    tiny = load_model(TINY)
     parts = vars(model_of(head, features))
     parts.pop("dequantize")
-    return replace(tiny, class_names=tiny.class_names[:10], **parts), features
+    return replace(model, class_names=model.class_names[:10], **parts), features
 
 
 @pytest.fixture(scope="module")
@@ -222,20 +216,12 @@ def test_the_table(model, features, labels, tmp_path):
     assert sum("(wrong)" in line for line in text) == (result.prediction != labels).sum()
 
 
-def test_an_array_of_images_is_enough(model, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_an_array_of_images_is_enough(model, workplace):
     images = np.random.default_rng(5).integers(0, 256, (7, 32, 32, 3)).astype(np.uint8)
     with cache_features(images, model) as cache:
         result = score(model, cache)
     assert np.array_equal(result.mean, score(model, Backbone(model.backbone_path)(images)).mean)
-    assert [path.parent.name for path in tmp_path.rglob("*.h5")] == ["out"]
-
-
-@pytest.fixture
-def workplace(tmp_path, tmp_path_factory, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FASTUQ_DATA", str(tmp_path_factory.mktemp("no-data")))
-    return tmp_path
+    assert [path.parent.name for path in workplace.rglob("*.h5")] == ["out"]
 
 
 @pytest.fixture
@@ -278,9 +264,5 @@ def test_the_command_writes_what_the_library_gives(pictures, workplace, model, c
 def test_mistakes_are_one_line(workplace, argv, capsys):
     if "--model" not in argv:
         argv = [*argv, "--model", str(TINY)]
-    assert cli.main(argv) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("fastuq: ")
-    assert captured.err.count("\n") == 1
+    assert refusal(capsys, argv, workplace)
     assert not list(workplace.iterdir())

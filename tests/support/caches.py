@@ -4,17 +4,11 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from places import TINY
+from models import tiny_model
 
 from fastuq.cache import cache_features
 from fastuq.datasets import ImageSet
 from fastuq.model.backbone import Backbone
-from fastuq.model.model import load_model
-
-
-@cache
-def tiny_model():
-    return load_model(TINY)
 
 
 @cache

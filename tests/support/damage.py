@@ -7,6 +7,7 @@ import tracemalloc
 import warnings
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,14 @@ def flipped(data, bit):
     changed = bytearray(data)
     changed[bit // 8] ^= 1 << bit % 8
     return bytes(changed)
+
+
+def damage(path, offset=-1):
+    """Flip a bit of the byte at `offset` in a file; return what it holds then."""
+    data = bytearray(Path(path).read_bytes())
+    data[offset] ^= 4
+    Path(path).write_bytes(data)
+    return data
 
 
 def drawn_bits(rng, data, count):

@@ -1,4 +1,4 @@
-"""Run every kernel on buffers that touch a page which nobody may read: `python tests/guarded.py before|behind`.
+"""Run every kernel on buffers that touch a page which nobody may read: `python tests/support/guarded.py before|behind`.
 
 Run by test_memory.py in a process of its own, which a read or write beyond a buffer ends at once.
 """
@@ -10,8 +10,7 @@ import sys
 from itertools import product
 
 import numpy as np
-from heads import model_of, random_features, random_head
-from test_montecarlo import LAYOUTS
+from heads import LAYOUTS, model_of, random_features, random_head
 
 from fastuq.montecarlo.engine import MonteCarlo
 from fastuq.montecarlo.kernels import memory

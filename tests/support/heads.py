@@ -3,12 +3,31 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from fastuq.model.head import Block, Head
+from fastuq.montecarlo.kernels.compiled import has_vnni
 from fastuq.montecarlo.masks import keep_bits
 from fastuq.training.head_rounding import quantize_head
 
 FEATURE_SCALE, ZERO_POINT = 0.05, -128
+LAYOUTS = {
+    "paper": [(1280, 300, 0.2, "relu"), (300, 100, 0.4, "sigmoid")],
+    "awkward": [(1283, 77, 0.5, "relu"), (77, 10, 0.1, "softmax")],
+    "one block": [(33, 5, 0.2, "sigmoid")],
+    "four blocks": [
+        (64, 70, 0.9, "linear"),
+        (70, 13, 0.0, "sigmoid"),
+        (13, 130, 0.3, "relu"),
+        (130, 3, 0.6, "softmax"),
+    ],
+    "no dropout": [(5, 2, 0.0, "linear")],
+    "linear": [(300, 64, 0.2, "linear"), (64, 10, 0.5, "relu")],
+}
+PATHS = [
+    pytest.param(True, marks=pytest.mark.skipif(not has_vnni(), reason="this processor has no AVX512-VNNI")),
+    False,
+]
 
 
 def random_head(layout, seed=0):

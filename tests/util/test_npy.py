@@ -10,6 +10,7 @@ from pathlib import Path
 import caches
 import numpy as np
 import pytest
+from places import TINY
 
 import fastuq
 from fastuq.cache import cache_features
@@ -104,7 +105,7 @@ def test_a_file_cut_while_it_is_read_is_an_error(tmp_path, spec, action):
     np.save(tmp_path / "CIFAR-100-C" / "fog.npy", pixels)
     np.save(tmp_path / "CIFAR-100-C" / "labels.npy", np.tile(np.arange(20), 5))
     file = spec if spec == "in.npy" else "CIFAR-100-C/fog.npy"
-    code = CUT.format(spec=spec, file=file, action=action.format(tiny=str(caches.TINY)))
+    code = CUT.format(spec=spec, file=file, action=action.format(tiny=str(TINY)))
     environment = {**os.environ, "FASTUQ_DATA": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120

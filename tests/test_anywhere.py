@@ -12,6 +12,7 @@ from pathlib import Path
 import caches
 import numpy as np
 import pytest
+from places import TINY
 
 import fastuq
 from fastuq import cli
@@ -111,7 +112,7 @@ def test_kernels_switched_off_is_one_line():
 
 def cached(folder, closed, *options):
     np.save(folder / "images.npy", caches.images(13).images)
-    command = [sys.executable, "-m", "fastuq", "cache-features", "images.npy", "--model", str(caches.TINY), *options]
+    command = [sys.executable, "-m", "fastuq", "cache-features", "images.npy", "--model", str(TINY), *options]
     return run("bash", "-c", f'exec "$@" {closed}', "bash", *command, cwd=folder)
 
 
@@ -137,12 +138,12 @@ def test_a_file_that_took_the_place_of_stderr_stays_as_it_is(tmp_path):
     code = (
         "import os, sys\nfrom fastuq.model.backbone import Backbone\n"
         "os.close(2); sys.stderr = None\n"
-        f"Backbone({str(caches.TINY / 'backbone.tflite')!r})\n"
+        f"Backbone({str(TINY / 'backbone.tflite')!r})\n"
         "try: os.fstat(2)\n"
         "except OSError: pass\n"
         "else: sys.exit(3)\n"  # still closed
         "file = open('data', 'wb'); assert file.fileno() == 2\n"
-        f"Backbone({str(caches.TINY / 'full.tflite')!r})\n"
+        f"Backbone({str(TINY / 'full.tflite')!r})\n"
         "file.write(b'data')"
     )
     assert run(sys.executable, "-c", code, cwd=tmp_path).returncode == 0
@@ -165,7 +166,7 @@ def test_little_memory_is_one_line(tmp_path):
     start = [sys.executable, "-m", "fastuq"]
     for limit in ("400000", "600000"):
         limited = ["bash", "-c", f'ulimit -v {limit}; exec "$@"', "bash", *start]
-        done = run(*limited, "score", "bundled", "--model", caches.TINY, cwd=tmp_path)
+        done = run(*limited, "score", "bundled", "--model", TINY, cwd=tmp_path)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
         assert "expected an address space of" in done.stderr
         assert run(*limited, "score", "--help").returncode == 0
@@ -203,7 +204,7 @@ def test_a_backbone_runs_in_a_forked_child(tmp_path, end):
     """Old threads and interpreters neither hang nor crash it, not even when they are freed."""
     code = (
         "import os, signal, sys, numpy as np\nfrom fastuq.model.backbone import Backbone\n"
-        f"backbone = Backbone({str(caches.TINY / 'backbone.tflite')!r}, threads=3)\n"
+        f"backbone = Backbone({str(TINY / 'backbone.tflite')!r}, threads=3)\n"
         "images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3)).astype(np.uint8)\n"
         "many, one = backbone(images), backbone(images[:1])\n"
         "child = os.fork()\n"
@@ -220,7 +221,7 @@ def test_a_backbone_runs_in_a_forked_child(tmp_path, end):
 
 def test_single_images_from_many_threads():
     images = caches.images(200).images
-    backbone = Backbone(caches.TINY / "backbone.tflite", threads=2)
+    backbone = Backbone(TINY / "backbone.tflite", threads=2)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda n: backbone(images[n : n + 1]), range(200)))
     assert np.array_equal(np.concatenate(found), caches.features(200))

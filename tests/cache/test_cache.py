@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import TINY
 
 import fastuq
 from fastuq.cache import FeatureCache, build, cache_features, default_cache_path
@@ -57,7 +58,6 @@ def test_second_run_computes_nothing(whole, monkeypatch):
     assert whole.read_bytes() == before
 
 
-@settings(deadline=None)
 @given(st.integers(0, 50), st.integers(0, 50))
 def test_any_range_is_the_same_rows(whole, shards, one, other):
     start, stop = min(one, other), max(one, other)
@@ -80,7 +80,7 @@ def test_ranges_outside_are_refused(whole, start, stop):
         cache.read(start, stop)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(1, 20), st.integers(1, 25), st.integers(1, 3), st.data())
 def test_sizes_threads_and_shards_do_not_change_features(tmp_path_factory, count, batch_size, threads, data):
     folder = tmp_path_factory.mktemp("sizes")
@@ -207,7 +207,7 @@ class TestStale:
 
     def test_model_folder_overwritten_after_it_was_loaded(self, tmp_path):
         folder = tmp_path / "model"
-        shutil.copytree(caches.TINY, folder)
+        shutil.copytree(TINY, folder)
         model = load_model(folder)
         data = bytearray(model.backbone_path.read_bytes())
         data[-100] ^= 1

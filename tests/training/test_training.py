@@ -417,11 +417,15 @@ print(random_model("tiny", {path!r}, seed=5, head="bn,0.5:softmax").sha256)
 OTHERS = json.dumps({"backend": "jax", "image_data_format": "channels_first", "floatx": "float16", "epsilon": 0.1})
 
 
+@pytest.fixture(scope="module")
+def random_sha256(tmp_path_factory):
+    return random_model("tiny", tmp_path_factory.mktemp("random") / "model", seed=5, head="bn,0.5:softmax").sha256
+
+
 @pytest.mark.parametrize("variables", [{}, {"KERAS_BACKEND": "torch"}])
-def test_settings_of_keras_change_nothing(tmp_path, variables):
-    expected = random_model("tiny", tmp_path / "here", seed=5, head="bn,0.5:softmax").sha256
+def test_settings_of_keras_change_nothing(random_sha256, tmp_path, variables):
     code = MAKE.format(path=str(tmp_path / "there"))
-    assert in_a_process_with(tmp_path / "home", OTHERS, code, **variables) == expected
+    assert in_a_process_with(tmp_path / "home", OTHERS, code, **variables) == random_sha256
 
 
 @pytest.mark.parametrize("settings", ['{"floatx": "float8"}', "[]"])

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from damage import drawn_bits, edited, flipped, generator, outcome, refused
+from models import save_again
 from places import TINY
 
 from fastuq.errors import InputError, ModelError
@@ -20,11 +21,6 @@ from fastuq.model.model import load_model
 from fastuq.scoring.scoring import score
 
 FILES = (*PARTS, DESCRIPTION)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return Path(shutil.copytree(TINY, tmp_path / "model"))
 
 
 def same(model):
@@ -72,58 +68,58 @@ def check_flips_and_cuts(folder, seed, per_file):
     return tried, found
 
 
-def test_flipped_bits_and_cuts(folder):
-    tried, found = check_flips_and_cuts(folder, 0, 60)
+def test_flipped_bits_and_cuts(model_folder):
+    tried, found = check_flips_and_cuts(model_folder, 0, 60)
     assert found >= tried - 2, "nearly every one changes what is read"
 
 
 @pytest.mark.torture
-def test_many_flipped_bits_and_cuts(folder):
-    tried, found = check_flips_and_cuts(folder, 1, 2000)
+def test_many_flipped_bits_and_cuts(model_folder):
+    tried, found = check_flips_and_cuts(model_folder, 1, 2000)
     assert found >= 0.99 * tried
 
 
 @pytest.mark.torture
-def test_every_bit_of_the_description(folder):
-    whole = (folder / DESCRIPTION).read_bytes()
+def test_every_bit_of_the_description(model_folder):
+    whole = (model_folder / DESCRIPTION).read_bytes()
     tried = 8 * len(whole)
-    found = check_damage(folder, DESCRIPTION, (flipped(whole, bit) for bit in range(tried)))
+    found = check_damage(model_folder, DESCRIPTION, (flipped(whole, bit) for bit in range(tried)))
     print(f"{DESCRIPTION}: all {tried} bits flipped, {found} refused, {tried - found} without effect, 0 wrong")
 
 
-def test_a_part_that_changes_after_loading_does_not_run(folder):
-    model = load_model(folder)
+def test_a_part_that_changes_after_loading_does_not_run(model_folder):
+    model = load_model(model_folder)
     for name, read in (("backbone.tflite", model.read_backbone), ("full.tflite", model.read_full)):
         assert read() == (TINY / name).read_bytes()
-        (folder / name).write_bytes(flipped((TINY / name).read_bytes(), 999))
+        (model_folder / name).write_bytes(flipped((TINY / name).read_bytes(), 999))
         with pytest.raises(ModelError, match="altered or truncated"):
             read()
 
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("kind", ["missing", "folder", "fifo", "dangling link", "endless device"])
-def test_parts_that_are_no_files_are_refused(folder, name, kind):
-    (folder / name).unlink()
+def test_parts_that_are_no_files_are_refused(model_folder, name, kind):
+    (model_folder / name).unlink()
     if kind == "folder":
-        (folder / name).mkdir()
+        (model_folder / name).mkdir()
     elif kind == "fifo":
-        os.mkfifo(folder / name)
+        os.mkfifo(model_folder / name)
     elif kind == "dangling link":
-        (folder / name).symlink_to(folder / "nowhere")
+        (model_folder / name).symlink_to(model_folder / "nowhere")
     elif kind == "endless device":
-        (folder / name).symlink_to("/dev/zero")
-    found = outcome(lambda: load_model(folder))
+        (model_folder / name).symlink_to("/dev/zero")
+    found = outcome(lambda: load_model(model_folder))
     assert isinstance(found, ModelError)
     assert name in str(found)
 
 
-def test_linked_parts_and_extra_files_are_no_matter(folder):
+def test_linked_parts_and_extra_files_are_no_matter(model_folder):
     """A download cache keeps parts as links; cards and notes lie beside them."""
     for name in FILES:
-        (folder / name).unlink()
-        (folder / name).symlink_to(TINY / name)
-    (folder / "notes.txt").write_text("kept")
-    assert same(load_model(folder))
+        (model_folder / name).unlink()
+        (model_folder / name).symlink_to(TINY / name)
+    (model_folder / "notes.txt").write_text("kept")
+    assert same(load_model(model_folder))
 
 
 # ---------------------------------------------------------------- folders made to deceive, their checksums in order
@@ -222,9 +218,9 @@ FORGED = {
 
 
 @pytest.mark.parametrize("kind", FORGED)
-def test_forged_float_heads_are_refused(folder, kind):
-    forge(folder, {"head.npz": FORGED[kind]()})
-    assert isinstance(outcome(lambda: load_model(folder)), ModelError)
+def test_forged_float_heads_are_refused(model_folder, kind):
+    forge(model_folder, {"head.npz": FORGED[kind]()})
+    assert isinstance(outcome(lambda: load_model(model_folder)), ModelError)
 
 
 FORGED_INT8 = {
@@ -242,17 +238,17 @@ FORGED_INT8 = {
 
 
 @pytest.mark.parametrize("kind", FORGED_INT8)
-def test_forged_int8_heads_are_refused(folder, kind):
-    forge(folder, {"head_int8.npz": FORGED_INT8[kind]()})
-    assert isinstance(outcome(lambda: load_model(folder)), ModelError)
+def test_forged_int8_heads_are_refused(model_folder, kind):
+    forge(model_folder, {"head_int8.npz": FORGED_INT8[kind]()})
+    assert isinstance(outcome(lambda: load_model(model_folder)), ModelError)
 
 
-def test_sums_that_overflow_are_no_result(folder):
+def test_sums_that_overflow_are_no_result(model_folder):
     """Every weight is finite, their sums are not."""
     arrays = {name: array if name == "layout" else np.full_like(array, 9e29) for name, array in head_arrays().items()}
     arrays["weights_1"][::2] *= -1  # infinity minus infinity
-    forge(folder, {"head.npz": npz(**arrays)})
-    model, features = load_model(folder), np.full((3, 32), 100, np.int8)
+    forge(model_folder, {"head.npz": npz(**arrays)})
+    model, features = load_model(model_folder), np.full((3, 32), 100, np.int8)
     for precision in ("int8", "float32"):
         found = outcome(lambda p=precision: score(model, features, num_iter=5, precision=p))
         assert isinstance(found, ModelError)
@@ -287,9 +283,9 @@ def test_sums_that_overflow_are_no_result(folder):
         {"parts": dict.fromkeys(PARTS, 3)},
     ],
 )
-def test_forged_descriptions_are_refused(folder, changes):
-    forge(folder, **changes)
-    assert isinstance(outcome(lambda: load_model(folder)), ModelError)
+def test_forged_descriptions_are_refused(model_folder, changes):
+    forge(model_folder, **changes)
+    assert isinstance(outcome(lambda: load_model(model_folder)), ModelError)
 
 
 @pytest.mark.parametrize(
@@ -306,16 +302,16 @@ def test_forged_descriptions_are_refused(folder, changes):
         b"null",
     ],
 )
-def test_descriptions_that_would_overflow_or_hang_are_refused(folder, content):
-    (folder / DESCRIPTION).write_bytes(content)
-    assert isinstance(outcome(lambda: load_model(folder)), ModelError)
+def test_descriptions_that_would_overflow_or_hang_are_refused(model_folder, content):
+    (model_folder / DESCRIPTION).write_bytes(content)
+    assert isinstance(outcome(lambda: load_model(model_folder)), ModelError)
 
 
-def test_a_key_that_is_there_twice_is_refused(folder):
-    text = (folder / DESCRIPTION).read_text()
-    (folder / DESCRIPTION).write_text('{"network": "other",' + text[1:])
+def test_a_key_that_is_there_twice_is_refused(model_folder):
+    text = (model_folder / DESCRIPTION).read_text()
+    (model_folder / DESCRIPTION).write_text('{"network": "other",' + text[1:])
     with pytest.raises(ModelError, match="there twice"):
-        load_model(folder)
+        load_model(model_folder)
 
 
 def check_forged_parts(folder, seed, count):
@@ -339,20 +335,20 @@ def check_forged_parts(folder, seed, count):
     return refusals
 
 
-def test_edited_parts_with_their_checksums_in_order(folder):
-    assert check_forged_parts(folder, 2, 200) > 100
+def test_edited_parts_with_their_checksums_in_order(model_folder):
+    assert check_forged_parts(model_folder, 2, 200) > 100
 
 
 @pytest.mark.torture
-def test_many_edited_parts_with_their_checksums_in_order(folder):
-    assert check_forged_parts(folder, 3, 5000) > 2500
+def test_many_edited_parts_with_their_checksums_in_order(model_folder):
+    assert check_forged_parts(model_folder, 3, 5000) > 2500
 
 
 # ---------------------------------------------------------------- saving
 
 
-def test_a_save_that_fails_midway_puts_the_old_model_back(folder, monkeypatch):
-    """Between moving the old folder away and the new one in, an error or a signal may come."""
+def test_a_save_that_fails_midway_puts_the_old_model_back(model_folder, monkeypatch):
+    """Between moving the old model_folder away and the new one in, an error or a signal may come."""
     replace = Path.replace
 
     def stopped(self, target):
@@ -362,17 +358,15 @@ def test_a_save_that_fails_midway_puts_the_old_model_back(folder, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", stopped)
     with pytest.raises(KeyboardInterrupt):
-        write_folder(folder, {"backbone.tflite": b"new"})
+        write_folder(model_folder, {"backbone.tflite": b"new"})
     monkeypatch.undo()
-    assert same(load_model(folder))
-    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+    assert same(load_model(model_folder))
+    assert [path.name for path in model_folder.parent.iterdir()] == ["model"]
 
 
-def test_what_could_not_be_loaded_is_not_written(folder):
-    from test_model import save_again
-
+def test_what_could_not_be_loaded_is_not_written(model_folder):
     with pytest.raises(ModelError, match="network"):
-        save_again(load_model(folder), folder, network="two\nlines")
-    assert same(load_model(folder))
+        save_again(load_model(model_folder), model_folder, network="two\nlines")
+    assert same(load_model(model_folder))
     with pytest.raises(InputError):
-        save_again(load_model(TINY), folder / "model.json" / "sub")
+        save_again(load_model(TINY), model_folder / "model.json" / "sub")

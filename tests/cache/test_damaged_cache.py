@@ -11,9 +11,9 @@ import caches
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from damage import drawn_bits, flipped, generator
+from hypothesis import given
 from hypothesis import strategies as st
-from places import SUPPORT
 
 from fastuq.cache import FeatureCache
 from fastuq.errors import CacheError
@@ -49,16 +49,10 @@ def refused(path, data):
     return True
 
 
-def flipped(data, bit):
-    damaged = bytearray(data)
-    damaged[bit // 8] ^= 1 << bit % 8
-    return damaged
-
-
 def test_flipped_bits_are_found(victim):
     data = caches.whole_file(50, 8)
-    bits = np.random.default_rng(0).integers(0, 8 * len(data), FLIPS)
-    missed = [int(bit) for bit in bits if not refused(victim, flipped(data, int(bit)))]
+    bits = drawn_bits(generator(0), data, FLIPS)
+    missed = [bit for bit in bits if not refused(victim, flipped(data, bit))]
     assert missed == []
 
 
@@ -84,7 +78,6 @@ def test_truncation_under_an_open_cache_is_an_error(victim):
             cache.read(0, 50)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_overwritten_stretches_are_found(tmp_path_factory, seed):
     rng, data = np.random.default_rng(seed), bytearray(caches.whole_file(50, 8))
@@ -117,7 +110,6 @@ def test_foreign_content_is_refused(victim, content):
     assert refused(victim, content)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=2000), st.booleans())
 def test_garbage_is_refused(tmp_path_factory, content, titled):
     path = tmp_path_factory.getbasetemp() / "garbage.h5"
@@ -227,9 +219,7 @@ def test_deep_json_is_refused(victim):
 
 
 HUGE = """
-import json, os, sys
-sys.path.insert(0, {tests!r})
-import resource
+import resource, sys
 import fastuq.cache, fastuq.cache.build, numpy
 resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))
 from fastuq.errors import CacheError
@@ -267,8 +257,7 @@ def test_huge_declared_sizes_take_no_memory(tmp_path):
         except OSError:  # longer than files of this file system can be
             os.truncate(path, 2**40)
         paths.append(path)
-    code = HUGE.format(tests=SUPPORT)
-    found = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True)
+    found = subprocess.run([sys.executable, "-c", HUGE, *paths], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["refused"] * 3, found.stderr
     assert resource.getrlimit(resource.RLIMIT_AS)[0] != 2**31
 
@@ -295,7 +284,7 @@ class TestMoments:
     def test_flipped_bits_are_found(self, result, victim):
         save_moments(victim, result)
         data = victim.read_bytes()
-        for bit in np.random.default_rng(2).integers(0, 8 * len(data), 300).tolist():
+        for bit in drawn_bits(generator(2), data, 300):
             victim.write_bytes(flipped(data, bit))
             with pytest.raises(CacheError, match=str(victim)):
                 load_moments(victim)

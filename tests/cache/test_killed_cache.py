@@ -5,11 +5,11 @@ import fcntl
 import json
 import os
 import signal
-import time
 
 import caches
 import numpy as np
 import pytest
+from damage import damage
 from forked import Forks
 
 from fastuq.cache import FeatureCache, cache_features
@@ -21,11 +21,11 @@ from fastuq.report.moments_file import save_moments
 COUNT, BATCH = 400, 8
 
 
-@pytest.fixture
-def forks(tmp_path):
-    forks = Forks(tmp_path / "log")
-    yield forks
-    forks.close()
+@pytest.fixture(scope="module")
+def forks():
+    with Forks() as forks:
+        yield forks
+        assert forks.said() == []
 
 
 def good_batches(path):
@@ -59,25 +59,24 @@ def check_what_is_left(path):
 def kill_often(forks, folder, kills, seed):
     """Kill run after run at random moments; when one comes to its end, begin anew. Return the kills that hit a run."""
     rng, path, hits = np.random.default_rng(seed), folder / "killed.h5", 0
-    assert forks.run(path, COUNT, BATCH) == 0  # also starts the process that forks
+    assert forks.run("write_cache", path, COUNT, BATCH) == 0  # also starts the process that forks
     path.unlink()
-    began = time.perf_counter()
-    assert forks.run(path, COUNT, BATCH) == 0
-    duration = time.perf_counter() - began
+    assert forks.run("write_cache", path, COUNT, BATCH) == 0
+    duration = forks.seconds
     while hits < kills:
         if good_batches(path) == COUNT // BATCH:
             assert path.read_bytes() == caches.whole_file(COUNT, BATCH)
-            assert sorted(each.name for each in folder.iterdir()) == ["killed.h5", "log"]
+            assert sorted(each.name for each in folder.iterdir()) == ["killed.h5"]
             path.unlink()
         before = good_batches(path)
-        status = forks.run(path, COUNT, BATCH, kill_after=rng.uniform(0, duration))
+        status = forks.run("write_cache", path, COUNT, BATCH, kill_after=rng.uniform(0, duration))
         assert status in (-signal.SIGKILL, 0)
         hits += status != 0
         after = good_batches(path)
         assert after >= before
         assert forks.computed() - (after - before) in (0, 1), "more than the batch in flight was lost"
         check_what_is_left(path)
-    assert forks.run(path, COUNT, BATCH) == 0
+    assert forks.run("write_cache", path, COUNT, BATCH) == 0
     assert path.read_bytes() == caches.whole_file(COUNT, BATCH)
     return hits
 
@@ -96,11 +95,11 @@ def test_sigterm_ends_cleanly(forks, tmp_path):
     path = tmp_path / "terminated.h5"
     rng = np.random.default_rng(3)
     for _ in range(5):
-        status = forks.run(path, COUNT, BATCH, kill_after=rng.uniform(0.005, 0.05), how=signal.SIGTERM)
+        status = forks.run("write_cache", path, COUNT, BATCH, kill_after=rng.uniform(0.005, 0.05), how=signal.SIGTERM)
         assert status in (0, 143)
         check_what_is_left(path)
         assert not list(path.parent.glob(".*"))
-    assert forks.run(path, COUNT, BATCH) == 0
+    assert forks.run("write_cache", path, COUNT, BATCH) == 0
     assert path.read_bytes() == caches.whole_file(COUNT, BATCH)
 
 
@@ -108,13 +107,12 @@ def test_sigterm_ends_cleanly(forks, tmp_path):
 def test_no_room_is_known_at_once_and_leaves_nothing(forks, tmp_path, share):
     path = tmp_path / "full.h5"
     limit = max(100, int(share * len(caches.whole_file(COUNT, BATCH))))
-    assert forks.run(path, COUNT, BATCH, fsize=limit) == 2
+    assert forks.run("write_cache", path, COUNT, BATCH, fsize=limit) == 2
     assert forks.computed() == 0
-    assert [each.name for each in tmp_path.iterdir()] == ["log"]
-    errors = forks.close()
-    assert "cannot write" in errors
-    assert "File too large" in errors
-    assert len(errors.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+    (error,) = forks.said()
+    assert "cannot write" in error
+    assert "File too large" in error
 
 
 def test_a_disk_that_fails_later_keeps_what_is_there(tmp_path, monkeypatch):
@@ -214,9 +212,7 @@ class TestTwoAtOnce:
     def test_the_second_writer_stops_with_one_line(self, tmp_path, monkeypatch):
         monkeypatch.setattr(cache_file, "LOCK_SECONDS", 0.1)
         path = caches.write(tmp_path / "x.h5")
-        data = bytearray(path.read_bytes())
-        data[-1] ^= 1
-        path.write_bytes(data)
+        data = damage(path)
         with path.open("rb") as other:
             fcntl.flock(other, fcntl.LOCK_EX)
             with pytest.raises(CacheError, match="another process is writing this cache; wait for it to end"):
@@ -238,24 +234,20 @@ class TestTwoAtOnce:
         with pytest.raises(CacheError, match="was stopped"):
             FeatureCache.open(path)
 
-    def test_racing_writers_leave_one_good_file(self, tmp_path):
-        both = [Forks(tmp_path / f"log{number}") for number in range(2)]
-        try:
+    def test_racing_writers_leave_one_good_file(self, forks, tmp_path):
+        with Forks() as others:
             for turn in range(5):
                 path = tmp_path / f"{turn}.h5"
-                for forks in both:
-                    forks.start(path, COUNT, BATCH)
-                assert [forks.end() for forks in both] == [0, 0]
+                for each in (forks, others):
+                    each.start("write_cache", path, COUNT, BATCH)
+                assert [each.end() for each in (forks, others)] == [0, 0]
                 assert path.read_bytes() == caches.whole_file(COUNT, BATCH)
-                assert sum(forks.computed() for forks in both) == COUNT // BATCH
-        finally:
-            for forks in both:
-                forks.close()
+                assert forks.computed() + others.computed() == COUNT // BATCH
 
     def test_readers_see_whole_batches_only(self, forks, tmp_path):
         path, looks = tmp_path / "growing.h5", 0
         for _ in range(10):
-            forks.start(path, COUNT, BATCH)
+            forks.start("write_cache", path, COUNT, BATCH)
             while good_batches(path) < COUNT // BATCH:
                 check_what_is_left(path)
                 looks += 1
