@@ -7,16 +7,16 @@ With --samples 1000000 it is the load test: a million synthetic samples written,
 """
 
 import argparse
-import resource
-import statistics
+import itertools
 import tempfile
 import time
 import zlib
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
+from million import ROWS_AT_ONCE, peak_mb, synthetic_backbone
 
+from fastuq.bench.timing import Side, interleave, seconds_of
 from fastuq.cache import BATCH_SIZE, FeatureCache, cache_features
 from fastuq.cache.file import CacheFile
 from fastuq.datasets import ImageSet
@@ -25,81 +25,54 @@ from fastuq.model.model import load_model
 from fastuq.scoring.scoring import score
 from fastuq.util.files import write_json
 
-ROWS_AT_ONCE = 8192
-
-
-def timed(work):
-    """Return wall and processor seconds of a call."""
-    wall, processor = time.perf_counter(), time.process_time()
-    work()
-    return time.perf_counter() - wall, time.process_time() - processor
-
-
-def median_ratio(ours, theirs, which):
-    return statistics.median(mine[which] / other[which] for mine, other in zip(ours, theirs, strict=True)) - 1
-
 
 def pipeline(model, folder, count, rounds):
     """Compare `cache_features` with the backbone over the same images; both start LiteRT and read the model."""
     pixels = np.random.default_rng(0).integers(0, 256, (count, *model.input_shape), np.uint8)
-    bare, cached = [], []
-    for turn in range(rounds):
-        bare.append(timed(lambda: Backbone(model.backbone_path)(pixels)))
+    numbers = itertools.count()
+
+    def cached():
         images = ImageSet(pixels, np.zeros(count, np.int64), None, "random")  # anew, so that its fingerprint is too
-        cached.append(timed(lambda i=images, to=folder / f"{turn}.h5": cache_features(i, model, to).close()))
+        cache_features(images, model, folder / f"{next(numbers)}.h5").close()
+
+    sides = {"bare": Side(lambda: Backbone(model.backbone_path)(pixels), count), "cached": Side(cached, count)}
+    wall, processor = (interleave(sides, rounds, clock=clock) for clock in (time.perf_counter, time.process_time))
     return {
         "images": count,
-        "backbone_ms_per_image": 1e3 * statistics.median(wall for wall, _ in bare) / count,
-        "cache_features_ms_per_image": 1e3 * statistics.median(wall for wall, _ in cached) / count,
-        "overhead": median_ratio(cached, bare, 0),
-        "overhead_processor_time": median_ratio(cached, bare, 1),
+        "backbone_ms_per_image": wall["bare"].median,
+        "cache_features_ms_per_image": wall["cached"].median,
+        "overhead": wall["cached"].median / wall["bare"].median - 1,
+        "overhead_processor_time": processor["cached"].median / processor["bare"].median - 1,
     }
-
-
-def synthetic_backbone(model):
-    """Return a backbone that takes no time, for the cost of all that is around one."""
-    rows = np.random.default_rng(1).integers(-128, 0, (BATCH_SIZE, model.head.num_features), np.int8)
-
-    class Synthetic:
-        output_shape, scale, zero_point = rows.shape[1:], model.feature_scale, model.feature_zero_point
-
-        def __init__(self, content, *, threads=None):
-            pass
-
-        def __call__(self, images):
-            return rows[: len(images)]
-
-    return Synthetic
 
 
 def integrity(model, path, count, rounds):
     """Measure checksums, reading, verifying and scoring of synthetic samples."""
+    pool = np.random.default_rng(1).integers(-128, 0, (BATCH_SIZE, model.head.num_features), np.int8)
     pixels = np.broadcast_to(np.uint8(0), (count, *model.input_shape))
     images = ImageSet(pixels, np.zeros(count, np.int64), None, "synthetic")
     images.fingerprint()
-    with mock.patch("fastuq.model.backbone.Backbone", synthetic_backbone(model)):
-        write = timed(lambda: cache_features(images, model, path).close())[0]
-    times = {name: [] for name in ("checksums", "read", "verify", "score")}
+    with synthetic_backbone(model, lambda batch: pool[: len(batch)]):
+        write = seconds_of(lambda: cache_features(images, model, path).close())
     file = CacheFile(path)
     with FeatureCache.open(path) as cache:
         rows = cache.read(0, min(ROWS_AT_ONCE, count))
         batches = [rows[i : i + BATCH_SIZE].data for i in range(0, len(rows), BATCH_SIZE)]
-        score(model, rows[:64])  # compiles
-        for _ in range(rounds):
-            once = timed(lambda: [zlib.crc32(batch) for batch in batches])[0]
-            times["checksums"].append(once * count / len(rows))
-            times["read"].append(timed(lambda: read_all(cache))[0])
-            times["verify"].append(timed(file.pending)[0])
-            times["score"].append(timed(lambda: score(model, cache, details=False))[0])
+        sides = {
+            "checksums": Side(lambda: [zlib.crc32(batch) for batch in batches], len(rows)),
+            "read": Side(lambda: read_all(cache), count),
+            "verify": Side(file.pending, count),
+            "score": Side(lambda: score(model, cache, details=False), count),
+        }
+        micro = {name: 1e3 * timing.median for name, timing in interleave(sides, rounds).items()}
     file.close()
-    micro = {name: 1e6 * statistics.median(values) / count for name, values in times.items()}
     return {
         "samples": count,
         "num_features": model.head.num_features,
         "write_us_per_sample": 1e6 * write / count,
         **{f"{name}_us_per_sample": value for name, value in micro.items()},
         "checksum_share_of_scoring": micro["checksums"] / micro["score"],
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_rss_mb": peak_mb(),
     }
 
 

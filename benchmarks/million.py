@@ -9,23 +9,23 @@ is checked against what was made; a wrong one, or a peak of memory of 1 GB or mo
 import argparse
 import resource
 import tempfile
-import time
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 
+from fastuq.bench.heads import paper_model
+from fastuq.bench.timing import seconds_of
 from fastuq.cache import FeatureCache, cache_features
 from fastuq.cache.file import CacheFile
 from fastuq.datasets import ImageSet
-from fastuq.model.head import Block, Head
 from fastuq.model.model import Model
 from fastuq.scoring.scoring import score
-from fastuq.training.head_rounding import quantize_head
 from fastuq.util.files import write_json
 
 MEMORY_MB = 1000
-CLASSES, HIDDEN, SCALE, ZERO_POINT = 100, 300, 0.02, -128
 ROWS_AT_ONCE = 8192
 
 
@@ -59,40 +59,12 @@ class Rows:
         return rows
 
 
-class SyntheticModel(Model):
-    def read_backbone(self):
-        return b""
+@contextmanager
+def synthetic_backbone(model, rows):
+    """Let any backbone be `rows`, which takes no time, for the cost of all that is around one."""
 
-
-def synthetic_model(rows, width):
-    rng = np.random.default_rng(1)
-
-    def block(inputs, outputs, rate, activation):
-        weights = rng.normal(0, np.sqrt(2 / inputs), (inputs, outputs)).astype(np.float32)
-        return Block(rate, weights, np.zeros(outputs, np.float32), activation)
-
-    head = Head(
-        (block(width, HIDDEN, 0.2, "relu"), block(HIDDEN, CLASSES, 0.4, "sigmoid")),
-        np.ones(width, np.float32),
-        np.zeros(width, np.float32),
-    )
-    return SyntheticModel(
-        path=Path("synthetic"),
-        network="synthetic",
-        class_names=tuple(f"class {number}" for number in range(CLASSES)),
-        input_shape=(1, 1, 3),
-        feature_scale=SCALE,
-        feature_zero_point=ZERO_POINT,
-        head=head,
-        head_int8=quantize_head(head, rows.pool, SCALE, ZERO_POINT),
-        sha256="0" * 64,
-        info={},
-    )
-
-
-def backbone_of(rows, width):
     class Synthetic:
-        output_shape, scale, zero_point = (width,), SCALE, ZERO_POINT
+        output_shape, scale, zero_point = (model.head.num_features,), model.feature_scale, model.feature_zero_point
 
         def __init__(self, content, *, threads=None):
             pass
@@ -100,7 +72,11 @@ def backbone_of(rows, width):
         def __call__(self, images):
             return rows(images)
 
-    return Synthetic
+    with (
+        mock.patch("fastuq.model.backbone.Backbone", Synthetic),
+        mock.patch.object(Model, "read_backbone", return_value=b""),
+    ):
+        yield
 
 
 def peak_mb():
@@ -110,15 +86,16 @@ def peak_mb():
 def run(folder, count, width, num_iter):
     """Return seconds and peaks of memory of every step."""
     rows, path, report = Rows(width), folder / "million.h5", {}
-    model, images = synthetic_model(rows, width), ImageSet(Numbers(count), None, None, "synthetic")
+    model = replace(paper_model(width), input_shape=(1, 1, 3))
+    images = ImageSet(Numbers(count), None, None, "synthetic")
     images.fingerprint()
 
     def step(name, work):
-        began = time.perf_counter()
-        found = work()
-        report[name] = {"seconds": time.perf_counter() - began, "peak_rss_mb": peak_mb()}
+        found = []
+        seconds = seconds_of(lambda: found.append(work()))
+        report[name] = {"seconds": seconds, "peak_rss_mb": peak_mb()}
         print(f"{name:8} {report[name]['seconds']:8.2f} s   peak RSS {report[name]['peak_rss_mb']:6.0f} MB", flush=True)
-        return found
+        return found[0]
 
     def write():
         with cache_features(images, model, path) as cache:
@@ -136,7 +113,7 @@ def run(folder, count, width, num_iter):
         file.close()
         return pending
 
-    with mock.patch("fastuq.model.backbone.Backbone", backbone_of(rows, width)):
+    with synthetic_backbone(model, rows):
         assert step("write", write) == count
         assert step("verify", verify) == []
         step("check", check)

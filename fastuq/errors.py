@@ -10,7 +10,7 @@ def printable(text: object) -> str:
 
 def one_line(text: object) -> str:
     """Return a text as one line without control characters, whatever the file it quotes from holds."""
-    line = printable(" ".join(str(text).split()))
+    line = " ".join(printable(text).split())
     return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
 
 

@@ -37,7 +37,7 @@ pwd.getpwuid = nobody
 import fastuq.montecarlo.engine
 from fastuq.montecarlo.kernels import compiled, probe
 assert probe.one(1) == 2
-print(compiled.is_cached())
+print(compiled.cache_folder() is not None)
 """
 
 
@@ -94,7 +94,7 @@ def test_a_cache_folder_that_others_can_write_is_not_trusted(read_only, tmp_path
 
 
 def test_what_no_cache_costs_is_said(monkeypatch, capsys):
-    monkeypatch.setattr(engine, "is_cached", lambda: False)
+    monkeypatch.setattr(engine, "cache_folder", lambda: None)
     engine._announce.__wrapped__()
     said = capsys.readouterr().err
     assert "slow every time" in said

@@ -87,6 +87,10 @@ def test_the_reference_has_every_public_name():
 
 
 def test_the_version_is_the_same_everywhere():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert (project["project"]["dynamic"], project["tool"]["hatch"]["version"]["path"]) == (
+        ["version"],
+        "fastuq/__init__.py",
+    )
     cited = re.findall(r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
-    assert [project["version"]] == cited == [fastuq.__version__]
+    assert cited == [fastuq.__version__]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fastuq.bench.heads import NUM_ITER, kernel_of, require_equal
-from fastuq.bench.timing import Side, Timing, interleave
+from fastuq.bench.heads import NUM_ITER, kernel_of
+from fastuq.bench.timing import Side, Timing, interleave, require_equal
 from fastuq.errors import ModelError
 from fastuq.model.backbone import Backbone
 from fastuq.model.model import Model, load_model

@@ -1,19 +1,14 @@
 """One image, both ways: the naive loop and the fast path give the same moments; how long each takes."""
 
-import statistics
-import time
-from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import numpy as np
 
-from fastuq.errors import FastUQError
+from fastuq.bench.timing import Side, interleave, require_equal
 from fastuq.model.backbone import Backbone
 from fastuq.model.model import Model
 from fastuq.montecarlo.engine import MonteCarlo
 from fastuq.montecarlo.reference import naive_moments
-
-TOLERANCE = 1e-5
 
 
 def time_one_image(model: Model, image: np.ndarray, *, num_iter: int = 50, seed: int = 0, rounds: int = 3) -> dict:
@@ -41,27 +36,12 @@ def time_one_image(model: Model, image: np.ndarray, *, num_iter: int = 50, seed:
     backbone = Backbone(model.read_backbone())
     run = MonteCarlo(model, num_iter=num_iter, seed=seed)
 
-    def naive() -> Any:
-        return naive_moments(model, backbone, image, num_iter=num_iter, seed=seed, masks="shared", precision="int8")
-
-    def fast() -> Any:
-        return run(backbone(image))
-
-    features, (mean, std), found = backbone(image), naive(), fast()
-    difference = float(max(np.abs(mean - found.mean).max(), np.abs(std - found.std).max()))
-    if difference > TOLERANCE:
-        raise FastUQError(
-            f"naive loop and fast path differ by {difference:.1e}, expected at most {TOLERANCE}; "
-            "the results of this installation are not to be trusted: run its tests with `make test`"
-        )
-    times: dict[str, list[float]] = {"naive": [], "fast": [], "head": []}
-    for _ in range(rounds):
-        for name, side in (("naive", naive), ("fast", fast), ("head", lambda: run(features))):
-            times[name].append(_milliseconds(side))
-    return {**{name: statistics.median(values) for name, values in times.items()}, "difference": difference}
-
-
-def _milliseconds(side: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    side()
-    return (time.perf_counter() - began) * 1e3
+    naive = partial(
+        naive_moments, model, backbone, image, num_iter=num_iter, seed=seed, masks="shared", precision="int8"
+    )
+    features = backbone(image)
+    found = run(features)
+    difference = require_equal("naive loop and fast path", naive(), (found.mean, found.std))
+    sides = {"naive": Side(naive), "fast": Side(lambda: run(backbone(image))), "head": Side(partial(run, features))}
+    times = interleave(sides, rounds)
+    return {**{name: timing.median for name, timing in times.items()}, "difference": difference}

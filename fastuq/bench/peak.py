@@ -1,12 +1,12 @@
 """What the processor could do at best: an int8 dot loop that touches nothing but registers."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from llvmlite import ir
 from numba.core import cgutils, types
 
+from fastuq.bench.timing import seconds_of
 from fastuq.montecarlo.kernels.compiled import has_vnni, kernel
 from fastuq.montecarlo.kernels.emit import in_ir
 from fastuq.montecarlo.kernels.ir import I64, WORDS, portable_dot, splat, vnni_dot
@@ -50,7 +50,5 @@ def int8_peak(threads: int, *, seconds: float = 0.2) -> float:
     with ThreadPoolExecutor(threads) as pool:
         while elapsed < seconds:
             turns *= 4
-            began = time.perf_counter()
-            list(pool.map(partial(_turn, vnni, turns), range(threads)))
-            elapsed = time.perf_counter() - began
+            elapsed = seconds_of(lambda: list(pool.map(partial(_turn, vnni, turns), range(threads))))  # noqa: B023
     return threads * turns * _OPERATIONS / elapsed

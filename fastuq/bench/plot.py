@@ -1,22 +1,16 @@
 """One picture of the benchmark: time per sample on a logarithmic axis."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fastuq.errors import MissingExtraError
+from fastuq.bench.tables import BASELINES, label_of
+from fastuq.report.plotting import require_plot
 from fastuq.util.files import atomic_path
-
-
-def require_matplotlib() -> None:
-    """Raise MissingExtraError unless Matplotlib is installed."""
-    if find_spec("matplotlib") is None:
-        raise MissingExtraError("the picture needs Matplotlib; install it with: pip install 'fastuq[plot]'")
 
 
 def write_plot(path: str | Path, figures: dict[str, Any]) -> None:
     """Draw time per sample of the paper, the naive loop, Keras and fastuq to a PNG, whole or not at all."""
-    require_matplotlib()
+    require_plot()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -50,9 +44,7 @@ def plotted(figures: dict[str, Any]) -> list[tuple[str, float, str]]:
         bars.append((f"{network}, naive loop, LiteRT's own kernels", naive["reference"][network], "naive"))
         bars.append((f"{network}, naive loop, XNNPACK", naive["xnnpack"][network], "naive"))
         bars.append((f"{network}, fastuq, backbone once + head", cold, "fastuq"))
-    baseline = figures["baseline_ms_per_sample"]
-    bars.append(("head, NumPy, batched", baseline["numpy_batched"], "baseline"))
-    bars.append(("head, Keras, repeated batch", baseline["keras_repeated_batch"], "baseline"))
+    bars += [(f"head, {BASELINES[name]}", ms, "baseline") for name, ms in figures["baseline_ms_per_sample"].items()]
     for kind, ms in figures["head_ms_per_sample"].items():
-        bars.append((f"head, fastuq, {kind.replace('.', ', ').replace('_', '-')} masks", ms, "fastuq"))
+        bars.append((f"head, fastuq, {label_of(kind)}", ms, "fastuq"))
     return bars

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from fastuq import __version__
 from fastuq.bench.heads import paper_model, random_features
+from fastuq.bench.timing import seconds_of
 from fastuq.cache import BATCH_SIZE, FeatureCache
 from fastuq.cache.file import CacheFile, create_file
 from fastuq.cache.header import Header, Shard
@@ -32,12 +33,8 @@ def bench_start() -> dict[str, float]:
     """Return the seconds from the start of Python to the first result, with nothing compiled and with all compiled."""
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "NUMBA_CACHE_DIR": folder}
-        seconds = {}
-        for name in ("first_run", "later_run"):
-            began = time.perf_counter()
-            _run_python(_SCORE_64, environment)
-            seconds[name] = time.perf_counter() - began
-    return seconds
+        start = partial(_run_python, _SCORE_64, environment)
+        return {name: seconds_of(start) for name in ("first_run", "later_run")}
 
 
 def bench_cache(samples: int, folder: Path) -> dict[str, float]:

@@ -17,20 +17,16 @@ from fastuq.bench.heads import (
     bench_head,
     ratio,
 )
-from fastuq.bench.networks import BUNDLED, NetworkTimings, bench_network, open_network
+from fastuq.bench.networks import NetworkTimings, bench_network, open_network
+from fastuq.bench.paper_times import PAPER
 from fastuq.bench.process import bench_cache, bench_start
 from fastuq.bench.timing import Timing
 from fastuq.montecarlo.kernels.compiled import has_vnni
 from fastuq.util.checks import whole_number
+from fastuq.util.defaults import NETWORKS, QUICK_NETWORKS, QUICK_ROUNDS, ROUNDS
 from fastuq.util.process import processors
 from fastuq.util.progress import progress_bar
 
-NETWORKS = ("resnet50", "efficientnet_b0", BUNDLED)
-PAPER = {
-    "resnet50": {"naive_ms_per_sample": 7000, "one_pass_ms": 243},
-    "efficientnet_b0": {"naive_ms_per_sample": 7940, "one_pass_ms": 196},
-}
-"""arXiv 2403.01076, Table XIV: one sample with uncertainty (T = 50) and without."""
 _PACKAGES = ("fastuq", "numpy", "numba", "llvmlite", "h5py", "ai-edge-litert", "tensorflow")
 
 
@@ -67,8 +63,10 @@ def scope_of(*, quick: bool, networks: list[str] | None, rounds: int | None, fol
     if rounds is not None:
         rounds = whole_number("rounds", rounds, 1, 1000)
     if quick:
-        return Scope(tuple(networks or (BUNDLED,)), rounds or 3, 2048, (NUM_ITER,), (1, 32, 1024), 65_536, folder)
-    return Scope(tuple(networks or NETWORKS), rounds or 7, 8192, GRID_ITERATIONS, GRID_SAMPLES, 1_000_000, folder)
+        return Scope(
+            tuple(networks or QUICK_NETWORKS), rounds or QUICK_ROUNDS, 2048, (NUM_ITER,), (1, 32, 1024), 65_536, folder
+        )
+    return Scope(tuple(networks or NETWORKS), rounds or ROUNDS, 8192, GRID_ITERATIONS, GRID_SAMPLES, 1_000_000, folder)
 
 
 def run_bench(scope: Scope) -> dict[str, Any]:

@@ -4,17 +4,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastuq.report.tables import cell
+from fastuq.report.tables import markdown_table
+
+BASELINES = {
+    "keras_repeated_batch": "Keras, T-fold repeated batch",
+    "plain_numba": "plain Numba, int8, shared masks",
+    "numpy_batched": "NumPy, batched",
+}
 
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table of text, its first column left-aligned."""
+    """A titled table of text, its first `left` columns aligned to the left and the others to the right."""
 
     title: str
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     note: str = ""
+    left: int = 1
 
 
 def readable(figures: dict[str, Any]) -> list[str]:
@@ -24,7 +31,7 @@ def readable(figures: dict[str, Any]) -> list[str]:
 
 def markdown(figures: dict[str, Any]) -> str:
     """Return the tables as a Markdown page."""
-    return "\n".join(["# Benchmark", "", _machine_line(figures), "", *(_markdown(table) for table in tables(figures))])
+    return "\n\n".join(["# Benchmark", _machine_line(figures), *map(_markdown, tables(figures))]) + "\n"
 
 
 def tables(figures: dict[str, Any]) -> list[Table]:
@@ -55,17 +62,17 @@ def _networks(figures: dict[str, Any]) -> Table:
         ("network", "what", "paper", "LiteRT's own kernels", "XNNPACK", "speed-up"),
         rows,
         "Speed-up over the naive loop with XNNPACK. The paper's column is its own machine, from arXiv 2403.01076.",
+        left=2,
     )
 
 
 def _heads(figures: dict[str, Any]) -> Table:
     baseline, spread = figures["baseline_ms_per_sample"], figures["head_spread"]
     keras = baseline["keras_repeated_batch"]
-    names = {"keras_repeated_batch": "Keras, T-fold repeated batch", "numpy_batched": "NumPy, batched"}
-    entries = [(names[name], name, ms) for name, ms in baseline.items()]
-    entries += [(f"fastuq {kind.replace('.', ', ')} masks", kind, ms) for kind, ms in _heads_of(figures)]
+    entries = [(BASELINES[name], name, ms) for name, ms in baseline.items()]
+    entries += [(f"fastuq {label_of(kind)}", kind, ms) for kind, ms in figures["head_ms_per_sample"].items()]
     rows = [
-        (label.replace("_", "-"), _ms(ms), f"{_ms(spread[name][0])} to {_ms(spread[name][1])}", _times(keras / ms))
+        (label, _ms(ms), f"{_ms(spread[name][0])} to {_ms(spread[name][1])}", _times(keras / ms))
         for label, name, ms in entries
     ]
     peak, settings = figures["peak"], figures["settings"]
@@ -79,16 +86,12 @@ def _heads(figures: dict[str, Any]) -> Table:
     )
 
 
-def _heads_of(figures: dict[str, Any]) -> list[tuple[str, float]]:
-    return list(figures["head_ms_per_sample"].items())
-
-
 def _grid(figures: dict[str, Any]) -> Table:
     found = {(row["kind"], row["num_iter"], row["n"]): row["ms_per_sample"] for row in figures["head_grid"]}
     sizes = sorted({n for _, _, n in found})
     lines = sorted({(kind, t) for kind, t, _ in found}, key=lambda line: (line[0] != "int8.shared", line[1]))
     rows = [
-        (_kind(kind), str(t), *(_ms(found[kind, t, n]) if (kind, t, n) in found else "" for n in sizes))
+        (label_of(kind), str(t), *(_ms(found[kind, t, n]) if (kind, t, n) in found else "" for n in sizes))
         for kind, t in lines
     ]
     return Table(
@@ -98,7 +101,8 @@ def _grid(figures: dict[str, Any]) -> Table:
     )
 
 
-def _kind(kind: str) -> str:
+def label_of(kind: str) -> str:
+    """Return a kind such as ``int8.per_sample`` in words."""
     return kind.replace(".", ", ").replace("_", "-") + " masks"
 
 
@@ -139,11 +143,10 @@ def _paper(paper: dict[str, float], key: str) -> str:
 def _text(table: Table) -> list[str]:
     lines = [table.header, *table.rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(table.header))]
-    left = [all(not row[column][:1].isdigit() for row in table.rows) for column in range(len(widths))]
     aligned = [
         "  ".join(
-            f"{cell:<{width}}" if side else f"{cell:>{width}}"
-            for cell, width, side in zip(line, widths, left, strict=True)
+            f"{text:{'<' if column < table.left else '>'}{width}}"
+            for column, (text, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
     ]
@@ -152,7 +155,5 @@ def _text(table: Table) -> list[str]:
 
 
 def _markdown(table: Table) -> str:
-    left = [all(not row[column][:1].isdigit() for row in table.rows) for column in range(len(table.header))]
-    rule = "|" + "|".join("---" if side else "---:" for side in left) + "|"
-    rows = [f"| {' | '.join(map(cell, row))} |" for row in (table.header, *table.rows)]
-    return "\n".join([f"## {table.title}", "", rows[0], rule, *rows[1:], "", *([table.note, ""] if table.note else [])])
+    parts = [f"## {table.title}", markdown_table(table.header, table.rows, table.left), table.note]
+    return "\n\n".join(part for part in parts if part)

@@ -1,6 +1,7 @@
 """The feature cache: what the backbone computed, kept in HDF5 with checksums; docs/cache-format.md has the format."""
 
-from fastuq.cache.build import BATCH_SIZE, cache_features, default_cache_path
+from fastuq.cache.build import cache_features, default_cache_path
 from fastuq.cache.feature_cache import FeatureCache
+from fastuq.util.defaults import BATCH_SIZE
 
 __all__ = ["BATCH_SIZE", "FeatureCache", "cache_features", "default_cache_path"]

@@ -19,13 +19,12 @@ from fastuq.datasets import ImageSet, open_images
 from fastuq.errors import InputError, ModelError
 from fastuq.model.model import Model
 from fastuq.util.checks import checked_path, shown, whole_number
+from fastuq.util.defaults import BATCH_SIZE
 from fastuq.util.process import thread_count
 from fastuq.util.progress import progress_bar
 
 if TYPE_CHECKING:
     from fastuq.model.backbone import Backbone
-
-BATCH_SIZE = 256
 
 
 def cache_features(

@@ -1,6 +1,6 @@
 """FeatureCache: one or several cache files read as the features of one data set."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,8 @@ class FeatureCache:
         CacheError
             The cache is incomplete, stale, corrupt or foreign, or a shard is missing.
         """
-        paths = [path] if isinstance(path, str | Path) else list(path)
+        several = isinstance(path, Iterable) and not isinstance(path, str | bytes | bytearray)
+        paths: list[Any] = list(path) if several else [path]  # type: ignore[arg-type]
         files: list[CacheFile] = []
         try:
             for each in paths:

@@ -6,15 +6,19 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from fastuq import __version__
 from fastuq.errors import FastUQError, InputError, one_line, printable
-from fastuq.util.process import check_limits, open_standard_streams
+from fastuq.util.process import check_limits, leads_to, open_standard_streams
+
+if TYPE_CHECKING:
+    from fastuq.scoring.options import Options
 
 SUMMARIES = {
     "demo": "score the bundled 20 images and show what is kept and why",
@@ -28,6 +32,16 @@ SUMMARIES = {
     "quantize": "quantize a trained Keras network",
     "download": "fetch CIFAR-100 or CIFAR-100-C",
     "corrupt": "make CIFAR-100-C from the CIFAR-100 test images",
+}
+SCORING = {
+    "num_iter": "Monte-Carlo iterations",
+    "conf_factor": "confidence of the interval, between 0 and 1",
+    "threshold": "where a class counts as present",
+    "interval": "half width z*std, or z*std/sqrt(T)",
+    "mixed": "a certain class beside an uncertain one",
+    "masks": "one set of masks for all images, or per image",
+    "precision": "of the head",
+    "seed": "seed of the masks",
 }
 USER_ERROR = 2
 SHOWN = ("contact_sheet", "csv", "json", "markdown", "moments", "plot")
@@ -66,14 +80,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.add_arguments(parser)
     args = parser.parse_args(given[1:])
     for option, value in vars(args).items():
-        if option in SHOWN and str(value) == "/dev/stdout":
+        if option in SHOWN and value is not None and leads_to(value, 1):
             setattr(args, option, "-")  # so that nothing else is printed there
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text that can be shown
 
     def run(args: argparse.Namespace) -> int:
-        if 1 in closed:
-            _check_screen(args)
+        _check_open(args, closed)
         check_limits(getattr(args, "threads", None))
         return command.run(args)
 
@@ -96,29 +109,21 @@ def commands() -> dict[str, str]:
     return {name: text for name, text in SUMMARIES.items() if (folder / f"{name.replace('-', '_')}.py").is_file()}
 
 
-def add_scoring_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of scoring, whose names are the fields of `fastuq.scoring.scoring.Options`."""
-    add = parser.add_argument
-    add("--num-iter", type=int, metavar="T", help="Monte-Carlo iterations (default: 50)")
-    add("--conf-factor", type=float, metavar="C", help="confidence of the interval, between 0 and 1 (default: 0.7)")
-    add("--threshold", type=float, help="where a class counts as present (default: 0.5)")
-    add("--interval", choices=("std", "sem"), help="half width z*std (the default), or z*std/sqrt(T)")
-    add("--mixed", choices=("ignore", "keep"), help="a certain class beside an uncertain one (default: ignore)")
-    add("--masks", choices=("shared", "per_sample"), help="one set of masks for all images (the default), or per image")
-    add("--precision", choices=("int8", "float32"), help="of the head (default: int8)")
-    add("--seed", type=int, help="seed of the masks (default: 0)")
+def add_scoring_options(parser: argparse.ArgumentParser, names: Iterable[str] = tuple(SCORING)) -> None:
+    """Add options of scoring, whose names and defaults are the fields of `fastuq.scoring.options.Options`."""
+    from fastuq.scoring.options import CHOICES, Options
+
+    for name in names:
+        default, letter = getattr(Options, name), {"num_iter": "T", "conf_factor": "C"}.get(name)
+        kind = {"type": type(default), "default": default, "choices": CHOICES.get(name), "metavar": letter}
+        parser.add_argument(f"--{name.replace('_', '-')}", help=f"{SCORING[name]} (default: %(default)s)", **kind)
 
 
-def scoring_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the options of `add_scoring_options` that were given; raises InputError where one is out of range."""
-    from dataclasses import fields
-
+def scoring_options(args: argparse.Namespace) -> "Options":
+    """Return the options of scoring that the command has; raises InputError where one is out of range."""
     from fastuq.scoring.options import Options
 
-    given = {field.name: getattr(args, field.name) for field in fields(Options)}
-    given = {name: value for name, value in given.items() if value is not None}
-    Options(**given)
-    return given
+    return Options(**{field.name: getattr(args, field.name) for field in fields(Options) if field.name in args})
 
 
 def _top_parser() -> argparse.ArgumentParser:
@@ -136,10 +141,13 @@ def _top_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check_screen(args: argparse.Namespace) -> None:
-    for option in SHOWN:
-        if str(getattr(args, option, None)) == "-":
-            raise InputError(f"--{option} -: standard output is closed; name a file, or run with standard output open")
+def _check_open(args: argparse.Namespace, closed: Sequence[int]) -> None:
+    given = {option: path for option, path in vars(args).items() if option in SHOWN and path is not None}
+    for option, path in given.items():
+        for number in closed:
+            if (str(path) == "-" and number == 1) or leads_to(path, number):
+                stream = "standard " + ("input", "output", "error")[number]
+                raise InputError(f"--{option} {path}: {stream} is closed; name a file, or run with {stream} open")
 
 
 def _run(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
@@ -160,7 +168,9 @@ def _run(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> 
     except RuntimeError as error:
         if "can't start new thread" not in str(error):
             raise
-        return _fail("the system starts no more threads; raise its limit of processes, or ask for fewer --threads")
+        return _fail(
+            "the system starts no more threads; raise its limit of processes or memory, or ask for fewer --threads"
+        )
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         return _fail(f"{error.strerror or error}{where}; nothing half-written was kept; mend it and run again")

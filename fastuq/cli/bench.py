@@ -3,6 +3,7 @@
 import argparse
 
 from fastuq.cli import say
+from fastuq.util.defaults import NETWORKS, QUICK_NETWORKS, QUICK_ROUNDS, ROUNDS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,9 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="NAME",
         help="resnet50, efficientnet_b0, efficientnet_lite0 (randomly initialised: their cost is real), bundled, or "
-        "model folders (default: resnet50 efficientnet_b0 bundled; quick: bundled)",
+        f"model folders (default: {' '.join(NETWORKS)}; quick: {' '.join(QUICK_NETWORKS)})",
     )
-    parser.add_argument("--rounds", type=int, metavar="N", help="measurements of each figure (default: 7; quick: 3)")
+    rounds = f"measurements of each figure (default: {ROUNDS}; quick: {QUICK_ROUNDS})"
+    parser.add_argument("--rounds", type=int, metavar="N", help=rounds)
     parser.add_argument(
         "--models", metavar="DIR", default="out/bench-models", help="where random networks are kept (%(default)s)"
     )
@@ -33,16 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from fastuq.bench.plot import require_matplotlib, write_plot
+    from fastuq.bench.plot import write_plot
     from fastuq.bench.run import run_bench, scope_of
     from fastuq.bench.tables import markdown, readable
+    from fastuq.report.plotting import require_plot
     from fastuq.util.files import write_json, write_text
     from fastuq.util.outputs import check_outputs
 
     outputs = {"--json": args.json, "--markdown": args.markdown, "--plot": args.plot}
     check_outputs(outputs, args.networks or [], [args.models])
     if args.plot:
-        require_matplotlib()
+        require_plot()
     scope = scope_of(quick=args.quick, networks=args.networks, rounds=args.rounds, folder=Path(args.models))
     figures = run_bench(scope)
     if args.json:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from fastuq.cli import say
+from fastuq.util.defaults import BATCH_SIZE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", metavar="DIR", help="model folder (default: the bundled one)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="cache file (default: named by images and model)")
-    parser.add_argument("--batch-size", type=int, help="images that share a checksum (default: 256)")
+    batch = f"images that share a checksum (default: {BATCH_SIZE})"
+    parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help=batch)
     parser.add_argument("--threads", type=int, help="threads (default: all)")
     parser.add_argument("--shard", metavar="I/N", help="only part I of N, from 1/N to N/N, into a file of its own")
     parser.add_argument("--json", metavar="FILE", help="write what was done as JSON (- for the screen)")
@@ -29,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import time
 
-    from fastuq.cache import BATCH_SIZE, cache_features, default_cache_path
+    from fastuq.cache import cache_features, default_cache_path
     from fastuq.datasets import data_root, open_images
     from fastuq.model.model import load_model
     from fastuq.util.files import write_json
@@ -43,8 +45,7 @@ def run(args: argparse.Namespace) -> int:
     images = open_images(args.images, image_size=model.input_shape[:2]).matched_to(model.class_names)
     path = args.output or default_cache_path(images, model, shard)
     check_outputs({"--output": _new(path), "--json": args.json}, [path])
-    size = BATCH_SIZE if args.batch_size is None else args.batch_size
-    with cache_features(images, model, path, batch_size=size, threads=args.threads, shard=shard) as cache:
+    with cache_features(images, model, path, batch_size=args.batch_size, threads=args.threads, shard=shard) as cache:
         seconds = time.perf_counter() - began
         report = {
             "output": str(path),

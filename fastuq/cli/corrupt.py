@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from fastuq.cli import say
+from fastuq.util.defaults import JOBS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,11 +13,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "A run that was stopped goes on where it was; every file appears whole or not at all."
     )
     parser.add_argument("--output", type=Path, help="folder to write to (default: CIFAR-100-C in the data folder)")
-    parser.add_argument("--corruptions", help="names, separated by commas (default: all 19)")
+    parser.add_argument("--corruptions", help="names, separated by commas (default: all)")
     parser.add_argument("--severities", default="1,2,3,4,5", help="fewer than five: a file per severity, NAME-s.npy")
-    parser.add_argument("--images", default="cifar100", help="images to corrupt (default: cifar100)")
-    parser.add_argument("--jobs", type=int, default=2, help="processes (default: 2)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
+    parser.add_argument("--images", default="cifar100", help="images to corrupt (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=JOBS, help="processes (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: %(default)s)")
     parser.add_argument("--verify", action="store_true", help="make nothing: compare with the published checksums")
     parser.add_argument("--contact-sheet", type=Path, metavar="PNG", help="make nothing but one picture of all")
     parser.add_argument("--json", type=Path, help="write what was done as JSON (- for the screen)")
@@ -46,9 +47,10 @@ def _make(args: argparse.Namespace, output: Path) -> dict:
     from fastuq.datasets import open_images
     from fastuq.datasets.corruptions import CORRUPTIONS, SEVERITIES
     from fastuq.datasets.corruptions.generate import generate
+    from fastuq.datasets.published import CIFAR100C
     from fastuq.errors import InputError
 
-    names = tuple(args.corruptions.split(",")) if args.corruptions else CORRUPTIONS
+    names = tuple(args.corruptions.split(",")) if args.corruptions else CIFAR100C
     unknown = [name for name in names if name not in CORRUPTIONS]
     if unknown:
         raise InputError(f"no corruption {unknown[0]!r}; there are {', '.join(CORRUPTIONS)}")

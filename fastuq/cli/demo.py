@@ -2,7 +2,7 @@
 
 import argparse
 
-from fastuq.cli import say
+from fastuq.cli import add_scoring_options, say, scoring_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -11,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "image both ways: the naive loop, which runs the whole network in every iteration, and fastuq."
     )
     parser.add_argument("--model", metavar="DIR", help="model folder (default: the bundled one)")
-    parser.add_argument("--num-iter", type=int, default=50, metavar="T", help="iterations (default: %(default)s)")
+    add_scoring_options(parser, ["num_iter"])
     parser.add_argument("--json", metavar="FILE", help="write summary and times as JSON (- for the screen)")
 
 
@@ -28,19 +28,18 @@ def run(args: argparse.Namespace) -> int:
     from fastuq.datasets import open_images
     from fastuq.model.model import load_model
     from fastuq.report.samples import readable_rows, summary_lines
-    from fastuq.scoring.options import Options
     from fastuq.scoring.scoring import score
     from fastuq.util.files import write_json
     from fastuq.util.outputs import check_outputs
 
     check_outputs({"--json": args.json}, [args.model])
-    options = Options(num_iter=args.num_iter)
+    options = scoring_options(args)
     model, images = load_model(args.model), open_images("bundled")
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         with cache_features(images, model, Path(folder, "features.h5")) as cache:
             cached = time.perf_counter() - began
-            result = score(model, cache, num_iter=options.num_iter)
+            result = score(model, cache, options)
     seconds = {**result.seconds, "features": cached, "total": cached + result.seconds["total"]}
     summary = replace(result, seconds=seconds).summary()
     times = time_one_image(model, np.ascontiguousarray(images.images[:1]), num_iter=options.num_iter)

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from fastuq.util.files import write_json
     from fastuq.util.outputs import check_outputs
 
-    check_outputs({"--json": args.json}, [args.network, args.data, args.test, data_root()], [args.output])
+    check_outputs({"--json": args.json}, [args.network, args.data, args.test, data_root()], replaced=args.output)
     images = open_images(args.data)
     test = open_test_images(args.test, images)
     model = quantize_file(args.network, images, test, args.output, threads=args.threads)

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     check_outputs({**outputs, "--json": args.json}, inputs, [args.caches])
     require_plot()
     require_extra()
-    found = reproduce(_networks(args), full=args.full, caches=args.caches, threads=args.threads, **options)
+    found = reproduce(_networks(args), full=args.full, caches=args.caches, threads=args.threads, options=options)
     shown = {}
     for group, title in TITLES.items():
         if found.pictures[group]:

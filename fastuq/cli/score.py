@@ -53,14 +53,8 @@ def run(args: argparse.Namespace) -> int:
     cache, title = _features(args, model)
     with cache:
         cached = time.perf_counter() - began
-        result = score(
-            model,
-            cache,
-            mutual_information=args.mutual_information,
-            details=bool(args.moments),
-            threads=args.threads,
-            **options,
-        )
+        wanted = {"mutual_information": args.mutual_information, "details": bool(args.moments)}
+        result = score(model, cache, options, threads=args.threads, **wanted)
         seconds = {**result.seconds, "features": result.seconds["features"] + cached}
         seconds["total"] = time.perf_counter() - began
         result = replace(result, seconds=seconds)

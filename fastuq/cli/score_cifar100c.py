@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="feature caches (default: %(default)s)",
     )
-    parser.add_argument("--corruptions", metavar="NAMES", help="separated by commas (default: all 19)")
+    parser.add_argument("--corruptions", metavar="NAMES", help="separated by commas (default: all)")
     parser.add_argument("--severities", default="1,2,3,4,5", metavar="LIST", help="default: %(default)s")
     add_scoring_options(parser)
     parser.add_argument("--csv", metavar="FILE", help="write one row per corruption and severity")
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from fastuq.datasets import data_root
-    from fastuq.datasets.corruptions import CORRUPTIONS
+    from fastuq.datasets.published import CIFAR100C
     from fastuq.errors import InputError
     from fastuq.model.model import load_model
     from fastuq.paper.cifar100c import cache_path, score_cifar100c
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     if not all(level.strip().isdecimal() for level in args.severities.split(",")):
         raise InputError(f"--severities {args.severities}: expected numbers 1 to 5, separated by commas")
     given = args.corruptions
-    corruptions = CORRUPTIONS if given is None else tuple(name.strip() for name in given.split(","))
+    corruptions = CIFAR100C if given is None else tuple(name.strip() for name in given.split(","))
     severities = [int(level) for level in args.severities.split(",")]
     outputs = {"--csv": args.csv, "--markdown": args.markdown, "--json": args.json}
     if args.details:
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         severities=severities,
         threads=args.threads,
         visit=write_details if args.details else None,
-        **options,
+        options=options,
     )
     if args.csv:
         rows = [flat_row(row) for row in found["rows"]]

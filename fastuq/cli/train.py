@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from fastuq.cli import say
+from fastuq.util.defaults import NETWORK, PAPER_HEAD, WEIGHTS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,11 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGES",
         help="images to report the accuracy on (default: the test set of CIFAR-100 if --data is CIFAR-100; none: skip)",
     )
-    add("--network", default="efficientnet_lite0", help="resnet50, efficientnet_b0 or efficientnet_lite0 (the default)")
-    add("--weights", default="imagenet", help="imagenet (default), none, or a file with weights of that network")
-    add("--head", metavar="LAYOUT", help="layout of the head (default: the paper's, bn,0.2:300:relu,0.4:sigmoid)")
+    add("--network", default=NETWORK, help="resnet50, efficientnet_b0 or efficientnet_lite0 (default: %(default)s)")
+    add("--weights", default=WEIGHTS, help="imagenet, none, or a file with weights of it (default: %(default)s)")
+    add("--head", metavar="LAYOUT", help=f"layout of the head (default: the paper's, {PAPER_HEAD})")
     add("--preset", choices=("default", "paper"), default="default", help="recipe of training (default: %(default)s)")
-    add("--unfreeze", type=int, default=0, metavar="N", help="fine-tune the last N blocks of the backbone (default: 0)")
+    add("--unfreeze", type=int, default=0, metavar="N", help="fine-tune the last N blocks (default: %(default)s)")
     add("--epochs", type=int, help="epochs of the head (default: by preset)")
     add("--learning-rate", type=float, help="learning rate of the head (default: by preset)")
     add("--tune-epochs", type=int, help="epochs of the fine-tuning (default: by preset)")
@@ -38,14 +39,13 @@ def run(args: argparse.Namespace) -> int:
     from fastuq.datasets import ImageSet, data_root, open_images, open_test_images
     from fastuq.errors import InputError
     from fastuq.training.finish_model import report_lines
-    from fastuq.training.keras_heads import PAPER_HEAD
     from fastuq.training.train import PRESETS, Plan, overridden, train
     from fastuq.util.files import write_json
     from fastuq.util.outputs import check_outputs
 
     work = args.work or f"{Path(args.output)}.work"
     inputs = [args.data, args.test, args.weights, data_root()]
-    check_outputs({"--json": args.json}, inputs, [args.output, work])
+    check_outputs({"--json": args.json}, inputs, [work], args.output)
     recipe, tune = PRESETS[args.preset]
     plan = Plan(
         network=args.network,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fastuq.errors import InputError
-from fastuq.util.npy import NpyArray, declared_bytes, npz_members, read_member
+from fastuq.util.npy import NpyArray, declared_bytes, npz_members, open_regular, read_member
 
 MAX_NPZ_BYTES = 2**30
 """Largest total of unpacked arrays taken from one .npz; a .npy, read piece by piece, has no such limit."""
@@ -40,7 +40,7 @@ def open_npz(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open(open_regular(path), "rb") as file, zipfile.ZipFile(file) as archive:
             members = npz_members(archive)
             wanted = {key: members[key] for key in ("images", "labels", "class_names") if key in members}
             if "images" not in wanted:

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastuq.errors import InputError
 from fastuq.util.checks import whole_number
+from fastuq.util.labels import checked_labels
 
 CHUNK_BYTES = 16 * 2**20
 _DIGEST = 16
@@ -50,14 +51,18 @@ class ImageSet:
     def __post_init__(self) -> None:
         if not self.name.isprintable():  # file names may hold anything, and names reach the terminal
             object.__setattr__(self, "name", self.name.encode("unicode_escape").decode())
-        shape, dtype = tuple(self.images.shape), np.dtype(self.images.dtype)
+        shape, dtype = tuple(getattr(self.images, "shape", ())), np.dtype(getattr(self.images, "dtype", object))
         if len(shape) != 4 or shape[3] != 3 or dtype != np.uint8 or 0 in shape:
             raise InputError(
                 f"{self.name}: expected images as uint8 (N, H, W, 3) with N >= 1, found {dtype} {shape}; "
                 "RGB pixels from 0 to 255, one image after the other, are needed"
             )
         if self.labels is not None:
-            object.__setattr__(self, "labels", _checked_labels(self.labels, shape[0], self.class_names, self.name))
+            classes = None if self.class_names is None else len(self.class_names)
+            way_out = "give the labels of these images, counted from 0, or the images without labels"
+            labels = checked_labels(f"{self.name}: labels do not match", self.labels, shape[0], classes, way_out)
+            labels.flags.writeable = False  # they are part of the fingerprint
+            object.__setattr__(self, "labels", labels)
 
     def __len__(self) -> int:
         return int(self.images.shape[0])
@@ -174,22 +179,3 @@ class Rows:
 def _each(pixels: np.ndarray) -> bytes:
     """Return the digests of images, `_DIGEST` bytes each, so that those of any batch can be taken out."""
     return b"".join(hashlib.sha256(image.data).digest()[:_DIGEST] for image in pixels)
-
-
-def _checked_labels(labels: Any, count: int, class_names: tuple[str, ...] | None, name: str) -> np.ndarray:
-    found = np.asarray(labels)
-    if found.shape != (count,) or found.dtype.kind not in "iu":
-        raise InputError(
-            f"{name}: labels do not match: expected {count} whole numbers, one per image, "
-            f"found {found.dtype} {found.shape}"
-        )
-    last = np.iinfo(np.int64).max if class_names is None else len(class_names) - 1
-    if found.min() < 0 or found.max() > last:  # before the cast, which makes large numbers negative
-        upper = "and up" if class_names is None else f"to {last}"
-        raise InputError(
-            f"{name}: labels do not match: expected class numbers 0 {upper}, found {found.min()} to {found.max()}; "
-            "give the labels of these images, counted from 0, or the images without labels"
-        )
-    checked = found.astype(np.int64)
-    checked.flags.writeable = False  # they are part of the fingerprint
-    return checked

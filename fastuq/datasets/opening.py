@@ -13,7 +13,7 @@ from fastuq.datasets.folder import open_folder
 from fastuq.datasets.imageset import ImageSet
 from fastuq.errors import InputError
 from fastuq.util.bundled import bundled_path
-from fastuq.util.checks import checked_path
+from fastuq.util.checks import array_of, checked_path
 
 HELP = (
     "cifar100, cifar100/train, cifar10, cifar10/train, cifar100c/NAME/SEVERITY, bundled, "
@@ -25,7 +25,7 @@ def data_root() -> Path:
     """Return the folder of the data sets: ``$FASTUQ_DATA``, else ``data/`` here, else ``data/`` of the repository."""
     given = os.environ.get("FASTUQ_DATA")
     if given:
-        return Path(given)
+        return checked_path(given)
     here, repository = Path("data"), Path(__file__).parents[2] / "data"
     return repository if repository.is_dir() and not here.is_dir() else here
 
@@ -77,7 +77,7 @@ def open_images(
     found = _open(spec, image_size)
     if labels is None:
         return found
-    return ImageSet(found.images, np.asarray(labels), found.class_names, found.name)
+    return ImageSet(found.images, labels, found.class_names, found.name)
 
 
 def _open(spec: str | Path | np.ndarray | None, image_size: tuple[int, int]) -> ImageSet:
@@ -89,7 +89,7 @@ def _open(spec: str | Path | np.ndarray | None, image_size: tuple[int, int]) -> 
             return known
         spec = Path(spec)
     if not isinstance(spec, Path):
-        return ImageSet(np.asarray(spec), None, None, "array")
+        return ImageSet(array_of("images", spec), None, None, "array")
     checked_path(spec)
     cifar = open_cifar(spec)
     if cifar is not None:

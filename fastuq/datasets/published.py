@@ -27,6 +27,8 @@ CIFAR100C_MD5 = {
     "labels": "bb4026e9ce52996b95f439544568cdb2",
 }
 """MD5 of each ``NAME.npy`` of CIFAR-100-C."""
+CIFAR100C = tuple(name for name in CIFAR100C_MD5 if name != "labels")
+"""The corruptions of CIFAR-100-C; `fastuq.datasets.corruptions` can make these, and may make more."""
 
 
 @dataclass(frozen=True)

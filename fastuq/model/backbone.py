@@ -18,6 +18,7 @@ import numpy as np
 
 from fastuq.errors import InputError, ModelError
 from fastuq.util.checks import checked_path
+from fastuq.util.npy import open_regular
 from fastuq.util.process import muted, thread_count
 
 _PER_TASK = 8
@@ -265,6 +266,8 @@ def _content(model_file: str | Path | bytes) -> bytes:
     if isinstance(model_file, bytes):
         return model_file
     try:
-        return checked_path(model_file).read_bytes()
-    except OSError as error:
-        raise ModelError(f"{model_file}: cannot be read ({error.strerror}); make the model again") from error
+        with open(open_regular(checked_path(model_file)), "rb") as file:
+            return file.read()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", error)
+        raise ModelError(f"{model_file}: cannot be read ({reason}); make the model again") from error

@@ -7,26 +7,24 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from fastuq.errors import InputError
 from fastuq.model.model import Model
 from fastuq.montecarlo.kernels import memory
-from fastuq.montecarlo.kernels.compiled import has_vnni, is_cached
+from fastuq.montecarlo.kernels.compiled import cache_folder, has_vnni
 from fastuq.montecarlo.kernels.flatten import float32_plan, int8_plan, packed_bytes
 from fastuq.montecarlo.kernels.float32 import Float32Kernels
 from fastuq.montecarlo.kernels.int8 import Int8Kernels
 from fastuq.montecarlo.kernels.selection import select_iterations, words_for
 from fastuq.montecarlo.masks import check_sample_ids
-from fastuq.util.checks import checked_seed, one_of, whole_number
+from fastuq.montecarlo.sampling import Sampling
 from fastuq.util.process import thread_count
 
-MASKS = ("shared", "per_sample")
-PRECISIONS = ("int8", "float32")
-MAX_ITERATIONS = 10_000_000
 SAMPLES_AT_ONCE = 8192
 PACKED_BYTES = 32 * 2**20
 """Packed heads that are held at once; more iterations go in several rounds."""
@@ -62,13 +60,10 @@ def moments(
     model: Model,
     features: np.ndarray,
     *,
-    num_iter: int = 50,
-    seed: int = 0,
-    masks: str = "shared",
-    precision: str = "int8",
     sample_ids: np.ndarray | None = None,
     entropy: bool = False,
     threads: int | None = None,
+    **sampling: Any,
 ) -> Moments:
     """Run all Monte-Carlo iterations of the head; `MonteCarlo` does the same for features that come in pieces.
 
@@ -76,19 +71,14 @@ def moments(
     ----------
     model : Model
     features : ndarray, (N, D), int8
-    num_iter : int
-        Iterations T, from 2.
-    seed : int
-        0 to 2^64 - 1.
-    masks : {'shared', 'per_sample'}
-        One set of T thinned heads for all samples, or masks of its own for each sample.
-    precision : {'int8', 'float32'}
     sample_ids : ndarray of int, (N,), optional
         Number of each sample in its data set (0 to N - 1 by default); decides per-sample masks.
     entropy : bool
         Also return the mean entropy of the iterations.
     threads : int, optional
         Default: the processors this process may use. The result does not depend on it.
+    **sampling
+        The fields of `fastuq.montecarlo.sampling.Sampling`: ``num_iter``, ``seed``, ``masks``, ``precision``.
 
     Returns
     -------
@@ -99,14 +89,11 @@ def moments(
     InputError
         An argument is out of range or the features do not fit the model.
     """
-    run = MonteCarlo(
-        model, num_iter=num_iter, seed=seed, masks=masks, precision=precision, entropy=entropy, threads=threads
-    )
-    return run(features, sample_ids)
+    return MonteCarlo(model, entropy=entropy, threads=threads, **sampling)(features, sample_ids)
 
 
 class MonteCarlo:
-    """A head made ready to run on features piece by piece; arguments as in `moments`.
+    """A head made ready to run on features piece by piece; arguments as in `moments`, or a `Sampling`.
 
     `vnni` forces the VNNI instruction or the portable path; by default the processor decides. Both give the same bits.
     `seconds_compiling` is the time that went into compiling kernels or loading compiled ones, once per process.
@@ -115,22 +102,20 @@ class MonteCarlo:
     def __init__(
         self,
         model: Model,
+        sampling: Sampling | None = None,
         *,
-        num_iter: int = 50,
-        seed: int = 0,
-        masks: str = "shared",
-        precision: str = "int8",
         entropy: bool = False,
         threads: int | None = None,
         vnni: bool | None = None,
+        **single: Any,
     ) -> None:
-        self._num_iter, seed = check_options(num_iter, seed, masks, precision)
-        self._seed, self._masks = np.uint64(seed), masks
+        sampling = replace(sampling or Sampling(), **single)
+        self._num_iter, self._seed, self._masks = sampling.num_iter, np.uint64(sampling.seed), sampling.masks
         self._entropy = entropy
         self.threads = thread_count(threads)
         self._num_features, self._num_classes = model.head.num_features, model.head.num_classes
         self._kernels: Int8Kernels | Float32Kernels
-        if precision == "int8":
+        if sampling.precision == "int8":
             self._kernels = Int8Kernels(int8_plan(model.head_int8), has_vnni() if vnni is None else vnni)
         else:
             self._kernels = Float32Kernels(float32_plan(model.head, model.feature_scale, model.feature_zero_point))
@@ -255,13 +240,6 @@ class MonteCarlo:
         return check_sample_ids(sample_ids, len(features))
 
 
-def check_options(num_iter: int, seed: int, masks: str, precision: str) -> tuple[int, int]:
-    """Return number of iterations and seed as plain int; raises InputError where an option is out of range."""
-    one_of("masks", masks, MASKS)
-    one_of("precision", precision, PRECISIONS)
-    return whole_number("num_iter", num_iter, 2, MAX_ITERATIONS), checked_seed(seed)
-
-
 @contextmanager
 def announced_compile() -> Iterator[None]:
     """Say on stderr what takes so long when the block takes longer than a second."""
@@ -280,6 +258,6 @@ def _announce() -> None:
 
 
 def _price() -> str:
-    if is_cached():
+    if cache_folder():
         return "slow the first time only"
     return "slow every time: there is no folder to keep them in; name one that can be written with NUMBA_CACHE_DIR"

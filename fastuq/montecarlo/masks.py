@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fastuq.errors import InputError
-from fastuq.util.checks import checked_seed
+from fastuq.util.checks import array_of, checked_seed
 
 ROUNDS = 13
 GROUP = 256
@@ -64,7 +64,7 @@ def check_sample_ids(sample_ids: Any, count: int) -> np.ndarray:
     """
     if sample_ids is None:
         return np.arange(count, dtype=np.int64)
-    ids = np.asarray(sample_ids)
+    ids = array_of("sample_ids", sample_ids)
     if ids.shape != (count,) or (count and (ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() >= 2**63)):
         raise InputError(
             f"sample_ids: expected {count} whole numbers from 0 to 2^63 - 1, one per sample, "

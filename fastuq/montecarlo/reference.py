@@ -3,7 +3,7 @@
 It shares no code with the kernels, so it is their oracle, and it is the honest 'before' of the benchmark.
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from fastuq.model.head import Head
 from fastuq.model.int8_head import QuantizedHead
 from fastuq.model.model import Model
 from fastuq.montecarlo.masks import check_sample_ids, keep_bits
-from fastuq.util.checks import checked_seed, one_of, whole_number
+from fastuq.montecarlo.sampling import Sampling
 
 
 class Network(Protocol):
@@ -25,11 +25,8 @@ def naive_moments(
     backbone: Network,
     images: np.ndarray,
     *,
-    num_iter: int = 50,
-    seed: int = 0,
-    masks: str = "shared",
-    precision: str = "int8",
     sample_ids: np.ndarray | None = None,
+    **sampling: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation (ddof 0) per class, running the backbone in every iteration.
 
@@ -39,24 +36,22 @@ def naive_moments(
     backbone : callable
         ``Backbone(model.backbone_path)``.
     images : ndarray, (N, H, W, 3), uint8
-    num_iter, seed, masks, precision, sample_ids
+    sample_ids, **sampling
         As in `fastuq.montecarlo.engine.moments`.
 
     Returns
     -------
     mean, std : ndarray, (N, C), float32
     """
-    one_of("masks", masks, ("shared", "per_sample"))
-    one_of("precision", precision, ("int8", "float32"))
-    num_iter, seed = whole_number("num_iter", num_iter, 1, 2**32), checked_seed(seed)
+    chosen = Sampling(**sampling)
     ids = check_sample_ids(sample_ids, len(images))
     means, stds = [], []
     for image, sample in zip(images, ids, strict=True):
         outputs = []
-        for iteration in range(num_iter):
+        for iteration in range(chosen.num_iter):
             features = backbone(image[None])
-            sample_or_0 = int(sample) if masks == "per_sample" else 0
-            outputs.append(one_iteration(model, features, seed, iteration, sample_or_0, precision))
+            sample_or_0 = int(sample) if chosen.masks == "per_sample" else 0
+            outputs.append(one_iteration(model, features, chosen.seed, iteration, sample_or_0, chosen.precision))
         stack = np.stack(outputs).astype(np.float64)
         means.append(stack.mean(axis=0))
         stds.append(stack.std(axis=0))

@@ -12,7 +12,8 @@ import numpy as np
 from fastuq.cache import FeatureCache, cache_features
 from fastuq.datasets import ImageSet, data_root, open_images
 from fastuq.datasets.cifar import CIFAR100C_FOLDER
-from fastuq.datasets.corruptions import CORRUPTIONS, SEVERITIES
+from fastuq.datasets.corruptions import SEVERITIES
+from fastuq.datasets.published import CIFAR100C
 from fastuq.errors import CacheError, InputError
 from fastuq.model.model import Model
 from fastuq.scoring.metrics import auroc
@@ -28,7 +29,7 @@ def score_cifar100c(
     model: Model,
     caches: Path,
     *,
-    corruptions: Sequence[str] = CORRUPTIONS,
+    corruptions: Sequence[str] = CIFAR100C,
     severities: Sequence[int] = SEVERITIES,
     threads: int | None = None,
     mutual_information: bool = False,
@@ -52,7 +53,7 @@ def score_cifar100c(
     visit : callable, optional
         Called with corruption, severity and `Result` of each split, with the details of all classes.
     **options
-        The fields of `fastuq.scoring.options.Options`.
+        As `fastuq.score` takes them.
 
     Returns
     -------
@@ -96,7 +97,7 @@ def cache_path(caches: Path, corruption: str, model: Model) -> Path:
 
 
 def _check_wanted(corruptions: Sequence[str], severities: Sequence[int]) -> None:
-    for kind, wanted, known in (("corruption", corruptions, CORRUPTIONS), ("severity", severities, SEVERITIES)):
+    for kind, wanted, known in (("corruption", corruptions, CIFAR100C), ("severity", severities, SEVERITIES)):
         unknown = [repr(one) for one in wanted if one not in known]
         if unknown or not wanted:
             raise InputError(f"no {kind} {', '.join(unknown) or 'given'}; there are {', '.join(map(str, known))}")

@@ -1,9 +1,8 @@
 """What the paper measures (arXiv 2403.01076), measured here: in its own sizes, and on whole data sets."""
 
-import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,12 @@ import numpy as np
 
 from fastuq import __version__
 from fastuq.bench.one_image import time_one_image
+from fastuq.bench.timing import Side, interleave
 from fastuq.cache import cache_features
 from fastuq.datasets import ImageSet, open_images
-from fastuq.datasets.corruptions import CORRUPTIONS, corrupt
+from fastuq.datasets.corruptions import corrupt
 from fastuq.datasets.opening import has_cifar100
+from fastuq.datasets.published import CIFAR100C
 from fastuq.model.backbone import Backbone
 from fastuq.model.model import Model
 from fastuq.paper.cifar100c import score_cifar100c
@@ -23,7 +24,7 @@ from fastuq.paper.stability import seed_disagreement
 from fastuq.paper.trust_scores import failure_detection, mean_shift_detection, shift_detection, trust_scores
 from fastuq.report.plotting import Picture
 from fastuq.scoring.metrics import risk_at_coverage
-from fastuq.scoring.options import Options
+from fastuq.scoring.options import Options, options_of
 from fastuq.scoring.result import Result
 from fastuq.scoring.scoring import score
 from fastuq.util.progress import progress_bar
@@ -54,7 +55,8 @@ def reproduce(
     full: bool = False,
     caches: Path,
     threads: int | None = None,
-    **options: Any,
+    options: Options | None = None,
+    **single: Any,
 ) -> Reproduction:
     """Measure every table of the paper for each network at hand.
 
@@ -67,19 +69,19 @@ def reproduce(
     caches : Path
         Folder of the feature caches of the full run.
     threads : int, optional
-    **options
-        The fields of `fastuq.scoring.options.Options`.
+    options, **single
+        As `fastuq.score` takes them.
 
     Raises
     ------
     InputError
         `full` without CIFAR-100 or CIFAR-100-C, or a model of other classes.
     """
-    began = time.perf_counter()
+    began, options = time.perf_counter(), options_of(options, single)
     clean, first20 = _clean_images(), open_images("bundled")
     figures: dict[str, Any] = {
         "fastuq_version": __version__,
-        "options": {**vars(Options(**options))},
+        "options": asdict(options),
         "clean_images": clean.name,
         "networks": {},
     }
@@ -110,7 +112,7 @@ def _clean_images() -> ImageSet:
 
 
 def _small(
-    model: Model, clean: ImageSet, first20: ImageSet, threads: int | None, options: dict[str, Any]
+    model: Model, clean: ImageSet, first20: ImageSet, threads: int | None, options: Options
 ) -> tuple[dict[str, Any], dict[str, list[Picture]]]:
     """Measure in the paper's sizes: 100 clean images (or 20), 20 per corruption and severity."""
     backbone = Backbone(model.read_backbone(), threads=threads)
@@ -120,10 +122,10 @@ def _small(
     pictures = _clean_pictures(model, clean, result)
     reference = trust_scores(_scored(model, backbone(np.asarray(first20.images[:])), first20.labels, threads, options))
     small["corrupted"], small["shift"] = {}, {}
-    with progress_bar(len(SEVERITIES) * len(CORRUPTIONS), "corruptions", "split") as bar:
+    with progress_bar(len(SEVERITIES) * len(CIFAR100C), "corruptions", "split") as bar:
         for severity in SEVERITIES:
             rows, shifts, shown = {}, [], []
-            for corruption in CORRUPTIONS:
+            for corruption in CIFAR100C:
                 images = corrupt(np.asarray(first20.images[:]), corruption, severity)
                 split = _scored(model, backbone(images), first20.labels, threads, options)
                 rows[corruption] = figures_of(split)
@@ -136,7 +138,7 @@ def _small(
     return small, pictures
 
 
-def _full(model: Model, caches: Path, threads: int | None, options: dict[str, Any]) -> dict[str, Any]:
+def _full(model: Model, caches: Path, threads: int | None, options: Options) -> dict[str, Any]:
     """Measure on the whole test set and on all splits of CIFAR-100-C."""
     images = open_images("cifar100").matched_to(model.class_names)
     with cache_features(images, model, caches / f"test-{model.sha256[:8]}.h5", threads=threads) as cache:
@@ -150,35 +152,34 @@ def _full(model: Model, caches: Path, threads: int | None, options: dict[str, An
         rows.setdefault(str(severity), {})[corruption] = figures_of(result)
         shifts.setdefault(str(severity), []).append(shift_detection(reference, result))
 
-    score_cifar100c(model, caches, threads=threads, mutual_information=True, visit=visit, **options)
+    score_cifar100c(model, caches, threads=threads, mutual_information=True, visit=visit, options=options)
     full["corrupted"] = rows
     full["shift"] = {severity: mean_shift_detection(splits) for severity, splits in shifts.items()}
     return full
 
 
 def _clean_figures(
-    model: Model, features: np.ndarray, labels: np.ndarray | None, threads: int | None, options: dict[str, Any]
+    model: Model, features: np.ndarray, labels: np.ndarray | None, threads: int | None, options: Options
 ) -> tuple[dict[str, Any], Result]:
     """Return the figures of clean images, and their result under the options given."""
     result = _scored(model, features, labels, threads, options)
     grid = []
     for num_iter in NUM_ITERS:
         for conf_factor in CONF_FACTORS:
-            chosen = {**options, "num_iter": num_iter, "conf_factor": conf_factor}
-            part = score(model, features, labels=labels, details=False, threads=threads, **chosen)
+            chosen = replace(options, num_iter=num_iter, conf_factor=conf_factor)
+            part = score(model, features, chosen, labels=labels, details=False, threads=threads)
             grid.append({"num_iter": num_iter, "conf_factor": conf_factor, **figures_of(part)})
-    fixed = {key: value for key, value in options.items() if key not in ("num_iter", "seed")}
     figures = {
         "clean": figures_of(result),
         "grid": grid,
         "scores": failure_detection(result),
-        "stability": seed_disagreement(model, features, threads=threads, **fixed),
+        "stability": seed_disagreement(model, features, threads=threads, options=options),
     }
     return figures, result
 
 
-def _scored(model: Model, features: Any, labels: Any, threads: int | None, options: dict[str, Any]) -> Result:
-    return score(model, features, labels=labels, mutual_information=True, threads=threads, **options)
+def _scored(model: Model, features: Any, labels: Any, threads: int | None, options: Options) -> Result:
+    return score(model, features, options, labels=labels, mutual_information=True, threads=threads)
 
 
 def figures_of(result: Result) -> dict[str, Any]:
@@ -219,9 +220,6 @@ def _pictures(model: Model, pixels: np.ndarray, result: Result, chosen: np.ndarr
 
 def _times(model: Model, image: np.ndarray, threads: int | None) -> dict[str, float]:
     """Return milliseconds for one image: one plain pass, the naive loop, and fastuq."""
-    backbone, times = Backbone(model.read_backbone(), threads=threads), []
-    for _ in range(20):
-        began = time.perf_counter()
-        model.head.forward(model.dequantize(backbone(image)))
-        times.append((time.perf_counter() - began) * 1e3)
-    return {"plain": statistics.median(times), **time_one_image(model, image)}
+    backbone = Backbone(model.read_backbone(), threads=threads)
+    plain = Side(lambda: model.head.forward(model.dequantize(backbone(image))))
+    return {"plain": interleave({"plain": plain}, 3)["plain"].median, **time_one_image(model, image)}

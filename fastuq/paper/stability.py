@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastuq.model.model import Model
-from fastuq.montecarlo.engine import MAX_ITERATIONS
+from fastuq.montecarlo.sampling import MAX_ITERATIONS
 from fastuq.scoring.scoring import score
 from fastuq.util.checks import whole_number
 from fastuq.util.progress import progress_bar
@@ -35,7 +35,7 @@ def seed_disagreement(
     seeds : int
         Seeds 0 to `seeds` - 1; the share is the mean over all pairs of them.
     **options
-        The fields of `fastuq.scoring.options.Options` but for ``num_iter`` and ``seed``.
+        As `fastuq.score` takes them, but for ``num_iter`` and ``seed``.
 
     Returns
     -------

@@ -1,6 +1,6 @@
 """A scored data set for people: the per-sample table, and the summary as lines to read."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,45 +8,49 @@ from fastuq.report.tables import write_csv
 from fastuq.scoring.decisions import Reason
 from fastuq.scoring.result import Result
 
+COLUMNS: tuple[tuple[str, Callable[[Result, tuple[str, ...]], Iterable[Any] | None], str], ...] = (
+    ("index", lambda r, names: range(len(r)), ""),
+    ("label", lambda r, names: _empty(r) if r.labels is None else r.labels, ""),
+    ("label_name", lambda r, names: _empty(r) if r.labels is None else map(names.__getitem__, r.labels), ""),
+    ("prediction", lambda r, names: r.prediction, ""),
+    ("prediction_name", lambda r, names: map(names.__getitem__, r.prediction), ""),
+    ("decision", lambda r, names: map(decision_word, r.keep), ""),
+    ("reason", lambda r, names: (Reason(code).text for code in r.reason), ""),
+    ("mean", lambda r, names: r.predicted_mean, ".6g"),
+    ("lower", lambda r, names: r.predicted_lower, ".6g"),
+    ("upper", lambda r, names: r.predicted_upper, ".6g"),
+    ("max_mean", lambda r, names: r.max_mean, ".6g"),
+    ("entropy", lambda r, names: r.entropy, ".6g"),
+    ("mutual_information", lambda r, names: r.mutual_information, ".6g"),
+    ("plain_prediction", lambda r, names: r.plain_prediction, ""),
+)
+"""The columns of the table: name, values of a result and its class names, and their format; without values, no column.
+
+``mean``, ``lower`` and ``upper`` are of the predicted class, `Result` says what the others are.
+"""
+
 
 def write_sample_table(path: str | Path, result: Result, class_names: tuple[str, ...]) -> None:
-    """Write one CSV row per sample to `path`, whole or not at all.
+    """Write one CSV row per sample to `path`, whole or not at all; its columns are `COLUMNS`.
 
-    Columns: index, label, label_name (empty without labels), prediction, prediction_name, decision, reason, the mean,
-    lower and upper end of the predicted class, max_mean, entropy (nats), mutual_information (nats, where it was asked
-    for), plain_prediction. A name that a spreadsheet would take for a formula (``=1+1``) gets an apostrophe in front.
+    A name that a spreadsheet would take for a formula (``=1+1``) gets an apostrophe in front.
     """
-    header = ["index", "label", "label_name", "prediction", "prediction_name", "decision", "reason"]
-    header += ["mean", "lower", "upper", "max_mean", "entropy"]
-    if result.mutual_information is not None:
-        header.append("mutual_information")
-    header.append("plain_prediction")
-    write_csv(path, header, _rows(result, class_names))
+    given = [(name, values(result, class_names), spec) for name, values, spec in COLUMNS]
+    table = {name: _cells(values, spec) for name, values, spec in given if values is not None}
+    write_csv(path, list(table), zip(*table.values(), strict=True))
 
 
-def _rows(result: Result, names: tuple[str, ...]) -> Iterator[list[Any]]:
-    figures = [result.predicted_mean, result.predicted_lower, result.predicted_upper, result.max_mean, result.entropy]
-    if result.mutual_information is not None:
-        figures.append(result.mutual_information)
-    for n in range(len(result)):
-        label = None if result.labels is None else int(result.labels[n])
-        prediction = int(result.prediction[n])
-        yield [
-            n,
-            "" if label is None else label,
-            "" if label is None else names[label],
-            prediction,
-            names[prediction],
-            decision_word(result, n),
-            Reason(result.reason[n]).text,
-            *(f"{column[n]:.6g}" for column in figures),
-            int(result.plain_prediction[n]),
-        ]
+def _cells(values: Iterable[Any], spec: str) -> Iterator[str]:
+    return (format(value, spec) for value in values)
 
 
-def decision_word(result: Result, n: int) -> str:
-    """Return 'keep' or 'ignore' of sample `n`."""
-    return "keep" if result.keep[n] else "ignore"
+def _empty(result: Result) -> list[str]:
+    return [""] * len(result)
+
+
+def decision_word(keep: bool) -> str:
+    """Return 'keep' or 'ignore'."""
+    return "keep" if keep else "ignore"
 
 
 def readable_rows(result: Result, class_names: tuple[str, ...]) -> list[str]:
@@ -59,8 +63,8 @@ def readable_rows(result: Result, class_names: tuple[str, ...]) -> list[str]:
         wrong = "" if truth in ("", predicted) else "  (wrong)"
         bounds = f"{result.predicted_lower[n]:5.2f} to {result.predicted_upper[n]:4.2f}"
         lines.append(
-            f"{n:4} {decision_word(result, n):6}  {predicted:{width}} {truth:{width}} {result.predicted_mean[n]:5.2f}"
-            f"  {bounds}  {Reason(result.reason[n]).text}{wrong}"
+            f"{n:4} {decision_word(result.keep[n]):6}  {predicted:{width}} {truth:{width}} "
+            f"{result.predicted_mean[n]:5.2f}  {bounds}  {Reason(result.reason[n]).text}{wrong}"
         )
     return lines
 

@@ -32,11 +32,11 @@ def flat_row(values: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return a Markdown table; the first column is text, the others are aligned to the right."""
-    rule = ["---", *["---:"] * (len(header) - 1)]
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[Any]], left: int = 1) -> str:
+    """Return a Markdown table; the first `left` columns are text, the others are aligned to the right."""
+    rule = ["---"] * left + ["---:"] * (len(header) - left)
     lines = [header, rule, *rows]
-    return "\n".join("| " + " | ".join(cell(value) for value in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines)
 
 
 def percent(rate: float | None, digits: int = 1) -> str:
@@ -44,7 +44,7 @@ def percent(rate: float | None, digits: int = 1) -> str:
     return "–" if rate is None else f"{100 * rate:.{digits}f}"
 
 
-def cell(value: Any) -> str:
+def _cell(value: Any) -> str:
     """Return a value as a cell of a Markdown table; a dash for what there is not."""
     return "–" if value is None else printable(value).replace("|", "\\|")
 

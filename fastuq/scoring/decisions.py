@@ -3,15 +3,12 @@
 import math
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
 
 import numpy as np
 
 from fastuq.errors import InputError
-from fastuq.util.checks import finite_number, one_of, whole_number
-
-INTERVALS = ("std", "sem")
-MIXED = ("ignore", "keep")
+from fastuq.scoring.options import INTERVALS, MIXED, check_conf_factor, check_threshold
+from fastuq.util.checks import one_of, whole_number
 
 
 class Reason(IntEnum):
@@ -57,17 +54,6 @@ class Decision:
     reason: np.ndarray
     prediction: np.ndarray
     positive: np.ndarray
-
-
-def check_conf_factor(value: Any) -> float:
-    """Return a confidence as a plain float; raises InputError where it is not between 0 and 1, both excluded."""
-    return finite_number("conf_factor", value, 0, 1, open_ends=True)
-
-
-def check_threshold(value: Any) -> float:
-    """Return a threshold as a plain float; raises InputError where it is not finite as a float32."""
-    largest = float(np.finfo(np.float32).max)
-    return finite_number("threshold", value, -largest, largest)
 
 
 def z_value(conf_factor: float) -> float:

@@ -1,4 +1,7 @@
-"""What scoring comes to: the options it ran with, every sample's figures, and their summary."""
+"""What scoring comes to: the options it ran with, every sample's figures, and their summary.
+
+A score that mean and standard deviation give is a field of `Result` and its value in `columns_of`.
+"""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -6,9 +9,16 @@ from typing import Any
 import numpy as np
 
 from fastuq import __version__
-from fastuq.scoring.decisions import interval, ternary_vector
+from fastuq.errors import ModelError
+from fastuq.model.activations import activation_of
+from fastuq.model.model import Model
+from fastuq.montecarlo.engine import Moments
+from fastuq.scoring.decisions import decide, interval, ternary_vector
 from fastuq.scoring.metrics import accuracy, aurc, micro_f1
 from fastuq.scoring.options import Options
+
+DETAILS = ("mean", "std", "plain")
+"""The arrays of all classes, which are left empty where only the others are asked for."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +111,7 @@ class Result:
         return ternary_vector(*self._interval(), self.options.threshold)
 
     def _interval(self) -> tuple[np.ndarray, np.ndarray]:
-        options = self.options
-        return interval(self.mean, self.std, options.conf_factor, kind=options.interval, num_iter=options.num_iter)
+        return interval_of(self.mean, self.std, self.options)
 
     def summary(self) -> dict[str, Any]:
         """Return the figures of the run, ready for JSON.
@@ -139,3 +148,67 @@ class Result:
         if not keep.all():
             quality["misclassified_ignored"] = 1 - float(accuracy(self.plain_prediction[~keep], labels[~keep]))
         return quality
+
+
+def columns_of(model: Model, features: np.ndarray, moments: Moments, options: Options) -> dict[str, np.ndarray]:
+    """Return the arrays of `Result` for features (N, D) int8; raises ModelError where a number is not finite."""
+    mean, std = moments.mean, moments.std
+    _check_finite(model, mean, std)
+    lower, upper = interval_of(mean, std, options)
+    decision = decide(ternary_vector(lower, upper, options.threshold), mean, mixed=options.mixed)
+    predicted = np.arange(len(mean)), decision.prediction
+    plain = _plain(model, features)
+    entropy = predictive_entropy(mean, model.head.blocks[-1].activation)
+    columns = {
+        "mean": mean,
+        "std": std,
+        "plain": plain,
+        **vars(decision),
+        "predicted_mean": mean[predicted],
+        "predicted_lower": lower[predicted],
+        "predicted_upper": upper[predicted],
+        "top": mean.argmax(axis=1),
+        "max_mean": mean.max(axis=1),
+        "entropy": entropy.astype(np.float32),
+        "plain_prediction": plain.argmax(axis=1),
+    }
+    if moments.mean_entropy is not None:
+        columns["mutual_information"] = (entropy - moments.mean_entropy).astype(np.float32)
+    return columns
+
+
+def interval_of(mean: np.ndarray, std: np.ndarray, options: Options) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lower and upper ends of the intervals under these options."""
+    return interval(mean, std, options.conf_factor, kind=options.interval, num_iter=options.num_iter)
+
+
+def _plain(model: Model, features: np.ndarray) -> np.ndarray:
+    """Return the outputs of one pass without dropout; NumPy's float32, whose last bits depend on its BLAS."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        plain = model.head.forward(model.dequantize(features))
+    _check_finite(model, plain)
+    return plain
+
+
+def _check_finite(model: Model, *outputs: np.ndarray) -> None:
+    """Raise ModelError where outputs are NaN or infinite: finite weights can be so large that sums overflow."""
+    if not all(np.isfinite(array).all() for array in outputs):
+        raise ModelError(
+            f"model {model.sha256[:12]}: its head gives NaN or infinity, expected finite numbers; its weights are far "
+            "too large, make the model again"
+        )
+
+
+def predictive_entropy(mean: np.ndarray, activation: str) -> np.ndarray:
+    """Return the entropy of mean outputs (N, C) in nats, as float64 (N,).
+
+    -sum_c p_c ln p_c for a softmax head; else the classes are Bernoulli variables each, and their entropies
+    -p ln p - (1 - p) ln(1 - p) add up. It is the formula of the kernels, so that the difference of the two is the
+    mutual information.
+    """
+    from scipy.special import entr
+
+    p = np.asarray(mean, np.float64)
+    # A head without sigmoid or softmax can leave 0 to 1, where the logarithm of a negative number counts as 0.
+    yes = entr(np.maximum(p, 0))
+    return (yes if activation_of(activation).exclusive else yes + entr(np.maximum(1 - p, 0))).sum(axis=1)

@@ -2,37 +2,31 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from fastuq.errors import CacheError, InputError, ModelError
-from fastuq.model.activations import activation_of
+from fastuq.cache import FeatureCache
+from fastuq.errors import CacheError, InputError
 from fastuq.model.model import Model
-from fastuq.montecarlo.engine import MonteCarlo
-from fastuq.scoring.decisions import decide, interval, ternary_vector
-from fastuq.scoring.options import Options
-from fastuq.scoring.result import Result
-
-if TYPE_CHECKING:
-    from fastuq.cache import FeatureCache
-
-__all__ = ["Options", "Result", "Scorer", "predictive_entropy", "score"]
+from fastuq.montecarlo.engine import Moments, MonteCarlo
+from fastuq.scoring.options import Options, options_of
+from fastuq.scoring.result import DETAILS, Result, columns_of
+from fastuq.util.labels import checked_labels
 
 ROWS_AT_ONCE = 8192
-_DETAILS = ("mean", "std", "plain")
 
 
 def score(
     model: Model,
-    features: "FeatureCache | np.ndarray",
+    features: FeatureCache | np.ndarray,
+    options: Options | None = None,
     *,
     labels: Any = None,
     mutual_information: bool = False,
     details: bool = True,
     threads: int | None = None,
-    **options: Any,
+    **single: Any,
 ) -> Result:
     """Score features: which predictions to keep, and why.
 
@@ -41,6 +35,7 @@ def score(
     model : Model
     features : FeatureCache or ndarray, (N, D), int8
         Features of the model's backbone; a cache is read by chunks.
+    options : Options, optional
     labels : array-like, (N,) of int, optional
         True classes; those of the cache by default.
     mutual_information : bool
@@ -50,8 +45,8 @@ def score(
     threads : int, optional
         Default: the processors this process may use. The result does not depend on it. The plain pass has the
         threads of NumPy's BLAS, on which its last bits do depend.
-    **options
-        The fields of `Options`.
+    **single
+        Fields of `Options`, which go before those of `options`.
 
     Raises
     ------
@@ -78,7 +73,7 @@ def score(
     >>> bool((again.mean == result.mean).all())
     True
     """
-    scorer = Scorer(model, mutual_information=mutual_information, threads=threads, **options)
+    scorer = Scorer(model, options, mutual_information=mutual_information, threads=threads, **single)
     return scorer(features, labels=labels, details=details)
 
 
@@ -102,159 +97,83 @@ class Scorer:
     """
 
     def __init__(
-        self, model: Model, *, mutual_information: bool = False, threads: int | None = None, **options: Any
+        self,
+        model: Model,
+        options: Options | None = None,
+        *,
+        mutual_information: bool = False,
+        threads: int | None = None,
+        **single: Any,
     ) -> None:
-        self.model, self.options = model, _options(options)
-        self._run = MonteCarlo(
-            model,
-            num_iter=self.options.num_iter,
-            seed=self.options.seed,
-            masks=self.options.masks,
-            precision=self.options.precision,
-            entropy=mutual_information,
-            threads=threads,
-        )
+        self.model, self.options = model, options_of(options, single)
+        self._run = MonteCarlo(model, self.options.sampling, entropy=mutual_information, threads=threads)
 
-    def __call__(self, features: "FeatureCache | np.ndarray", *, labels: Any = None, details: bool = True) -> Result:
+    def __call__(self, features: FeatureCache | np.ndarray, *, labels: Any = None, details: bool = True) -> Result:
         """Score the features of one data set."""
         began = time.perf_counter()
-        if not isinstance(features, np.ndarray) and not hasattr(features, "model_sha256"):
-            raise InputError(
-                f"features: expected a FeatureCache or an int8 array (N, D), found {type(features).__name__}; "
-                "make a cache of images with cache_features"
-            )
-        model, n = self.model, len(features)
-        if not isinstance(features, np.ndarray) and features.model_sha256 != model.sha256:
-            raise CacheError(
-                f"feature cache: expected features of model {model.sha256[:12]}, "
-                f"found those of {features.model_sha256[:12]}; score with the model that made the cache, "
-                "or cache the features again"
-            )
-        if n == 0:
-            raise InputError("score: expected at least one sample, found none")
-        truth = _checked_labels(getattr(features, "labels", None) if labels is None else labels, n, model)
+        truth = self._checked_labels(features, labels)
         seconds = {"features": 0.0, "compile": 0.0, "head": 0.0}
         columns: dict[str, np.ndarray] = {}
-        for start, rows in _chunks(features, n, seconds):
-            part = _score_rows(model, self._run, rows, start, self.options, seconds)
-            for name, values in part.items():
-                if name not in _DETAILS or details:
-                    # One array per column, filled chunk by chunk: joining lists at the end would hold all twice.
-                    columns.setdefault(name, np.empty((n, *values.shape[1:]), values.dtype))
-                    columns[name][start : start + len(rows)] = values
-        for name in _DETAILS:
-            columns.setdefault(name, np.empty((0, model.head.num_classes), np.float32))
+        for start, rows in _chunks(features, seconds):
+            part = columns_of(self.model, rows, self._moments(rows, start, seconds), self.options)
+            _fill(columns, part, start, len(features), details)
         seconds["total"] = time.perf_counter() - began
         return Result(
             options=self.options,
             labels=truth,
             seconds=seconds,
-            model_sha256=model.sha256,
-            data_fingerprint=getattr(features, "data_fingerprint", None),
+            model_sha256=self.model.sha256,
+            data_fingerprint=features.data_fingerprint if isinstance(features, FeatureCache) else None,
             **columns,  # type: ignore[arg-type]
         )
 
+    def _checked_labels(self, features: FeatureCache | np.ndarray, labels: Any) -> np.ndarray | None:
+        """Return the labels to score with; raises InputError or CacheError where the features do not fit either."""
+        if isinstance(features, FeatureCache):
+            if features.model_sha256 != self.model.sha256:
+                raise CacheError(
+                    f"feature cache: expected features of model {self.model.sha256[:12]}, "
+                    f"found those of {features.model_sha256[:12]}; score with the model that made the cache, "
+                    "or cache the features again"
+                )
+            labels = features.labels if labels is None else labels
+        elif not isinstance(features, np.ndarray):
+            raise InputError(
+                f"features: expected a FeatureCache or an int8 array (N, D), found {type(features).__name__}; "
+                "make a cache of images with cache_features"
+            )
+        if len(features) == 0:
+            raise InputError("score: expected at least one sample, found none")
+        if labels is None:
+            return None
+        way_out = "the labels are of other samples, or of another data set than the model"
+        return checked_labels("labels", labels, len(features), self.model.head.num_classes, way_out)
 
-def _options(given: dict[str, Any]) -> Options:
-    known = [field.name for field in fields(Options)]
-    for name in given:
-        if name not in known:
-            raise InputError(f"score: no option {name!r}; there are {', '.join(known)}")
-    return Options(**given)
+    def _moments(self, rows: np.ndarray, start: int, seconds: dict[str, float]) -> Moments:
+        """Return the moments of samples `start` onwards, and add the time that they take to `seconds`."""
+        began, compiling = time.perf_counter(), self._run.seconds_compiling
+        found = self._run(rows, np.arange(start, start + len(rows), dtype=np.int64))
+        compiling = self._run.seconds_compiling - compiling
+        seconds["compile"] += compiling
+        seconds["head"] += time.perf_counter() - began - compiling
+        return found
 
 
-def _checked_labels(labels: Any, n: int, model: Model) -> np.ndarray | None:
-    if labels is None:
-        return None
-    found, classes = np.asarray(labels), model.head.num_classes
-    if found.shape != (n,) or found.dtype.kind not in "iu":
-        raise InputError(
-            f"labels: expected {n} whole numbers, one per sample, found {found.dtype} {found.shape}; "
-            "give the labels of these images in their order"
-        )
-    if found.min() < 0 or found.max() >= classes:
-        raise InputError(
-            f"labels: expected classes 0 to {classes - 1}, found {found.min()} to {found.max()}; "
-            "the labels are of another data set than the model"
-        )
-    return found.astype(np.int64)
-
-
-def _chunks(features: Any, n: int, seconds: dict[str, float]) -> Iterator[tuple[int, np.ndarray]]:
+def _chunks(features: FeatureCache | np.ndarray, seconds: dict[str, float]) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (first row, rows) and add the time of reading to `seconds`."""
+    n = len(features)
     for start in range(0, n, ROWS_AT_ONCE):
         stop = min(start + ROWS_AT_ONCE, n)
         began = time.perf_counter()
-        rows = features[start:stop] if isinstance(features, np.ndarray) else features.read(start, stop)
+        rows = features.read(start, stop) if isinstance(features, FeatureCache) else features[start:stop]
         seconds["features"] += time.perf_counter() - began
         yield start, rows
 
 
-def _score_rows(
-    model: Model, run: MonteCarlo, rows: np.ndarray, start: int, options: Options, seconds: dict[str, float]
-) -> dict[str, np.ndarray]:
-    """Return the columns of samples `start` onwards."""
-    began, compiling = time.perf_counter(), run.seconds_compiling
-    found = run(rows, np.arange(start, start + len(rows), dtype=np.int64))
-    compiling = run.seconds_compiling - compiling
-    seconds["compile"] += compiling
-    seconds["head"] += time.perf_counter() - began - compiling
-    _check_finite(model, found.mean, found.std)
-    lower, upper = interval(
-        found.mean, found.std, options.conf_factor, kind=options.interval, num_iter=options.num_iter
-    )
-    decision = decide(ternary_vector(lower, upper, options.threshold), found.mean, mixed=options.mixed)
-    plain = _plain(model, rows)
-    each, predicted = np.arange(len(rows)), decision.prediction
-    entropy = predictive_entropy(found.mean, model.head.blocks[-1].activation)
-    columns = {
-        "mean": found.mean,
-        "std": found.std,
-        "plain": plain,
-        "keep": decision.keep,
-        "reason": decision.reason,
-        "prediction": predicted,
-        "positive": decision.positive,
-        "predicted_mean": found.mean[each, predicted],
-        "predicted_lower": lower[each, predicted],
-        "predicted_upper": upper[each, predicted],
-        "top": found.mean.argmax(axis=1),
-        "max_mean": found.mean.max(axis=1),
-        "entropy": entropy.astype(np.float32),
-        "plain_prediction": plain.argmax(axis=1),
-    }
-    if found.mean_entropy is not None:
-        columns["mutual_information"] = (entropy - found.mean_entropy).astype(np.float32)
-    return columns
-
-
-def _plain(model: Model, rows: np.ndarray) -> np.ndarray:
-    """Return the outputs of one pass without dropout; NumPy's float32, whose last bits depend on its BLAS."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        plain = model.head.forward(model.dequantize(rows))
-    _check_finite(model, plain)
-    return plain
-
-
-def _check_finite(model: Model, *outputs: np.ndarray) -> None:
-    """Raise ModelError where outputs are NaN or infinite: finite weights can be so large that sums overflow."""
-    if not all(np.isfinite(array).all() for array in outputs):
-        raise ModelError(
-            f"model {model.sha256[:12]}: its head gives NaN or infinity, expected finite numbers; its weights are far "
-            "too large, make the model again"
-        )
-
-
-def predictive_entropy(mean: np.ndarray, activation: str) -> np.ndarray:
-    """Return the entropy of mean outputs (N, C) in nats, as float64 (N,).
-
-    -sum_c p_c ln p_c for a softmax head; else the classes are Bernoulli variables each, and their entropies
-    -p ln p - (1 - p) ln(1 - p) add up. It is the formula of the kernels, so that the difference of the two is the
-    mutual information.
-    """
-    from scipy.special import entr
-
-    p = np.asarray(mean, np.float64)
-    # A head without sigmoid or softmax can leave 0 to 1, where the logarithm of a negative number counts as 0.
-    yes = entr(np.maximum(p, 0))
-    return (yes if activation_of(activation).exclusive else yes + entr(np.maximum(1 - p, 0))).sum(axis=1)
+def _fill(columns: dict[str, np.ndarray], part: dict[str, np.ndarray], start: int, n: int, details: bool) -> None:
+    """Put the columns of samples `start` onwards into those of all n; joining them at the end would hold all twice."""
+    for name, values in part.items():
+        size = n if details or name not in DETAILS else 0
+        if name not in columns:
+            columns[name] = np.empty((size, *values.shape[1:]), values.dtype)
+        columns[name][start : start + len(values)] = values[:size]

@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 
 from fastuq.datasets import ImageSet
-from fastuq.errors import InputError
 from fastuq.model.backbone import Backbone
 from fastuq.model.head import Head
 from fastuq.model.model import Model, save_model
 from fastuq.training.head_rounding import quantize_head
 from fastuq.training.keras_heads import head_network
-from fastuq.training.tflite import MIN_CORRELATION, calibration_images, check_backbone, float_size, predictor, to_int8
+from fastuq.training.tflite import MIN_CORRELATION, check_backbone, float_size, predictor, to_int8
 from fastuq.util.progress import progress_bar
 
 
@@ -38,10 +37,11 @@ def finish_model(
     backbone: Any,
     data: bytes,
     head: Head,
-    images: ImageSet,
-    test: ImageSet | None,
     *,
+    class_names: tuple[str, ...],
+    calibration: np.ndarray,
     features: np.ndarray,
+    test: ImageSet | None,
     made: dict[str, Any],
     minimum_correlation: float = MIN_CORRELATION,
     threads: int | None = None,
@@ -54,48 +54,47 @@ def finish_model(
         The float backbone.
     data : bytes
         The int8 backbone.
-    images, test : ImageSet
-        Training images (calibration), and images to report the accuracy on.
+    calibration : ndarray, (M, H, W, 3), uint8
+        The images that the int8 backbone was calibrated on; the whole network is calibrated on them too.
     features : ndarray, (N, D), int8
         Features of training images, for the activation ranges of the int8 head.
+    test : ImageSet, optional
+        Images to report the accuracy on.
     made : dict
         How the model was made; the report is added.
-    minimum_correlation : float
-        What int8 and float features must at least correlate; see `check_backbone`.
     """
-    import keras
-
-    calibration = calibration_images(images.images)
     runner = Backbone(data, threads=threads)
     correlation = check_backbone(backbone, runner, calibration, minimum_correlation)
-    head_int8 = quantize_head(head, np.asarray(features), runner.scale, runner.zero_point)
-    top = head_network(head)
-    whole = keras.Model(backbone.input, top(backbone.output))
-    full = to_int8(whole, calibration)
-    full_runner = Backbone(full, threads=threads)
-    report: dict[str, Any] = {
-        "feature_correlation": correlation,
-        "bytes_float32": float_size(whole),
-        "bytes_int8": len(full),
-    }
-    if test is not None and test.labels is not None:
-        report["test_images"] = test.name
-        report.update(_accuracies(whole, runner, full_runner, head, test))
-    if images.class_names is None:
-        raise InputError(f"{images.name}: class names are missing; give a data set that has them")
+    full, report = _whole_network(backbone, runner, head, calibration, test, threads)
     return save_model(
         output,
         network=network,
         backbone=data,
         full=full,
         head=head,
-        head_int8=head_int8,
-        class_names=images.class_names,
+        head_int8=quantize_head(head, np.asarray(features), runner.scale, runner.zero_point),
+        class_names=class_names,
         input_shape=tuple(backbone.input_shape[1:]),
         feature_scale=runner.scale,
         feature_zero_point=runner.zero_point,
-        info={**made, "report": report},
+        info={**made, "report": {"feature_correlation": correlation, **report}},
     )
+
+
+def _whole_network(
+    backbone: Any, runner: Backbone, head: Head, calibration: np.ndarray, test: ImageSet | None, threads: int | None
+) -> tuple[bytes, dict[str, Any]]:
+    """Return the whole network in int8, and what is reported of it: sizes, and accuracies where there are labels."""
+    import keras
+
+    whole = keras.Model(backbone.input, head_network(head)(backbone.output))
+    full = to_int8(whole, calibration)
+    report: dict[str, Any] = {"bytes_float32": float_size(whole), "bytes_int8": len(full)}
+    full_runner = Backbone(full, threads=threads)
+    if test is not None and test.labels is not None:
+        report["test_images"] = test.name
+        report.update(_accuracies(whole, runner, full_runner, head, test))
+    return full, report
 
 
 def _accuracies(whole: Any, backbone: Backbone, full: Backbone, head: Head, test: ImageSet) -> dict[str, float]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastuq.errors import InputError
 from fastuq.training.tensorflow import silence, tensorflow
+from fastuq.training.work_folder import partial_of
 from fastuq.util.checks import finite_number, whole_number
 from fastuq.util.progress import progress_bar
 
@@ -172,8 +173,7 @@ def _run_epoch(model: Any, samples: Samples, recipe: Recipe, seed: int, epoch: i
 
 
 def _save(model: Any, checkpoint: Path) -> None:
-    partial = checkpoint.with_name(f".partial.{checkpoint.name}")
-    partial.unlink(missing_ok=True)  # a link there is not followed
+    partial = partial_of(checkpoint)
     with silence():
         model.save(partial)
     os.replace(partial, checkpoint)

@@ -1,6 +1,6 @@
-"""Heads in Keras: built from a layout, turned into arrays, and timed as a baseline."""
+"""Heads in Keras: built from a layout, and turned into arrays and back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,7 @@ from fastuq.errors import InputError
 from fastuq.model.activations import ACTIVATIONS
 from fastuq.model.head import Block, Head
 from fastuq.training.tensorflow import tensorflow
-
-# The paper's head (arXiv 2403.01076): BatchNorm, dropout .2, dense 300 relu, dropout .4, dense C sigmoid.
-PAPER_HEAD = "bn,0.2:300:relu,0.4:sigmoid"
+from fastuq.util.defaults import PAPER_HEAD
 
 
 @dataclass(frozen=True)
@@ -142,45 +140,3 @@ def head_network(head: Head) -> Any:
         x = dense(layers.Dropout(block.rate, name=f"head_dropout_{number}")(x))
         dense.set_weights([block.weights, block.bias])
     return keras.Model(inputs, x, name="head")
-
-
-def keras_head(head: Head, *, rows: int = 3200, seed: int = 0) -> Callable[[np.ndarray, int], tuple[Any, Any]]:
-    """Return a strong baseline: the float head run by TensorFlow on every sample repeated T times.
-
-    Each call of the compiled function takes as many samples as give about `rows` repeated rows, which keeps the
-    matrix product at full speed and the activations in the processor's cache. No XLA: it makes this slower.
-
-    Parameters
-    ----------
-    head : Head
-    rows : int
-        Repeated rows per call.
-    seed : int
-        Of the masks, which TensorFlow draws.
-
-    Returns
-    -------
-    callable
-        (features (N, D) float32, T) -> mean (N, C), std (N, C), float32 (ddof 0).
-    """
-    tf = tensorflow()
-    network = head_network(head)
-    tf.random.set_seed(seed)
-
-    @tf.function(reduce_retracing=True)
-    def moments(x: Any, num_iter: Any) -> tuple[Any, Any]:
-        outputs = network(tf.repeat(x, num_iter, axis=0), training=True)
-        outputs = tf.reshape(outputs, (-1, num_iter, head.num_classes))
-        mean, variance = tf.nn.moments(outputs, axes=[1])
-        return mean, tf.sqrt(variance)
-
-    network.get_layer("head_bn").trainable = False  # inference mode, while the dropout layers draw masks
-
-    def run(features: np.ndarray, num_iter: int) -> tuple[np.ndarray, np.ndarray]:
-        step = max(1, rows // num_iter)
-        count = tf.constant(num_iter)
-        parts = [moments(features[s : s + step], count) for s in range(0, len(features), step)]
-        mean, std = (np.concatenate([np.asarray(part[k]) for part in parts]) for k in (0, 1))
-        return mean, std
-
-    return run

@@ -130,23 +130,26 @@ def build_backbone(
     try:
         with silence():
             outputs = entry.build(inputs, None if weights == "none" else weights)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        if weights != "imagenet":
-            raise InputError(f"weights {weights}: not weights of {network} ({reason})") from error
-        raise DownloadError(
-            f"ImageNet weights of {network} are not on this machine and cannot be fetched ({reason}); "
-            f"get the file {entry.imagenet_file} where there is internet and give it with --weights FILE"
-        ) from error
     except Exception as error:
-        # Keras wraps what urllib raises in a bare Exception.
-        if weights != "imagenet" or type(error) is not Exception:
+        better = _weights_error(network, weights, error)
+        if better is None:
             raise
-        raise DownloadError(
-            f"ImageNet weights of {network} are not on this machine and cannot be fetched (no connection?); "
-            f"get the file {entry.imagenet_file} where there is internet and give it with --weights FILE"
-        ) from error
+        raise better from error
     return keras.Model(inputs, outputs, name=network)
+
+
+def _weights_error(network: str, weights: str, error: Exception) -> Exception | None:
+    """Return what building a backbone is to fail with, None where the error is not about the weights."""
+    known, reason = isinstance(error, OSError | ValueError), " ".join(str(error).split())[:200]
+    if weights != "imagenet":
+        return InputError(f"weights {weights}: not weights of {network} ({reason})") if known else None
+    if not known and type(error) is not Exception:  # in a bare Exception Keras wraps what urllib raises
+        return None
+    return DownloadError(
+        f"ImageNet weights of {network} are not on this machine and cannot be fetched "
+        f"({reason if known else 'no connection?'}); "
+        f"get the file {NETWORKS[network].imagenet_file} where there is internet and give it with --weights FILE"
+    )
 
 
 def block_outputs(backbone: Any, network: str) -> list[str]:

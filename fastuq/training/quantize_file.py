@@ -50,8 +50,9 @@ def quantize_file(
     """
     thread_count(threads)
     check_replaceable(checked_path(output))
-    name, backbone, head = _read_network(checked_path(path), images)
-    data = to_int8(backbone, calibration_images(images.images))
+    name, backbone, head, class_names = _read_network(checked_path(path), images)
+    calibration = calibration_images(images.images)
+    data = to_int8(backbone, calibration)
     runner = Backbone(data, threads=threads)
     drawn = calibration_images(images.images, CALIBRATION_SAMPLES)
     made = {"quantized_from": Path(path).name, "training_images": images.name}
@@ -61,16 +62,17 @@ def quantize_file(
         backbone,
         data,
         head,
-        images,
-        test,
+        class_names=class_names,
+        calibration=calibration,
         features=runner(drawn),
+        test=test,
         made=made,
         threads=threads,
     )
 
 
-def _read_network(path: Path, images: ImageSet) -> tuple[str, Any, Head]:
-    """Return name, backbone and head of a network, which must take such images and know their classes."""
+def _read_network(path: Path, images: ImageSet) -> tuple[str, Any, Head, tuple[str, ...]]:
+    """Return name, backbone, head and class names of a network, which must take such images and know their classes."""
     network = _load_network(path)
     expected, found = tuple(network.input_shape[1:]), tuple(images.images.shape[1:])
     if expected != found:
@@ -81,7 +83,7 @@ def _read_network(path: Path, images: ImageSet) -> tuple[str, Any, Head]:
         names = "none" if images.class_names is None else len(images.class_names)
         raise InputError(f"{images.name}: the network {path} has {head.num_classes} classes, the images name {names}")
     check_names(network.name, images.class_names)
-    return network.name, backbone, head
+    return network.name, backbone, head, images.class_names
 
 
 def _load_network(path: Path) -> Any:

@@ -5,14 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from fastuq.datasets import ImageSet
 from fastuq.model.backbone import Backbone
+from fastuq.model.head import Head
 from fastuq.model.model import Model
 from fastuq.training.finish_model import finish_model
-from fastuq.training.keras_heads import PAPER_HEAD, build_head, head_from_layers, parse_layout
+from fastuq.training.keras_heads import build_head, head_from_layers, parse_layout
 from fastuq.training.networks import build_backbone
 from fastuq.training.tensorflow import tensorflow
 from fastuq.training.tflite import calibration_images, to_int8
+from fastuq.util.defaults import PAPER_HEAD
 
 _IMAGES = 32
 _BRANCH = 0.2
@@ -44,33 +45,42 @@ def random_model(
     head : str
         Layout of the head, as `parse_layout` takes it.
     """
-    tensorflow()
     names = class_names or tuple(f"class {number}" for number in range(100))
-    images = ImageSet(_blotches(seed), None, names, f"random:{seed}")
+    images = _blotches(seed)
     backbone = build_backbone(network, seed=seed)
     _calm(backbone)
-    _settle(backbone, images.images)
-    data = to_int8(backbone, calibration_images(images.images, seed=seed))
+    _settle(backbone, images)
+    calibration = calibration_images(images, seed=seed)
+    data = to_int8(backbone, calibration)
     runner = Backbone(data)
-    features = runner(images.images)
-    width = backbone.output_shape[-1]
-    top = build_head(parse_layout(head, len(names)), width, seed=seed)
-    real = (features.astype(np.float32) - runner.zero_point) * np.float32(runner.scale)
-    _settle(top, real)
-    _spread(top)
+    features = runner(images)
     return finish_model(
         path,
         network,
         backbone,
         data,
-        head_from_layers(top.layers, width),
-        images,
-        None,
+        _random_head(
+            head, len(names), (features.astype(np.float32) - runner.zero_point) * np.float32(runner.scale), seed
+        ),
+        class_names=names,
+        calibration=calibration,
         features=features,
+        test=None,
         made={"weights": "random", "seed": seed},
         # A random EfficientNet-B0 amplifies the rounding that a trained one absorbs: 0.84 here.
         minimum_correlation=0.5,
     )
+
+
+def _random_head(layout: str, num_classes: int, features: np.ndarray, seed: int) -> Head:
+    """Return a head with random weights whose outputs for these features are neither all alike nor all sure."""
+    width = features.shape[1]
+    top = build_head(parse_layout(layout, num_classes), width, seed=seed)
+    _settle(top, features)
+    last = top.layers[-1]
+    weights, bias = last.get_weights()
+    last.set_weights([weights * 4, bias])  # outputs lie on both sides of the usual threshold, and decisions differ
+    return head_from_layers(top.layers, width)
 
 
 def _blotches(seed: int) -> np.ndarray:
@@ -101,10 +111,3 @@ def _settle(network: Any, inputs: np.ndarray) -> None:
     tensorflow().function(lambda x: network(x, training=True))(inputs.astype(np.float32))
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
-
-
-def _spread(top: Any) -> None:
-    """Scale the last layer so that its outputs lie on both sides of the usual threshold, and decisions differ."""
-    last = top.layers[-1]
-    weights, bias = last.get_weights()
-    last.set_weights([weights * 4, bias])

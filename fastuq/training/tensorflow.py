@@ -14,19 +14,9 @@ from fastuq.util.process import muted
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
     """Drop what is printed and warned inside the block; TensorFlow's C++ prints past ``sys.stderr``."""
-    _flush()
     with muted(1, 2), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            yield
-        finally:
-            _flush()
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.flush()
+        yield
 
 
 def tensorflow() -> Any:

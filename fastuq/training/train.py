@@ -1,9 +1,6 @@
 """From training images to a model folder: fine-tune, quantize, fit the head on the quantized features, save."""
 
 import hashlib
-import json
-import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,14 +14,14 @@ from fastuq.model.folder import check_replaceable
 from fastuq.model.model import Model, check_names
 from fastuq.training.finish_model import finish_model
 from fastuq.training.fitting import Recipe, Samples, fit
-from fastuq.training.keras_heads import PAPER_HEAD, Layout, attach, build_head, head_from_layers, parse_layout
+from fastuq.training.keras_heads import Layout, attach, build_head, head_from_layers, parse_layout
 from fastuq.training.networks import build_backbone, split_backbone
 from fastuq.training.tensorflow import silence, tensorflow
 from fastuq.training.tflite import calibration_images, check_backbone, to_int8
+from fastuq.training.work_folder import kept_array, kept_bytes, open_work
 from fastuq.util.checks import checked_path, checked_seed, whole_number
-from fastuq.util.files import write_json
+from fastuq.util.defaults import NETWORK, PAPER_HEAD, WEIGHTS
 from fastuq.util.npy import NpyArray
-from fastuq.util.progress import progress_bar
 
 # The paper's own recipe (arXiv 2403.01076): 10 epochs, Adam, learning rate 0.01, binary cross-entropy.
 PAPER = Recipe(epochs=10, learning_rate=0.01, cosine=False, weight_decay=0.0, batch_size=128)
@@ -32,8 +29,6 @@ DEFAULT = Recipe(epochs=30, learning_rate=2e-3, cosine=True, weight_decay=0.05, 
 TUNE = Recipe(epochs=8, learning_rate=5e-4, cosine=True, weight_decay=0.02, batch_size=128, mixup=0.2)
 PRESETS = {"default": (DEFAULT, TUNE), "paper": (PAPER, PAPER)}
 PROBE_EPOCHS = 5
-
-_CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -61,8 +56,8 @@ class Plan:
         A value out of range.
     """
 
-    network: str = "efficientnet_lite0"
-    weights: str = "imagenet"
+    network: str = NETWORK
+    weights: str = WEIGHTS
     head: str = PAPER_HEAD
     unfreeze: int = 0
     recipe: Recipe = DEFAULT
@@ -117,24 +112,32 @@ def train(
     backbone = build_backbone(plan.network, weights=plan.weights, input_shape=shape, seed=plan.seed)
     parts = split_backbone(backbone, plan.network, plan.unfreeze) if plan.unfreeze else None
     # All that can be refused is by now: a refused option leaves no work folder that refuses the right one.
-    folder = _open_work(checked_path(work), plan, images)
+    folder = open_work(checked_path(work), {"plan": asdict(plan), "images": images.fingerprint()})
     width = backbone.output_shape[-1]
     if parts:
         _tune(plan, *parts, build_head(layout, width, seed=plan.seed), images, folder)
-    data = _kept(
-        folder / "backbone.tflite", lambda: to_int8(backbone, calibration_images(images.images, seed=plan.seed))
-    )
+    calibration = calibration_images(images.images, seed=plan.seed)
+    data = kept_bytes(folder / "backbone.tflite", lambda: to_int8(backbone, calibration))
     runner = Backbone(data, threads=threads)
     check_backbone(backbone, runner, images.images[:256])
     features = [_features(runner, data, images, folder, view, "train") for view in range(1 + plan.mirror)]
     samples = Samples(features, labels, len(names), runner.scale, runner.zero_point)
     top = build_head(layout, width, seed=plan.seed)
     fit(top, samples, plan.recipe, seed=plan.seed, title="head", checkpoint=folder / "head.keras")
-    head = head_from_layers(top.layers, width)
     _save_network(backbone, top, plan.network, folder / "network.keras")
     made = {**asdict(plan), "training_images": images.name, "training_fingerprint": images.fingerprint()}
     return finish_model(
-        output, plan.network, backbone, data, head, images, test, features=features[0][:], made=made, threads=threads
+        output,
+        plan.network,
+        backbone,
+        data,
+        head_from_layers(top.layers, width),
+        class_names=names,
+        calibration=calibration,
+        features=features[0][:],
+        test=test,
+        made=made,
+        threads=threads,
     )
 
 
@@ -151,85 +154,14 @@ def _trainable_layout(head: str, num_classes: int) -> Layout:
     return layout
 
 
-def _open_work(folder: Path, plan: Plan, images: ImageSet) -> Path:
-    """Make the work folder, or take up the one of the same run."""
-    run = {"plan": asdict(plan), "images": images.fingerprint()}
-    description = folder / "run.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        found = json.loads(description.read_text(encoding="utf-8")) if description.exists() else None
-    except (OSError, ValueError) as error:
-        raise InputError(f"work folder {folder}: cannot be used ({error}); give another with --work") from error
-    if found is None:
-        write_json(description, run)
-    elif found != json.loads(json.dumps(run)):
-        there, here = _flat(found), _flat(run)
-        changed = [
-            f"{key.removeprefix('plan.')} {there.get(key)!s:.40}, now {value!s:.40}"
-            for key, value in here.items()
-            if there.get(key) != value
-        ]
-        raise InputError(
-            f"work folder {folder}: holds a run with other options or images ({'; '.join(changed) or 'unknown ones'}); "
-            "give the same ones, delete it, or give another --work"
-        )
-    return folder
-
-
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    """Return the leaves of nested dictionaries by dotted name."""
-    if not isinstance(value, dict):
-        return {name: value}
-    return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{name}.{key}".lstrip(".")).items()}
-
-
-def _kept(file: Path, make: Callable[[], bytes]) -> bytes:
-    """Return the bytes of `file`, made first where it is not there: a resumed run must go on with the same backbone."""
-    if not file.exists():
-        partial = _partial(file)
-        partial.write_bytes(make())
-        os.replace(partial, file)
-    return file.read_bytes()
-
-
-def _partial(file: Path) -> Path:
-    """Return the temporary name of a file of work; what a killed run left there is gone, a link not followed."""
-    partial = file.with_name(f".partial.{file.name}")
-    partial.unlink(missing_ok=True)
-    return partial
-
-
 def _view(images: np.ndarray, view: int) -> np.ndarray:
     """Return images (N, H, W, 3) as they are (view 0) or mirrored left to right (view 1)."""
     return images[:, :, ::-1] if view else images
 
 
-def _array(
-    file: Path, shape: tuple[int, ...], dtype: Any, rows: Callable[[int, int], np.ndarray], title: str
-) -> NpyArray:
-    """Return the array kept in `file`, filled chunk by chunk first where it is not there; it may exceed memory."""
-    if not file.exists():
-        partial, fields = _partial(file), {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
-        # Plain writes: into a memory map on a full disk they would end the process.
-        with partial.open("wb") as out, progress_bar(shape[0], title) as bar:
-            np.lib.format.write_array_header_1_0(out, fields)
-            for start in range(0, shape[0], _CHUNK):
-                stop = min(start + _CHUNK, shape[0])
-                out.write(np.ascontiguousarray(rows(start, stop), dtype).tobytes())
-                bar.update(stop - start)
-        os.replace(partial, file)
-    try:
-        found = NpyArray(file)
-    except Exception as error:  # a damaged header can raise nearly anything
-        raise InputError(f"{file}: truncated or altered ({' '.join(str(error).split())[:80]}); delete it") from None
-    if found.shape != shape or found.dtype != dtype:
-        raise InputError(f"{file}: expected {np.dtype(dtype)} {shape}, found {found.dtype} {found.shape}; delete it")
-    return found
-
-
 def _features(runner: Backbone, data: bytes, images: ImageSet, folder: Path, view: int, split: str) -> NpyArray:
     digest = hashlib.sha256(data).hexdigest()[:12]
-    return _array(
+    return kept_array(
         folder / f"features-{split}-{view}-{digest}.npy",
         (len(images), runner.output_shape[-1]),
         np.int8,
@@ -254,7 +186,7 @@ def _tune(plan: Plan, body: Any, tail: Any, head: Any, images: ImageSet, folder:
         def rows(start: int, stop: int) -> np.ndarray:
             return forward(_view(images.read(start, stop), view).astype(np.float32)).numpy()
 
-        return _array(folder / f"activations-{cut}-{view}.npy", shape, np.float16, rows, "activations")
+        return kept_array(folder / f"activations-{cut}-{view}.npy", shape, np.float16, rows, "activations")
 
     views = [activations(view) for view in range(1 + plan.mirror)]
     _probe(plan, tail, head, Samples(views[:1], labels, len(names)), folder)
@@ -286,7 +218,9 @@ def _probe(plan: Plan, tail: Any, head: Any, samples: Samples, folder: Path) -> 
     def rows(start: int, stop: int) -> np.ndarray:
         return forward(view[start:stop].astype(np.float32)).numpy()
 
-    features = _array(folder / "float-features.npy", (len(view), tail.output_shape[-1]), np.float32, rows, "features")
+    features = kept_array(
+        folder / "float-features.npy", (len(view), tail.output_shape[-1]), np.float32, rows, "features"
+    )
     recipe = replace(DEFAULT, epochs=min(PROBE_EPOCHS, plan.recipe.epochs))
     pooled = replace(samples, views=[np.asarray(features)])
     fit(head, pooled, recipe, seed=plan.seed, title="head", checkpoint=folder / "probe.keras")

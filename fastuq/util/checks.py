@@ -1,14 +1,18 @@
 """What a value from outside must be, a whole number, a finite number or a path: else InputError, before any work."""
 
+import errno
 import math
 import os
 from collections.abc import Sequence
 from numbers import Real
 from operator import index
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastuq.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MAX_SEED = 2**64 - 1
 
@@ -68,14 +72,36 @@ def checked_seed(value: Any, most: int = MAX_SEED) -> int:
     return whole_number("seed", value, 0, most)
 
 
+def array_of(name: str, value: Any) -> "np.ndarray":
+    """Return what NumPy makes of a value; raises InputError where that is no array, as of lists of several lengths."""
+    import numpy as np
+
+    try:
+        return np.asarray(value)
+    except Exception:  # whatever the __array__ of a class raises, too
+        raise InputError(f"{name}: expected an array, found {shown(value)}, of which NumPy makes none") from None
+
+
 def checked_path(path: Any) -> Path:
-    """Return a path that the system can be asked for.
+    """Return a path that the system can be asked for, whether something is there or not.
 
     Raises
     ------
     InputError
-        It is neither text nor a path, or has a NUL or a character that no file name can have.
+        It is neither text nor a path, has a NUL or a character that no file name can have, is too long, or leads
+        through a folder that may not be entered.
     """
+    found = named_path(path)
+    try:
+        os.stat(found)
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.EACCES):
+            raise InputError(f"path {shown(str(found))}: {error.strerror}; check it") from None
+    return found
+
+
+def named_path(path: Any) -> Path:
+    """Return a path; raises InputError where it is neither text nor a path, or has what no file name can have."""
     try:
         if isinstance(path, str | os.PathLike) and b"\0" not in os.fsencode(path):
             return Path(path)

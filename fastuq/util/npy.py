@@ -40,11 +40,9 @@ class NpyArray:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        self._descriptor = open_regular(path)
         weakref.finalize(self, os.close, self._descriptor)
         found = os.fstat(self._descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise ValueError("no regular file")
         with open(os.dup(self._descriptor), "rb") as stream:
             self.shape, self._fortran, self.dtype = read_header(stream)
             self._offset = stream.tell()
@@ -93,6 +91,15 @@ class NpyArray:
             ) from None
         except OSError as error:
             raise InputError(f"cannot read {self._path}: {error.strerror or error}; check the disk") from None
+
+
+def open_regular(path: str | Path) -> int:
+    """Return a descriptor to read a file with; a pipe, which would be waited for, raises ValueError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise ValueError("no regular file")
 
 
 def read_into(descriptor: int, array: np.ndarray, offset: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fastuq.errors import InputError
 from fastuq.util.bundled import bundled_path
-from fastuq.util.checks import checked_path
+from fastuq.util.checks import named_path
 from fastuq.util.files import is_stream, partial_prefix
 
 Place = tuple[int | str, ...]
@@ -17,8 +17,10 @@ Place = tuple[int | str, ...]
 _TABLES = (".csv", ".json", ".md")
 _REPORTS = (*_TABLES, ".h5")
 _MODEL = "model.json"
-_PARTS = (_MODEL, "README.md", "fastuq-corrupt.json", "run.json")
-"""What has the suffix of a report and is none: of a model folder, a data set, a folder of work."""
+_PARTS = (_MODEL, "readme.md", "fastuq-corrupt.json", "run.json")
+"""What has the suffix of a report and is none, in small letters: of a model folder, a data set, a folder of work."""
+_NAMES = ("meta", "batches.meta")
+"""The class names of CIFAR, which are read with a file that lies beside them; its files have no suffix."""
 _OURS = (Path(__file__).parents[1], bundled_path("model"), bundled_path("images"))
 
 
@@ -26,6 +28,7 @@ def check_outputs(
     outputs: Mapping[str, str | Path | None],
     inputs: Iterable[str | Path | None] = (),
     made: Iterable[str | Path | None] = (),
+    replaced: str | Path | None = None,
 ) -> None:
     """Refuse outputs that would replace an input or each other, or cannot be written, before any work is done.
 
@@ -42,20 +45,25 @@ def check_outputs(
     made : iterable of path or None
         Files and folders that the command makes by itself, there or not: in such a folder an output may be a table or
         report of another name, and nothing else.
+    replaced : path, optional
+        A model folder that the command makes, whole, in place of an older one.
 
     Raises
     ------
     InputError
-        Two paths are the same file, or a path is a folder or cannot be written.
+        Two paths are the same file, or a path is a folder, lies in a model folder or cannot be written.
     """
     read = [path for path in (*_OURS, *inputs) if path is not None and os.path.exists(path)]
-    own = [_place("", path) for path in made if path is not None]
+    read += [Path(path).parent for path in read if _has_names_beside(Path(path))]
+    folders = [Path(os.path.realpath(path)) for path in made if path is not None]
+    model = [] if replaced is None else [Path(os.path.realpath(replaced))]
+    own = [_place("", path) for path in (*folders, *model)]
     members = cache(lambda: _members(read))  # thousands of files may lie there, and most outputs are new
     taken: dict[Place, str] = {}
     for option, path in outputs.items():
         if path is None:
             continue
-        checked_path(path)
+        named_path(path)
         place = ("-",) if str(path) == "-" else _place(option, path)
         stream = is_stream(path)
         for other, first in taken.items():
@@ -69,7 +77,23 @@ def check_outputs(
             raise InputError(f"{option} {path}: expected a new file, found an input, which it would replace; rename it")
         if not _is_report(real, _TABLES) and _is_inside(real, own):
             raise InputError(f"{option} {path}: lies among the files that this command makes; choose another folder")
+        _check_no_model(f"{option} {path}", real.parents)
         _check_writable(option, real)
+    for folder in folders:
+        _check_no_model(str(folder), (folder, *folder.parents))
+    for folder in model:
+        _check_no_model(str(folder), folder.parents)
+
+
+def _has_names_beside(path: Path) -> bool:
+    return not path.suffix and path.is_file() and any((path.parent / name).is_file() for name in _NAMES)
+
+
+def _check_no_model(what: str, folders: Iterable[Path]) -> None:
+    """Refuse to write into a model folder: with anything else in it, no later model can replace it."""
+    for folder in folders:
+        if all(os.path.isfile(folder / part) for part in (_MODEL, "head.npz")):
+            raise InputError(f"{what}: expected a place outside of models, found model folder {folder}; choose another")
 
 
 def _place(option: str, path: str | Path) -> Place:
@@ -108,7 +132,7 @@ def _is_inside(file: Path, places: Sequence[Place]) -> bool:
 
 def _is_report(file: Path, suffixes: Collection[str]) -> bool:
     """Return whether a file is a table or report as fastuq writes them, and no part of a model or a data set."""
-    return file.suffix in suffixes and file.name not in _PARTS and not (file.parent / _MODEL).is_file()
+    return file.suffix in suffixes and file.name.casefold() not in _PARTS and not (file.parent / _MODEL).is_file()
 
 
 def _check_writable(option: str, target: Path) -> None:

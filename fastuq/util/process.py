@@ -7,7 +7,7 @@ import resource
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from pathlib import Path
@@ -20,6 +20,8 @@ MAX_THREADS = 256
 """More are refused, unless there are more processors."""
 _MEMORY, _MEMORY_PER_PROCESSOR = 1280 * 2**20, 128 * 2**20
 """Address space that compiling all kernels takes, with the stacks, arenas and BLAS buffers of the threads."""
+_STACK = 8 * 2**20
+"""Address space of a thread where no limit of stacks says another."""
 _THREADS, _THREADS_PER_PROCESSOR = 8, 4
 """Threads of a run without the ones asked for: each of two copies of BLAS and the pools start one per processor."""
 _MANY = 4096
@@ -67,18 +69,20 @@ def open_standard_streams() -> list[int]:
 
 @contextmanager
 def muted(*descriptors: int) -> Iterator[None]:
-    """Send to nowhere what native code writes to these descriptors inside the block; they may be closed.
+    """Send to nowhere what is written to these descriptors inside the block, by native code too; they may be closed.
 
     One thread at a time: two that interleave would leave the null device behind.
     """
     with _redirecting:
         null = _null_device()
         kept = {number: _copied(number) for number in descriptors}
+        _flush(descriptors)
         try:
             for number in kept:
                 os.dup2(null, number)
             yield
         finally:
+            _flush(descriptors)
             for number, copy in kept.items():
                 if copy is None:
                     os.close(number)
@@ -86,6 +90,32 @@ def muted(*descriptors: int) -> Iterator[None]:
                     os.dup2(copy, number)
                     os.close(copy)
             os.close(null)
+
+
+def _flush(descriptors: Iterable[int]) -> None:
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        if number in descriptors and stream is not None:
+            with suppress(OSError, ValueError):  # a full disk is told of by the next write; closed
+                stream.flush()
+
+
+def leads_to(path: str | Path, number: int) -> bool:
+    """Return whether a path is a name of a descriptor of this process, as /dev/fd/1 is: it leads where that leads."""
+    with _redirecting:
+        kept, (reader, writer) = _copied(number), os.pipe()
+        try:
+            os.dup2(writer, number)
+            return os.path.samestat(os.stat(path), os.fstat(writer))
+        except (OSError, ValueError):  # nothing is there, or can be
+            return False
+        finally:
+            if kept is None:
+                os.close(number)
+            else:
+                os.dup2(kept, number)
+                os.close(kept)
+            os.close(reader)
+            os.close(writer)
 
 
 def _null_device() -> int:
@@ -114,18 +144,26 @@ def check_limits(threads: int | None = None) -> None:
         The limit is too low.
     """
     cores, allowed = processors(), resource.getrlimit(resource.RLIMIT_AS)[0]
-    needed = _MEMORY + _MEMORY_PER_PROCESSOR * cores
+    asked = 0 if threads is None else thread_count(threads)
+    # Both pools, of the backbone and of the head, have as many threads; 64 take 11 to 15 MB each, arenas included.
+    needed = _MEMORY + _MEMORY_PER_PROCESSOR * cores + 2 * _stack() * max(0, asked - cores)
     if allowed != resource.RLIM_INFINITY and allowed < needed:
         raise InputError(
-            f"memory: expected an address space of {needed >> 20} MiB or more with {cores} processors, found a limit "
-            f"of {allowed >> 20} MiB; raise it (ulimit -v {needed >> 10})"
+            f"memory: expected an address space of {needed >> 20} MiB or more with {cores} processors and "
+            f"{max(asked, cores)} threads, found a limit of {allowed >> 20} MiB; raise it (ulimit -v {needed >> 10})"
+            + (", or ask for fewer --threads" if asked > cores else "")
         )
-    wanted = _THREADS + _THREADS_PER_PROCESSOR * cores + 2 * (0 if threads is None else thread_count(threads))
+    wanted = _THREADS + _THREADS_PER_PROCESSOR * cores + 2 * asked
     if _most_processes() < _MANY and not _can_start(wanted):
         raise InputError(
             f"threads: expected {wanted} to be possible, found that the system starts fewer; raise the limit of "
-            "processes (ulimit -u, or that of the container), or ask for fewer --threads"
+            "processes (ulimit -u, or that of the container) or of memory (ulimit -v), or ask for fewer --threads"
         )
+
+
+def _stack() -> int:
+    size = resource.getrlimit(resource.RLIMIT_STACK)[0]
+    return _STACK if size == resource.RLIM_INFINITY else size
 
 
 def _most_processes() -> float:

@@ -2,21 +2,25 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from places import TINY
 
-from fastuq.bench import heads, process, run, timing
+from fastuq.bench import baselines, process, run, timing
 from fastuq.bench.heads import KINDS, paper_model, random_features, shared_operations
 from fastuq.bench.networks import NetworkTimings, open_network
+from fastuq.bench.plain_numba import plain_numba_head
 from fastuq.bench.plot import plotted, write_plot
-from fastuq.bench.tables import markdown, readable
+from fastuq.bench.tables import BASELINES, markdown, readable
 from fastuq.bench.timing import Side, Timing, interleave
 from fastuq.cli import main
 from fastuq.errors import FastUQError, InputError
 from fastuq.model.head import Block, Head
 from fastuq.montecarlo.engine import moments
+
+CACHE = {"samples": 10, "read_ms_per_sample": 0.001, "head_ms_per_sample": 0.01, "score_ms_per_sample": 0.02}
 
 
 @pytest.fixture(scope="module")
@@ -36,16 +40,31 @@ def test_sides_take_turns_after_a_warm_up(monkeypatch):
 def test_times_are_medians_per_unit(monkeypatch):
     monkeypatch.setattr(timing, "_PAUSE", 0)
     durations = iter([0.5, 0.3, 0.1, 0.2])
-    monkeypatch.setattr(timing, "_seconds", lambda side, repeats: next(durations))
+    monkeypatch.setattr(timing, "seconds_of", lambda *_: next(durations))
     assert interleave({"a": Side(lambda: None, 4)}, 3)["a"] == Timing(50.0, 25.0, 75.0)
 
 
 def test_numpy_baseline_equals_the_fast_path(head):
     features = random_features(33, 96)
-    mean, std = heads.numpy_head(head, features, 20)
+    mean, std = baselines.numpy_head(head, features, 20)
     found = moments(head, features, num_iter=20, precision="float32")
     assert np.abs(mean - found.mean).max() < 1e-5
     assert np.abs(std - found.std).max() < 1e-5
+
+
+@pytest.mark.parametrize("samples", [1, 64, 65])
+def test_plain_numba_equals_the_kernels(head, samples):
+    features = random_features(samples, 96)
+    mean, std = plain_numba_head(head.head_int8, features, 20)
+    found = moments(head, features, num_iter=20)
+    assert np.abs(mean - found.mean).max() < 1e-6
+    assert np.abs(std - found.std).max() < 1e-6
+
+
+def test_plain_numba_that_computes_something_else_is_refused(head, monkeypatch):
+    monkeypatch.setattr(baselines, "plain_numba_head", lambda *given: plain_numba_head(*given[:2], 21))
+    with pytest.raises(FastUQError, match="plain Numba and int8 head differ"):
+        baselines.check_baselines(head, random_features(40, 96), stand_in(head, 0.0), 20)
 
 
 def stand_in(head, wrong):
@@ -64,16 +83,16 @@ def test_keras_baseline_is_compared_first(head, wrong, refused):
     features = random_features(40, 96)
     if refused:
         with pytest.raises(FastUQError, match="same moments up to Monte-Carlo error"):
-            heads.check_baselines(head, features, stand_in(head, wrong))
+            baselines.check_baselines(head, features, stand_in(head, wrong), 20)
     else:
-        heads.check_baselines(head, features, stand_in(head, wrong))
+        baselines.check_baselines(head, features, stand_in(head, wrong), 20)
 
 
 def test_unequal_sides_are_refused():
     one, other = np.zeros((2, 3)), np.full((2, 3), 2e-5)
-    heads.require_equal("a and b", (one, one), (one + 9e-6, one))
+    assert timing.require_equal("a and b", (one, one), (one + 9e-6, one)) == pytest.approx(9e-6)
     with pytest.raises(FastUQError, match=r"a and b differ by 2\.0e-05"):
-        heads.require_equal("a and b", (one, one), (one, other))
+        timing.require_equal("a and b", (one, one), (one, other))
 
 
 def test_operations_are_counted():
@@ -103,12 +122,11 @@ def figures():
     ]  # fmt: skip
     found = {
         "head": {kind: timed(0.01 * 2**place) for place, kind in enumerate(KINDS)},
-        "baseline": {"keras_repeated_batch": timed(0.8), "numpy_batched": timed(1.0)},
+        "baseline": {"keras_repeated_batch": timed(0.8), "plain_numba": timed(0.4), "numpy_batched": timed(1.0)},
         "operations": 1e7,
         "peak": 2e12,
     }
     grid = [{"kind": kind, "num_iter": 50, "n": n, "ms_per_sample": 0.1} for kind in KINDS[:2] for n in (1, 32)]
-    cache = {"samples": 10, "read_ms_per_sample": 0.001, "head_ms_per_sample": 0.01, "score_ms_per_sample": 0.02}
     return {
         "machine": run.machine(),
         "versions": run.versions(),
@@ -118,7 +136,7 @@ def figures():
         **run._head_figures(found),
         "head_grid": grid,
         "compile_seconds": {"first_run": 9.0, "later_run": 1.0},
-        "cache": cache,
+        "cache": CACHE,
         "peak_rss_mb": 500.0,
     }
 
@@ -129,7 +147,7 @@ def test_figures_keep_the_contract(figures):
     assert found["naive_ms_per_sample"]["reference"]["efficientnet_lite0"] == 5000
     assert found["backbone_ms_per_image"]["resnet50"] == {"batch_1": 14, "best": 12, "best_batch": 8}
     assert set(found["head_ms_per_sample"]) == set(KINDS)
-    assert set(found["baseline_ms_per_sample"]) == {"keras_repeated_batch", "numpy_batched"}
+    assert set(found["baseline_ms_per_sample"]) == {"keras_repeated_batch", "plain_numba", "numpy_batched"}
     assert found["speedup"]["cold"]["resnet50"] == pytest.approx(600 / 12.006)
     assert found["speedup"]["cached"]["resnet50"] == pytest.approx(600 / 0.006)
     assert found["times_faster_than_keras"]["int8.shared"] == pytest.approx(80)
@@ -166,39 +184,30 @@ def test_picture(figures, tmp_path):
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory):
-    """The benchmark itself, once: a small network, few samples, one round, nothing compiled anew."""
-    pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install 'fastuq[train]'")
-    scope = run.Scope((str(TINY),), 1, 64, (50,), (1, 32), 300, tmp_path_factory.mktemp("bench"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(process, "_SCORE_64", "import fastuq")
-        patch.setattr(timing, "_SHORTEST", 0)
-        patch.setattr(timing, "_PAUSE", 0)
-        return run.run_bench(scope)
-
-
 def names(figures):
-    """Return the figures with their numbers left out, and one network, grid point and package for all."""
+    """Return the figures with their numbers left out, and one network for all."""
     return {
-        key: names(value) if isinstance(value, dict) and key not in ("resnet50", "tiny") else type(value).__name__
+        key: names(value) if isinstance(value, dict) else type(value)
         for key, value in figures.items()
         if key not in ("efficientnet_lite0", "efficientnet_b0")
     }
 
 
-def test_what_is_measured_keeps_the_contract(measured, figures):
-    assert json.loads(json.dumps(measured, allow_nan=False)) == measured
-    shown = json.dumps(names(measured)).replace("tiny", "resnet50")
-    assert json.loads(shown) == json.loads(json.dumps(names(figures)))
-    assert {(row["kind"], row["num_iter"], row["n"]) for row in measured["head_grid"]} == {
-        (kind, 50, n) for kind in ("int8.shared", "int8.per_sample") for n in (1, 32)
-    }
-    assert measured["cache"]["samples"] == 300
-    assert measured["peak_rss_mb"] > 10
-    assert readable(measured)
-    assert "tiny" in markdown(measured)
-    assert plotted(measured)
+def test_the_benchmark_whole_and_small(figures, tmp_path, monkeypatch):
+    pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install 'fastuq[train]'")
+    monkeypatch.setattr(process, "_SCORE_64", "import fastuq")  # which compiles everything anew
+    monkeypatch.setattr(timing, "_PAUSE", 0)
+    monkeypatch.setattr(run, "bench_head", partial(run.bench_head, width=96))
+    monkeypatch.setattr(run, "bench_grid", partial(run.bench_grid, width=96))
+    found = run.run_bench(run.Scope((str(TINY),), 1, 64, (3,), (1, 32), 300, tmp_path))
+    assert names(json.loads(json.dumps(found, allow_nan=False).replace('"tiny"', '"resnet50"'))) == names(figures)
+    assert set(found["head_spread"]) == {*KINDS, *BASELINES}
+    assert [(row["kind"], row["n"]) for row in found["head_grid"]] == [(k, n) for k in KINDS[:2] for n in (1, 32)]
+    assert min(found["baseline_ms_per_sample"].values()) > 0
+    assert set(found["speedup"]["cold"]) == {"tiny"}
+    assert found["cache"]["samples"] == 300
+    assert found["peak_rss_mb"] > 10
+    assert "plain Numba" in markdown(found)
 
 
 def test_scope(tmp_path):

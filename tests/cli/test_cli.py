@@ -1,6 +1,8 @@
+import argparse
 import errno
 import importlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import pytest
 
 from fastuq import __version__, cli
 from fastuq.errors import CacheError
+from fastuq.scoring.options import Options
 
 
 def fastuq(*args, **options):
@@ -62,6 +65,14 @@ def test_help_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
+
+
+def test_the_options_of_scoring_are_those_of_the_library():
+    parser = argparse.ArgumentParser()
+    cli.add_scoring_options(parser)
+    args, text = parser.parse_args([]), " ".join(parser.format_help().split())
+    assert vars(args) == vars(cli.scoring_options(args)) == vars(Options())
+    assert re.findall(r"\(default: (\S+)\)", text) == [str(value) for value in vars(Options()).values()]
 
 
 def test_version(capsys):

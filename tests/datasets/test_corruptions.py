@@ -8,6 +8,7 @@ from golden_corruptions import PIXELS, describe, versions
 
 from fastuq.datasets import open_images
 from fastuq.datasets.corruptions import CORRUPTIONS, DETERMINISTIC, RANDOM, SEVERITIES, corrupt
+from fastuq.datasets.published import CIFAR100C
 from fastuq.errors import InputError
 
 pytest.importorskip("cv2", reason="needs the corruptions: pip install 'fastuq[corrupt]'")
@@ -33,9 +34,10 @@ def test_golden_pixels(everything, name):
         assert [one["mean"] for one in found] == pytest.approx([one["mean"] for one in golden["pixels"][name]], abs=1)
 
 
-def test_there_are_nineteen_and_eight_have_no_randomness():
-    assert len(CORRUPTIONS) == 19
-    assert len(DETERMINISTIC) == 8
+def test_nineteen_are_published_and_eight_of_these_have_no_randomness():
+    assert len(CIFAR100C) == 19
+    assert set(CIFAR100C) <= set(CORRUPTIONS)
+    assert len(set(CIFAR100C) & set(DETERMINISTIC)) == 8
     assert not set(RANDOM) & set(DETERMINISTIC)
 
 

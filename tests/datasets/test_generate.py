@@ -14,7 +14,8 @@ import pytest
 
 from fastuq.cli import corrupt as command
 from fastuq.datasets import open_images
-from fastuq.datasets.corruptions import CORRUPTIONS, corrupt, generate, verify
+from fastuq.datasets.corruptions import corrupt, generate, verify
+from fastuq.datasets.published import CIFAR100C_MD5
 from fastuq.errors import InputError
 from fastuq.util.files import partial_prefix
 
@@ -218,12 +219,12 @@ def test_command_makes_and_verifies(tmp_path, monkeypatch, capsys):
 
 
 def test_verify_knows_the_published_files(tmp_path, monkeypatch):
-    for name in (*CORRUPTIONS, "labels"):
+    for name in CIFAR100C_MD5:
         (tmp_path / f"{name}.npy").write_bytes(name.encode())
     monkeypatch.setattr(
         verify,
         "CIFAR100C_MD5",
-        {name: generate.md5_file(tmp_path / f"{name}.npy") for name in (*CORRUPTIONS, "labels")},
+        {name: generate.md5_file(tmp_path / f"{name}.npy") for name in CIFAR100C_MD5},
     )
     report = verify.verify(tmp_path, tmp_path / "none")
     assert set(report["files"].values()) == {"published"}

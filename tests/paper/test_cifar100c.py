@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,14 @@ from places import TINY
 from sklearn.metrics import roc_auc_score
 
 from fastuq import cli
-from fastuq.datasets import open_images
+from fastuq.datasets import corruptions, open_images
+from fastuq.datasets.published import CIFAR100C
 from fastuq.errors import CacheError, InputError
 from fastuq.model import backbone
 from fastuq.model.backbone import Backbone
 from fastuq.paper.cifar100c import cache_path, score_cifar100c
 from fastuq.paper.cifar100c_tables import cifar100c_markdown, mean_row
+from fastuq.paper.run import reproduce
 from fastuq.report.tables import markdown_table
 from fastuq.scoring.scoring import score
 
@@ -156,6 +159,36 @@ def test_the_command(model, caches, capsys):
     ]
     assert len(Path("each/fog-5.csv").read_text().splitlines()) == COUNT + 1
     assert Path("a.md").read_text() == cifar100c_markdown(found["rows"])
+
+
+@pytest.fixture
+def twentieth(monkeypatch):
+    """A corruption more than the published ones, as an entry in the table would make it."""
+    before = corruptions.CORRUPTIONS
+    monkeypatch.setitem(corruptions.DETERMINISTIC, "mirror", lambda images, severity: images[:, :, ::-1])
+    for module in list(sys.modules.values()):
+        if vars(module).get("CORRUPTIONS") is before:
+            monkeypatch.setattr(module, "CORRUPTIONS", (*before, "mirror"))
+
+
+def test_a_corruption_more_changes_nothing_of_the_published_set(model, twentieth, tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTUQ_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    make = ["corrupt", "--images", "bundled", "--jobs", "1", "--json", "a.json"]
+    assert cli.main(make) == 0
+    assert json.loads(Path("a.json").read_text())["made"] == [f"{name}.npy" for name in CIFAR100C]
+    assert cli.main([*make, "--corruptions", "mirror"]) == 0
+    assert json.loads(Path("a.json").read_text())["made"] == ["mirror.npy"]
+    np.testing.assert_array_equal(
+        open_images("cifar100c/mirror/2").images, np.asarray(open_images("bundled").images)[:, :, ::-1]
+    )
+    assert cli.main(["corrupt", "--verify", "--json", "a.json"]) == 0
+    assert list(json.loads(Path("a.json").read_text())["files"]) == [*CIFAR100C, "labels"]
+    argv = ["score-cifar100c", "--model", str(TINY), "--num-iter", "2", "--severities", "1", "--json", "a.json"]
+    assert cli.main(argv) == 0
+    assert [row["corruption"] for row in json.loads(Path("a.json").read_text())["rows"]] == list(CIFAR100C)
+    found = reproduce({"tiny": model}, caches=tmp_path, num_iter=2).figures["networks"]["tiny"]
+    assert [list(rows) for rows in found["small"]["corrupted"].values()] == [list(CIFAR100C)] * 2
 
 
 def test_mistakes_are_one_line(caches, capsys):

@@ -14,7 +14,8 @@ from sklearn.metrics import roc_auc_score
 
 from fastuq import cli
 from fastuq.datasets import open_images
-from fastuq.datasets.corruptions import CORRUPTIONS, corrupt
+from fastuq.datasets.corruptions import corrupt
+from fastuq.datasets.published import CIFAR100C
 from fastuq.model.backbone import Backbone
 from fastuq.paper import printed as paper
 from fastuq.paper.stability import ITERATIONS, seed_disagreement
@@ -40,7 +41,7 @@ def made(tmp_path_factory):
     test = {b"data": rng.integers(0, 256, (COUNT, 3072), np.uint8), b"fine_labels": labels}
     (folder / "cifar-100-python" / "test").write_bytes(pickle.dumps(test, protocol=2))
     (folder / "CIFAR-100-C").mkdir()
-    for name in CORRUPTIONS:
+    for name in CIFAR100C:
         pixels = rng.integers(0, 256, (5 * COUNT, 32, 32, 3), np.uint8)
         np.save(folder / "CIFAR-100-C" / f"{name}.npy", pixels)
     np.save(folder / "CIFAR-100-C" / "labels.npy", np.tile(np.array(labels, np.uint8), 5))
@@ -73,7 +74,7 @@ def chosen(row, keys):
 def test_the_paper_as_printed():
     for severity in (1, 5):
         for table in paper.CORRUPTED[severity].values():
-            assert set(table) == set(CORRUPTIONS) - {"spatter"}
+            assert set(table) == set(CIFAR100C) - {"spatter"}
             for without, with_uq, ignored in table.values():
                 assert without % 5 == 0  # 20 samples, one class each: a whole number of them
                 assert 0 <= with_uq <= 100
@@ -117,7 +118,7 @@ def test_corrupted_figures_of_both_sizes(found, model, data):
     assert set(ours["small"]["corrupted"]) == {"1", "5"}
     assert set(ours["full"]["corrupted"]) == {"1", "2", "3", "4", "5"}
     for severity in (1, 5):
-        assert list(ours["small"]["corrupted"][str(severity)]) == list(CORRUPTIONS)
+        assert list(ours["small"]["corrupted"][str(severity)]) == list(CIFAR100C)
         for name in ("fog", "gaussian_noise"):
             pixels = corrupt(np.asarray(first20.images), name, severity)
             result = score(model, network(pixels), labels=first20.labels, **OPTIONS)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 from fastuq.errors import InputError
@@ -190,6 +191,23 @@ def test_bootstrap_covers_a_known_mean():
         low, high = bootstrap_interval(lambda x: float(x.mean()), draws, resamples=200, seed=seed)
         covered += low <= 0.5 <= high
     assert 180 <= covered <= 198
+
+
+@pytest.mark.parametrize("figure", [aurc, auroc])
+def test_bootstrap_is_that_of_scipy(figure):
+    rng = np.random.default_rng(4)
+    score, flags = rng.random(60), rng.random(60) < 0.5
+    found = stats.bootstrap(
+        (np.arange(60),),
+        lambda rows: figure(score[rows], flags[rows]),
+        n_resamples=100,
+        confidence_level=0.9,
+        vectorized=False,
+        method="percentile",
+        random_state=np.random.default_rng(3),
+    )
+    interval = bootstrap_interval(figure, score, flags, confidence=0.9, resamples=100, seed=3)
+    assert interval == pytest.approx(tuple(found.confidence_interval))
 
 
 def test_bootstrap_takes_percentiles_of_what_there_is():

@@ -4,7 +4,7 @@ import csv
 import json
 import time
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -20,7 +20,9 @@ from fastuq.model.backbone import Backbone
 from fastuq.montecarlo.engine import moments
 from fastuq.report.samples import readable_rows, write_sample_table
 from fastuq.scoring.decisions import Reason
-from fastuq.scoring.scoring import score
+from fastuq.scoring.options import Options
+from fastuq.scoring.result import DETAILS, Result
+from fastuq.scoring.scoring import Scorer, score
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +103,7 @@ def test_pieces_and_details_do_not_matter(model, features, labels, monkeypatch):
     monkeypatch.setattr("fastuq.scoring.scoring.ROWS_AT_ONCE", 60)
     for details in (True, False):
         parts = score(model, features, labels=labels, num_iter=10, details=details)
-        for name in ("keep", "reason", "prediction", "positive", "max_mean", "entropy", "plain_prediction"):
+        for name in {field.name for field in fields(Result)} - {"seconds", *(() if details else DETAILS)}:
             assert np.array_equal(getattr(parts, name), getattr(whole, name)), name
     assert parts.mean.shape == (0, len(model.class_names))
 
@@ -144,7 +146,7 @@ def test_without_labels_or_with_nothing_kept(model, features, labels):
         ({"threads": 0}, "threads"),
         ({"threads": 1.5}, "threads"),
         ({"labels": [1, 2]}, "expected 90 whole numbers"),
-        ({"labels": np.full(90, 1000)}, "expected classes 0 to"),
+        ({"labels": np.full(90, 1000)}, "expected class numbers 0 to"),
         ({"labels": np.zeros(90)}, "whole numbers"),
     ],
 )
@@ -157,6 +159,41 @@ def test_wrong_options_are_refused(model, features, options, words):
 def test_wrong_features_are_refused(model, wrong):
     with pytest.raises(InputError):
         score(model, wrong)
+
+
+def test_what_looks_like_a_cache_is_none(model, features):
+    class Lookalike(list):
+        model_sha256, labels, data_fingerprint = model.sha256, None, "0" * 64
+
+        def read(self, start, stop):
+            return features[start:stop]
+
+    with pytest.raises(InputError, match="expected a FeatureCache or an int8 array"):
+        score(model, Lookalike(features))
+
+
+def test_options_are_one_object(model, features):
+    options = Options(num_iter=7, seed=3, masks="per_sample", precision="float32")
+    result = score(model, features, options)
+    same = score(model, features, num_iter=7, seed=3, masks="per_sample", precision="float32")
+    assert (result.options, result.mean.tobytes()) == (same.options, same.mean.tobytes())
+    assert score(model, features, options=options, seed=4).options == replace(options, seed=4)
+    with pytest.raises(InputError, match=r"options: expected fastuq.Options\(...\), found"):
+        score(model, features, {"num_iter": 7})
+    with pytest.raises(InputError, match="no option 'num_iters'"):
+        Scorer(model, options, num_iters=7)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_header(model, features, tmp_path, wanted):
+    result = score(model, features, num_iter=5, mutual_information=wanted)
+    write_sample_table(tmp_path / "t.csv", result, model.class_names)
+    header, first = (line.split(",") for line in (tmp_path / "t.csv").read_text().splitlines()[:2])
+    known = ["index", "label", "label_name", "prediction", "prediction_name", "decision", "reason", "mean", "lower"]
+    known += ["upper", "max_mean", "entropy", *["mutual_information"] * wanted, "plain_prediction"]
+    assert header == known
+    assert first[:3] == ["0", "", ""]
+    assert len(first) == len(header)
 
 
 def test_the_table(model, features, labels, tmp_path):

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from state_dicts import write_state_dict
 
+from fastuq.bench.baselines import keras_head
 from fastuq.datasets import ImageSet, open_images
 from fastuq.errors import InputError, ModelError
 from fastuq.model.head import Block, Head
 from fastuq.training import fitting
 from fastuq.training.efficientnet_lite0 import WEIGHTS_PACKAGE, imagenet_weights
 from fastuq.training.fitting import Recipe
-from fastuq.training.keras_heads import attach, build_head, head_from_layers, head_network, keras_head, parse_layout
+from fastuq.training.keras_heads import attach, build_head, head_from_layers, head_network, parse_layout
 from fastuq.training.networks import block_outputs, build_backbone, split_backbone
 from fastuq.training.quantize_file import quantize_file
 from fastuq.training.random_model import random_model
@@ -178,6 +179,23 @@ def test_a_trained_model_is_right_and_says_how_it_was_made(trained):
     assert report["feature_correlation"] > 0.99
     assert (made["network"], made["seed"], made["unfreeze"]) == ("tiny", 3, 2)
     assert trained.class_names == CLASSES
+
+
+def test_backbone_and_whole_network_are_calibrated_on_the_same_images(tmp_path, monkeypatch):
+    used = []
+
+    def seen(network, calibration):
+        used.append(calibration)
+        return to_int8(network, calibration)
+
+    for module in ("train", "finish_model"):
+        monkeypatch.setattr(f"fastuq.training.{module}.to_int8", seen)
+    plan = Plan("tiny", "none", head="0.2:sigmoid", recipe=replace(RECIPE, epochs=1), seed=3)
+    images = coloured(600, 0)
+    train(plan, images, None, tmp_path / "model", work=tmp_path / "work")
+    assert len(used) == 2
+    np.testing.assert_array_equal(*used)
+    np.testing.assert_array_equal(used[0], calibration_images(images.images, seed=3))
 
 
 def test_an_interrupted_run_goes_on_to_the_same_model(trained, tmp_path, monkeypatch):

@@ -2,8 +2,10 @@
 
 import json
 import math
+import os
 from decimal import Decimal
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 
 import caches
@@ -16,16 +18,16 @@ from fastuq.cache import default_cache_path
 from fastuq.datasets import open_images
 from fastuq.datasets.corruptions import corrupt
 from fastuq.datasets.corruptions.generate import generate
-from fastuq.errors import FastUQError, InputError
+from fastuq.errors import FastUQError, InputError, ModelError
 from fastuq.model.backbone import Backbone
 from fastuq.montecarlo.engine import moments
 from fastuq.montecarlo.reference import naive_moments
 from fastuq.paper.cifar100c import score_cifar100c
 from fastuq.report.moments_file import load_moments, save_moments
 from fastuq.scoring.decisions import interval, ternary_vector, z_value
-from fastuq.scoring.metrics import coverage_at_risk, ece, risk_at_coverage
+from fastuq.scoring.metrics import accuracy, coverage_at_risk, ece, micro_f1, nll, risk_at_coverage
 from fastuq.scoring.metrics.bootstrap import bootstrap_interval
-from fastuq.scoring.scoring import Options
+from fastuq.scoring.options import Options
 from fastuq.training.fitting import Recipe
 from fastuq.training.head_rounding import quantize_head
 from fastuq.training.train import DEFAULT, Plan, overridden
@@ -106,9 +108,18 @@ REAL = {
 }
 
 
+CORRUPTING = pytest.mark.skipif(find_spec("cv2") is None, reason="needs the corruptions: pip install 'fastuq[corrupt]'")
+
+
 @pytest.mark.parametrize(
     ("take", "values"),
-    [*((take, WRONG) for take in WHOLE.values()), *((take, NO_NUMBER) for take in REAL.values())],
+    [
+        *(
+            pytest.param(take, WRONG, marks=[CORRUPTING] * (name in ("jobs", "generate", "levels")))
+            for name, take in WHOLE.items()
+        ),
+        *((take, NO_NUMBER) for take in REAL.values()),
+    ],
     ids=[*WHOLE, *REAL],
 )
 def test_options_are_refused_before_any_work(tmp_path, monkeypatch, take, values):
@@ -140,6 +151,24 @@ def test_sample_ids_are_whole_numbers(ids):
     images = caches.images().images[:2]
     with pytest.raises(InputError, match="sample_ids: expected 2 whole numbers"):
         naive_moments(model(), None, images, masks="per_sample", sample_ids=ids)
+
+
+LABELLED = {
+    "images": lambda v: open_images(caches.images().images[:3], labels=v),
+    "score": lambda v: fastuq.score(model(), caches.features()[:3], labels=v),
+    "accuracy": lambda v: accuracy([0, 1, 2], v),
+    "micro_f1": lambda v: micro_f1(np.eye(3, dtype=bool), v),
+    "nll": lambda v: nll(np.eye(3), v),
+}
+
+
+@pytest.mark.parametrize("take", LABELLED.values(), ids=LABELLED)
+def test_labels_are_class_numbers_one_per_sample(take):
+    take([0, 1, 2])
+    wrong = ([0, 1], [[0], [1], [2]], [0.0, 1.0, 2.0], [True, False, True], "012", [], 1, [0, 1, -1])
+    for labels in (*wrong, np.array([0, 1, 2**63], np.uint64)):
+        with pytest.raises(InputError, match=r"expected (3 whole numbers|class numbers 0 (to|and up))"):
+            take(labels)
 
 
 def test_options_of_numpy_give_what_plain_ones_give(tmp_path):
@@ -191,3 +220,54 @@ def test_paths_that_cannot_be_are_refused_everywhere(tmp_path, monkeypatch, wron
         with pytest.raises(FastUQError, match="path: expected text without NUL"):
             take()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ragged", [[[1], [1, 2]], [1, [2]], [[], 1, 2]])
+def test_ragged_arrays_are_refused(ragged):
+    pixels = caches.images(3).images
+    for take in (
+        lambda: fastuq.score(model(), caches.features(), labels=ragged),
+        lambda: open_images(pixels, labels=ragged),
+        lambda: open_images(ragged),
+        lambda: fastuq.ImageSet(pixels, ragged, None, "images"),
+        lambda: fastuq.ImageSet(ragged, None, None, "images"),
+        lambda: moments(model(), caches.features(), masks="per_sample", sample_ids=ragged),
+        lambda: risk_at_coverage(ragged, RIGHT, 0.5),
+        lambda: risk_at_coverage([0.5, 0.7], ragged, 0.5),
+    ):
+        with pytest.raises(InputError):
+            take()
+
+
+@pytest.mark.parametrize("wrong", [3, None, b"by.h5", bytearray(b"by.h5"), [3], [b"by.h5"]])
+def test_a_cache_is_opened_by_paths(wrong):
+    with pytest.raises(InputError, match="path: expected text"):
+        fastuq.FeatureCache.open(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["x" * 300, "x/" * 3000, "é" * 200 + ".npy", Path("x" * 300 + ".npz")])
+def test_paths_that_are_too_long(tmp_path, monkeypatch, wrong):
+    monkeypatch.chdir(tmp_path)
+    result = fastuq.score(model(), caches.features(), num_iter=5)
+    for take in (
+        lambda: fastuq.load_model(wrong),
+        lambda: open_images(wrong),
+        lambda: fastuq.cache_features(caches.images(), model(), wrong),
+        lambda: fastuq.FeatureCache.open(wrong),
+        lambda: save_moments(wrong, result),
+        lambda: load_moments(wrong),
+        lambda: write_text(wrong, ""),
+        lambda: check_outputs({"--csv": wrong}),
+        lambda: Backbone(wrong),
+    ):
+        with pytest.raises(FastUQError, match=r"File name too long|cannot write x/x/"):
+            take()
+    monkeypatch.setenv("FASTUQ_DATA", str(wrong))
+    with pytest.raises(FastUQError, match="File name too long"):
+        open_images()
+
+
+def test_a_pipe_in_place_of_a_network_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "p.tflite")
+    with pytest.raises(ModelError, match="no regular file"):
+        Backbone(tmp_path / "p.tflite")

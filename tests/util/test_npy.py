@@ -126,12 +126,12 @@ def test_a_file_that_is_replaced_meanwhile_is_read_as_it_was(tmp_path):
 
 
 def test_arrays_of_training_are_written_plainly_and_refused_when_cut(tmp_path):
-    from fastuq.training.train import _array
+    from fastuq.training.work_folder import kept_array
 
     file, rows = tmp_path / "features.npy", np.random.default_rng(2).integers(-128, 128, (150, 7)).astype(np.int8)
     (tmp_path / "precious").write_bytes(b"not to be touched")
     (tmp_path / ".partial.features.npy").symlink_to("precious")
-    found = _array(file, rows.shape, np.int8, lambda start, stop: rows[start:stop], "features")
+    found = kept_array(file, rows.shape, np.int8, lambda start, stop: rows[start:stop], "features")
     np.testing.assert_array_equal(found[np.array([149, 0, 3])], rows[[149, 0, 3]])
     np.testing.assert_array_equal(np.load(file), rows)
     assert (tmp_path / "precious").read_bytes() == b"not to be touched"
@@ -139,7 +139,7 @@ def test_arrays_of_training_are_written_plainly_and_refused_when_cut(tmp_path):
     with pytest.raises(InputError, match="became shorter"):
         found[100:120]
     with pytest.raises(InputError, match=r"features.npy: truncated or altered .*; delete it"):
-        _array(file, rows.shape, np.int8, lambda start, stop: rows[start:stop], "features")
+        kept_array(file, rows.shape, np.int8, lambda start, stop: rows[start:stop], "features")
 
 
 def test_nothing_in_fastuq_is_mapped():

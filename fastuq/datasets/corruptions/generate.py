@@ -22,6 +22,7 @@ from fastuq.datasets.corruptions import CORRUPTIONS, SEVERITIES, corrupt, requir
 from fastuq.datasets.imageset import ImageSet
 from fastuq.errors import InputError
 from fastuq.util.checks import checked_seed, whole_number
+from fastuq.util.defaults import JOBS
 from fastuq.util.files import atomic_path, open_own, partial_prefix, try_lock, write_json
 from fastuq.util.process import thread_count
 from fastuq.util.progress import progress_bar
@@ -40,7 +41,7 @@ def generate(
     corruptions: tuple[str, ...],
     severities: tuple[int, ...] = SEVERITIES,
     seed: int = 0,
-    jobs: int = 2,
+    jobs: int = JOBS,
 ) -> dict[str, Any]:
     """Write corrupted copies of `images` to `output`; files that are there and whole are left alone.
 

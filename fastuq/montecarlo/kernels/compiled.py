@@ -1,7 +1,9 @@
 """How every kernel is compiled and where it is kept, and what the processor offers."""
 
 import functools
+import hashlib
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable
@@ -22,17 +24,32 @@ if config.DISABLE_JIT:
 
 
 @functools.cache
-def is_cached() -> bool:
-    """Tell whether there is a folder that keeps compiled kernels for the next process."""
-    return _numba_has_a_folder() or _private_folder() is not None
+def cache_folder() -> Path | None:
+    """Return the folder that keeps compiled kernels for the next process, None where there is none.
+
+    It lies where Numba would keep them by itself (a folder named to it, this package, the home), else in a private
+    temporary folder, and belongs to the sources that kernels are made of: Numba compares a kernel's own file alone,
+    while kernels hold the code of others too.
+    """
+    here, home = Path(__file__).parent, os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    places = [config.CACHE_DIR, here / "__pycache__"]
+    places += [os.path.join(home, "numba")] if os.path.isabs(home) else []  # "~" stays where there is no home
+    base = next(filter(_can_write, places), None) or _private_folder()
+    if base is None:
+        return None
+    folder = Path(base, f"fastuq-{_sources()}")
+    if Path(base) == here / "__pycache__":  # nobody else's: what was compiled of other sources has no use
+        for other in set(Path(base).glob("fastuq-*")) - {folder}:
+            shutil.rmtree(other, ignore_errors=True)
+    return folder if _can_write(folder) else None
 
 
-@functools.cache
-def _numba_has_a_folder() -> bool:
-    """Tell whether Numba can keep kernels where it would by itself: a folder named to it, this package, the home."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    home = [os.path.join(cache, "numba")] if os.path.isabs(cache) else []  # "~" stays where there is no home
-    return any(_can_write(folder) for folder in (config.CACHE_DIR, Path(__file__).parent / "__pycache__", *home))
+def _sources() -> str:
+    here = Path(__file__).parent
+    digest = hashlib.sha256()
+    for file in [*sorted(here.glob("*.py")), here.parents[1] / "model" / "activations.py"]:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _can_write(folder: str | Path) -> bool:
@@ -45,7 +62,6 @@ def _can_write(folder: str | Path) -> bool:
     return bool(folder)
 
 
-@functools.cache
 def _private_folder() -> Path | None:
     """Return a temporary folder that nobody but this user can write to, None where there is none.
 
@@ -66,11 +82,10 @@ def _private_folder() -> Path | None:
 
 def _compiler(**options: Any) -> Callable[[Callable], Any]:
     def compiled(function: Callable) -> Any:
-        given = config.CACHE_DIR
+        folder, given = cache_folder(), config.CACHE_DIR
+        config.CACHE_DIR = str(folder or "")
         try:
-            if not _numba_has_a_folder():
-                config.CACHE_DIR = str(_private_folder() or "")
-            return numba.njit(**_OPTIONS, **options, cache=is_cached())(function)
+            return numba.njit(**_OPTIONS, **options, cache=folder is not None)(function)
         finally:
             config.CACHE_DIR = given
 
@@ -81,7 +96,7 @@ kernel = _compiler()
 """Compile without bounds checks, releasing the GIL: threads are Python's own, so their number is an argument.
 
 No fastmath: a multiply and an add stay two IEEE operations, so every processor gives the same bits. Compiled kernels
-are kept where Numba keeps them, else in a private temporary folder, else not at all.
+are kept in `cache_folder`.
 """
 
 inlined = _compiler(forceinline=True)

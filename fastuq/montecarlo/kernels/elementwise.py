@@ -9,7 +9,7 @@ from numba.core import cgutils, types
 from fastuq.model.activations import SIGMOID_STEPS
 from fastuq.montecarlo.kernels.compiled import kernel
 from fastuq.montecarlo.kernels.emit import in_ir
-from fastuq.montecarlo.kernels.ir import F32, FLOATS, I32, I64, fma, load, plus, store
+from fastuq.montecarlo.kernels.ir import F32, FLOATS, I8, I32, I64, fma, load, plus, splat, store
 
 _ROUND = 12582912.0
 """1.5 * 2^23: adding it rounds to a whole number, ties to even, and leaves it in the low bits."""
@@ -98,20 +98,32 @@ def sigmoid_code(z):
     return code
 
 
+@in_ir()
+def _encode_rounded(builder, z, z_at, rounding, vectors, codes, at):
+    z, codes = plus(builder, z, z_at, 4), builder.add(codes, at)
+    top, zero = splat(builder, rounding[1]), splat(builder, builder.trunc(rounding[2], I32))
+    low = builder.sitofp(builder.neg(zero), FLOATS)
+    with cgutils.for_range(builder, vectors, intp=I64) as loop:
+        x = load(builder, plus(builder, z, loop.index, 64), FLOATS)
+        x = builder.select(builder.fcmp_ordered(">", x, low), x, low)
+        x = builder.select(builder.fcmp_ordered("<", x, top), x, top)
+        words = builder.add(round_ir(builder, x), zero)
+        store(builder, builder.trunc(words, ir.VectorType(I8, 16)), plus(builder, codes, loop.index, 16))
+
+
 @kernel
 def encode(z, z_at, rounding, count, codes, at):
-    """Turn `count` of z[z_at:], of a block that is not the last, into codes[at:] (uint8).
+    """Turn `count` of z[z_at:], of a block that is not the last, into codes[at:] (uint8); both go on to whole vectors.
 
     `rounding` is (rounded, top, zero): clip(rint(z), -zero, top) + zero, or where not `rounded` the code of a sigmoid.
     """
-    rounded, top, zero = rounding
-    if rounded:
-        low = np.float32(-zero)
-        for i in range(count):
-            codes[at + i] = round_to_int(min(max(z[z_at + i], low), top)) + zero
+    if rounding[0]:
+        _encode_rounded(z, z_at, rounding, (count + 15) // 16, codes, at)
     else:
+        # Slices, here and elsewhere: an index that could be negative keeps a loop from becoming vector instructions.
+        z, codes = z[z_at : z_at + count], codes[at : at + count]
         for i in range(count):
-            codes[at + i] = sigmoid_code(z[z_at + i])
+            codes[i] = sigmoid_code(z[i])
 
 
 def _softmax(builder, z, kind, classes, stride):
@@ -165,13 +177,13 @@ def by_activation(builder, activation, emit):
 
 
 @in_ir()
-def activate_numbers(builder, z, z_at, activation, count):
-    """Apply an activation to `count` of z[z_at:] (float32), where it goes number by number."""
+def activate_numbers(builder, z, z_at, activation, vectors):
+    """Apply an activation to 16 `vectors` numbers of z[z_at:] (float32), where it goes number by number."""
     z = plus(builder, z, z_at, 4)
 
     def loop_of(function):
-        with cgutils.for_range(builder, count, intp=I64) as loop:
-            at = plus(builder, z, loop.index, 4)
-            store(builder, function(builder, load(builder, at, F32)), at)
+        with cgutils.for_range(builder, vectors, intp=I64) as loop:
+            at = plus(builder, z, loop.index, 64)
+            store(builder, function(builder, load(builder, at, FLOATS)), at)
 
     by_activation(builder, activation, loop_of)

@@ -1,5 +1,6 @@
 """All memory that kernels read or write: made by their callers, since kernels allocate nothing."""
 
+import math
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
@@ -9,8 +10,8 @@ import numpy as np
 
 def empty(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
     """Return an uninitialised contiguous array that starts on a cache line."""
-    sizes = (int(shape),) if isinstance(shape, int | np.integer) else tuple(map(int, shape))
-    count = int(np.prod(sizes, dtype=np.int64)) * np.dtype(dtype).itemsize
+    sizes = shape if isinstance(shape, tuple) else (shape,)
+    count = math.prod(map(int, sizes)) * np.dtype(dtype).itemsize
     raw = np.empty(count + 64, np.uint8)
     skip = -raw.ctypes.data % 64
     return raw[skip : skip + count].view(dtype).reshape(sizes)

@@ -91,8 +91,9 @@ def pack_rows_float32(plan, rows, rows_at):
 
 @kernel
 def _pick(values, values_at, sign, units, picked, at, count):
-    for i in range(at, at + count):
-        picked[i] = sign * values[values_at + units[i]]
+    values, units, picked = values[values_at:], units[at : at + count], picked[at : at + count]
+    for i in range(count):
+        picked[i] = sign * values[units[i]]
 
 
 @inlined
@@ -105,20 +106,22 @@ def _later_blocks(plan, packed, seed, iteration, sample, scratch, z_at, listed_a
         outputs, activation = plan.widths[block + 1], plan.activations[block]
         if activation == SOFTMAX:
             softmax_of_one(z, z_at, outputs)
-        activate_numbers(z, z_at, activation, outputs)
+        activate_numbers(z, z_at, activation, (outputs + 15) // 16)
         if block == blocks - 1:
             return
         keep_words(seed, block + 1, iteration, sample, plan.thresholds[block + 1], outputs, words)
         count = list_units(words, outputs, False, units, listed_at, None, None)
         _pick(z, z_at, np.float32(1), units, picked, listed_at, count)
         following, biases = plan.widths[block + 2], plan.output_at[block + 1]
+        bias = plan.bias[biases : biases + following]
         for i in range(following):
-            sums[i] = plan.bias[biases + i]
+            sums[i] = bias[i]
         for group in range((following + 63) // 64):
             at = rows_at[block + 1] + group * outputs * 64
             float_row_sums(rows, at, units, picked, listed_at, count, sums, group * 64)
+        outputs_here = z[z_at : z_at + following]
         for i in range(following):
-            z[z_at + i] = sums[i]
+            outputs_here[i] = sums[i]
 
 
 @inlined
@@ -146,8 +149,9 @@ def _first_block(plan, rows, seed, sample, first, together, scratch):
         keep_words(seed, 0, first + t, sample, plan.thresholds[0], width, scratch.words)
         counts[t] = list_units(scratch.words, width, complement, units, t * room, None, None)
         _pick(scratch.inputs, 0, sign, units, picked, t * room, counts[t])
+        start = z[t * widest : t * widest + outputs]
         for i in range(outputs):
-            z[t * widest + i] = scratch.base[i]
+            start[i] = scratch.base[i]
     for group in range((outputs + 63) // 64):
         for t in range(together):
             at = t * widest + group * 64

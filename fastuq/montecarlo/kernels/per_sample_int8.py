@@ -113,10 +113,11 @@ def _add_rows(vnni, plan, rows, count, scratch, totals):
     The lists are filled up with zeros.
     """
     units, values = scratch.units, scratch.values
-    for i in range(count, count + 3):
-        units[i] = 0
-    for i in range(count, count + 64):
-        values[i] = 0
+    more_units, more_values = units[count : count + 3], values[count : count + 64]
+    for i in range(3):
+        more_units[i] = 0
+    for i in range(64):
+        more_values[i] = 0
     quads = np.int64(count + 3) // 4
     for group in range((plan.widths[1] + 63) // 64):
         row_sums(vnni, rows, group * plan.widths[0] * 64, scratch, quads, totals, group * 64)
@@ -137,7 +138,7 @@ def _later_blocks(vnni, plan, packed, seed, iteration, sample, excess, scratch):
         if block == blocks - 1:
             if activation == SOFTMAX:
                 softmax_of_one(z, 0, outputs)
-            activate_numbers(z, 0, activation, outputs)
+            activate_numbers(z, 0, activation, (outputs + 15) // 16)
             return
         excess = np.int64(0)
         encode(z, 0, rounding_of(plan, block), outputs, codes, 0)

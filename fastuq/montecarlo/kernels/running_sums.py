@@ -23,14 +23,15 @@ def accumulate(p, p_at, state, first, count):
     100,000 iterations. `state` is pivot (float32) and the two sums (float64).
     """
     pivot, sum1, sum2 = state
+    p = p[p_at : p_at + count]
     if first:
         for i in range(count):
-            pivot[i] = p[p_at + i]
+            pivot[i] = p[i]
             sum1[i] = 0.0
             sum2[i] = 0.0
     else:
         for i in range(count):
-            d = np.float64(p[p_at + i]) - np.float64(pivot[i])
+            d = np.float64(p[i]) - np.float64(pivot[i])
             sum1[i] += d
             sum2[i] += d * d
 
@@ -96,9 +97,10 @@ def accumulate_entropy(p, p_at, exclusive, classes, lanes, total):
     Classes that exclude each other (softmax): -sum p ln p. Otherwise they count as independent yes/no events: sum of
     -p ln p - (1-p) ln(1-p).
     """
+    p = p[p_at : p_at + classes * lanes]
     for c in range(classes):
         for s in range(lanes):
-            value = np.float64(p[p_at + c * lanes + s])
+            value = np.float64(p[c * lanes + s])
             if value > 0:
                 total[s] -= value * math.log(value)
             if not exclusive and value < 1:
@@ -112,13 +114,13 @@ def finish(state, at, iterations, classes, places, mean, std, first, samples):
     Sample s is lane places[s] of len(places) in the running sums [classes][lanes] that begin at `at`. The sums are
     used up: their memory holds what they come to.
     """
-    pivot, sum1, sum2 = state
     lanes = len(places)
-    for i in range(at, at + classes * lanes):
+    count = classes * lanes
+    pivot, sum1, sum2 = state[0][at : at + count], state[1][at : at + count], state[2][at : at + count]
+    for i in range(count):
         shift = sum1[i] / iterations
         sum1[i] = np.float64(pivot[i]) + shift
         sum2[i] = math.sqrt(max(sum2[i] / iterations - shift * shift, 0.0))
     for s in range(samples):
-        place = at + places[s]
         for c in range(classes):
-            mean[first + s, c], std[first + s, c] = sum1[place + c * lanes], sum2[place + c * lanes]
+            mean[first + s, c], std[first + s, c] = sum1[c * lanes + places[s]], sum2[c * lanes + places[s]]

@@ -83,14 +83,14 @@ def _start_rows(plan, units, t, block, first, rows, base, out, out_at):
     biases = plan.output_at[block]
     for row in range(first, first + rows):
         unit, at = output_unit(plan, units, t, block, row), out_at + row * LANES
-        bias = plan.bias[biases + unit]
+        target, bias = out[at : at + LANES], plan.bias[biases + unit]
         if block == 0 and plan.complement == 1:
-            start = unit * LANES
+            start = base[unit * LANES : (unit + 1) * LANES]
             for s in range(LANES):
-                out[at + s] = base[start + s] + bias
+                target[s] = start[s] + bias
         else:
             for s in range(LANES):
-                out[at + s] = bias
+                target[s] = bias
 
 
 @inlined
@@ -120,7 +120,7 @@ def _run_iteration(plan, selection, packed, t, scratch, z_at):
             out = (scratch.z, z_at)
         _run_block(plan, selection, packed, t, block, rows, listed, out, scratch.base)
         if block < last:
-            activate_numbers(*out, plan.activations[block], output_count(plan, selection[1], t, block) * LANES)
+            activate_numbers(*out, plan.activations[block], output_count(plan, selection[1], t, block) * (LANES // 16))
         rows, listed = out, (scratch.every, 0)
 
 

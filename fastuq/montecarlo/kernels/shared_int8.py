@@ -112,8 +112,9 @@ def _encode_rows(z, z_at, rounding, codes, codes_at, encoded):
     """Encode a tile of pre-activations, whose lanes are turned, to codes in the order of the samples."""
     for row in range(0, TILE * LANES, LANES):
         encode(z, z_at + row, rounding, LANES, encoded, 0)
+        turned = codes[codes_at + row : codes_at + row + LANES]
         for s in range(LANES):
-            codes[codes_at + row + s] = encoded[TURNED[s]]
+            turned[s] = encoded[TURNED[s]]
 
 
 @inlined

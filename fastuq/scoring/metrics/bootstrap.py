@@ -38,6 +38,8 @@ def bootstrap_interval(
         raise InputError(f"bootstrap: expected columns of one length, found {[len(array) for array in arrays]}")
     confidence = finite_number("confidence", confidence, 0, 1, open_ends=True)
     resamples = whole_number("resamples", resamples, 1, 10_000_000)
+    # scipy.stats.bootstrap draws the same samples in the same time, but refuses a single sample, gives no interval
+    # where one draw has no figure, and takes a second to import.
     rng = np.random.default_rng(checked_seed(seed))
     n = len(arrays[0])
     values = np.empty(resamples)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from fastuq.errors import InputError
-from fastuq.scoring.metrics.checks import checked_labels, checked_scores
+from fastuq.scoring.metrics.checks import checked_scores
 from fastuq.util.checks import whole_number
+from fastuq.util.labels import checked_labels
 
 SMALLEST = float(np.finfo(np.float32).eps)
 """Probabilities below it count as it in the logarithm, so that one certain mistake does not decide the mean."""
@@ -54,5 +55,6 @@ def _probabilities(outputs: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
     if p.ndim != 2 or p.shape[1] == 0 or not np.isfinite(p).all() or (p < 0).any():
         raise InputError(f"metrics: expected outputs (N, C), finite and from 0, found {p.shape} or other values")
     total = p.sum(axis=1, keepdims=True)
+    truth = checked_labels("metrics", labels, len(p), p.shape[1], "give the label of each row of outputs")
     # A row of zeros says nothing: every class alike.
-    return np.where(total > 0, p, 1) / np.where(total > 0, total, p.shape[1]), checked_labels(labels, p.shape)
+    return np.where(total > 0, p, 1) / np.where(total > 0, total, p.shape[1]), truth

@@ -5,13 +5,15 @@ from typing import Any
 import numpy as np
 
 from fastuq.errors import InputError
-from fastuq.scoring.metrics.checks import checked_labels
+from fastuq.util.labels import checked_labels
+
+_WAY_OUT = "give the label of each prediction"
 
 
 def accuracy(prediction: Any, labels: Any) -> float:
     """Return the share of predicted classes (N,) that equal their labels (N,)."""
-    predicted = np.asarray(prediction)
-    return float((predicted == checked_labels(labels, predicted.shape)).mean())
+    predicted = np.asarray(prediction).reshape(-1)
+    return float((predicted == checked_labels("accuracy", labels, len(predicted), None, _WAY_OUT)).mean())
 
 
 def micro_f1(positive: Any, labels: Any) -> float:
@@ -32,7 +34,7 @@ def micro_f1(positive: Any, labels: Any) -> float:
     classes = np.asarray(positive)
     if classes.ndim != 2 or classes.dtype != bool:
         raise InputError(f"micro_f1: expected positive classes as bool (N, C), found {classes.dtype} {classes.shape}")
-    truth = checked_labels(labels, classes.shape)
+    truth = checked_labels("micro_f1", labels, len(classes), classes.shape[1], _WAY_OUT)
     true_positive = int(classes[np.arange(len(truth)), truth].sum())
     # 2 TP + FP + FN is the number of classes predicted plus that of true classes, one per sample.
     return 2 * true_positive / (int(classes.sum()) + len(truth))

@@ -1,0 +1,13 @@
+"""Defaults of slow modules that help texts name too: nothing heavy is imported for them."""
+
+BATCH_SIZE = 256
+"""Images of a feature cache that share a checksum."""
+JOBS = 2
+"""Processes that corrupt images."""
+NETWORK, WEIGHTS = "efficientnet_lite0", "imagenet"
+"""What is trained, and from where it starts."""
+PAPER_HEAD = "bn,0.2:300:relu,0.4:sigmoid"
+"""The head of arXiv 2403.01076: BatchNorm, dropout .2, dense 300 relu, dropout .4, dense C sigmoid."""
+NETWORKS, QUICK_NETWORKS = ("resnet50", "efficientnet_b0", "bundled"), ("bundled",)
+ROUNDS, QUICK_ROUNDS = 7, 3
+"""What the benchmark measures, and how often."""
