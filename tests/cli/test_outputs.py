@@ -223,8 +223,9 @@ def test_temporary_names_are_short_and_those_of_a_cache_depend_on_its_name_alone
 def put(request, place):
     """Put something that is not ours in the place of a temporary file; it is still there after the test."""
 
+    write_text("precious", "not to be touched")
+
     def make(path):
-        write_text("precious", "not to be touched")
         {
             "link": lambda: path.symlink_to(Path("precious").absolute()),
             "dangling": lambda: path.symlink_to(Path("made").absolute()),

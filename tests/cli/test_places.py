@@ -19,12 +19,10 @@ from fastuq.util.outputs import check_outputs
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FASTUQ_DATA", str(tmp_path / "no-data"))
+def here(workplace):
     shutil.copytree(TINY, "model")
     np.save("in.npy", caches.images(5).images)
-    return tmp_path
+    return workplace
 
 
 @pytest.mark.parametrize(("file", "names"), [("test", "meta"), ("data_batch_1", "batches.meta")])

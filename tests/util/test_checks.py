@@ -5,6 +5,7 @@ import math
 import os
 from decimal import Decimal
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 
 import caches
@@ -107,9 +108,18 @@ REAL = {
 }
 
 
+CORRUPTING = pytest.mark.skipif(find_spec("cv2") is None, reason="needs the corruptions: pip install 'fastuq[corrupt]'")
+
+
 @pytest.mark.parametrize(
     ("take", "values"),
-    [*((take, WRONG) for take in WHOLE.values()), *((take, NO_NUMBER) for take in REAL.values())],
+    [
+        *(
+            pytest.param(take, WRONG, marks=[CORRUPTING] * (name in ("jobs", "generate", "levels")))
+            for name, take in WHOLE.items()
+        ),
+        *((take, NO_NUMBER) for take in REAL.values()),
+    ],
     ids=[*WHOLE, *REAL],
 )
 def test_options_are_refused_before_any_work(tmp_path, monkeypatch, take, values):
