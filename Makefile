@@ -34,11 +34,13 @@ reproduce: $(READY)
 	$(BIN)/fastuq reproduce --output out/reproduce
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(COVERAGE)
 
-# The same, and how much of fastuq they ran. What runs in other processes, and the compiled kernels, cannot be counted.
-coverage: $(READY)
-	$(BIN)/python -m pytest --cov --cov-report=term
+# The same, and how much of fastuq they ran; CI always says so. What runs in other processes, and the compiled kernels,
+# cannot be counted.
+coverage: COVERAGE := --cov --cov-report=term
+coverage: test
+COVERAGE := $(if $(CI),--cov --cov-report=term)
 
 # The oldest releases that pyproject.toml allows: what needs TensorFlow or another extra is skipped, and named.
 OLDEST := .venv-oldest
