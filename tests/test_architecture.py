@@ -25,3 +25,9 @@ def test_every_file_is_named_and_every_name_is_a_file():
 @pytest.mark.parametrize("name", re.findall(r"\| `([\w/]+\.py)`[^|]*\|$", PAGE, flags=re.MULTILINE))
 def test_the_answers_are_files(name):
     assert (ROOT / "fastuq" / name).is_file()
+
+
+@pytest.mark.parametrize("page", ["docs/reliability.md", "CONTRIBUTING.md", "docs/cache-format.md", "docs/method.md"])
+def test_the_tests_that_a_page_names_are_there(page):
+    named = set(re.findall(r"\btest_\w+\.py\b", (ROOT / page).read_text()))
+    assert named <= {path.name for path in (ROOT / "tests").rglob("test_*.py")}
