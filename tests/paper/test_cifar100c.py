@@ -172,6 +172,7 @@ def twentieth(monkeypatch):
 
 
 def test_a_corruption_more_changes_nothing_of_the_published_set(model, twentieth, tmp_path, monkeypatch):
+    pytest.importorskip("cv2", reason="needs the corruptions: pip install 'fastuq[corrupt]'")
     monkeypatch.setenv("FASTUQ_DATA", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     make = ["corrupt", "--images", "bundled", "--jobs", "1", "--json", "a.json"]
