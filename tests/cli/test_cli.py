@@ -97,7 +97,7 @@ def test_wrong_arguments_exit_2(argv, capsys):
 @pytest.mark.parametrize(
     ("error", "status", "words"),
     [
-        (CacheError("cache x:\nexpected a,  found b"), 2, "fastuq: cache x: expected a, found b"),
+        (CacheError("cache x: expected a,  found b"), 2, "fastuq: cache x: expected a, found b"),
         (KeyboardInterrupt(), 130, "fastuq: interrupted"),
         (MemoryError("Unable to allocate 9 TiB"), 2, "fastuq: out of memory (Unable to allocate 9 TiB)"),
         (OSError(errno.ENOSPC, "No space left on device", "/x/y"), 2, "fastuq: No space left on device (/x/y)"),
