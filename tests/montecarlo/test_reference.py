@@ -73,11 +73,17 @@ def test_networks_of_the_paper(images, tmp_path, monkeypatch, network):
     pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install 'fastuq[train]'")
     import keras
 
-    from fastuq.training.random_model import random_model
+    from fastuq.training import finish_model, random_model
+    from fastuq.training.tflite import to_int8
 
+    made = []
+    # The network with its head in one file takes another half a minute to make, and is not looked at here.
+    monkeypatch.setattr(random_model, "to_int8", lambda *given: made.append(to_int8(*given)) or made[0])
+    monkeypatch.setattr(finish_model, "to_int8", lambda *given: made[0])
+    monkeypatch.setattr(finish_model, "float_size", lambda network: 1)
     resizing = keras.layers.Resizing
     monkeypatch.setattr(keras.layers, "Resizing", lambda height, width, **options: resizing(64, 64, **options))
-    model = random_model(network, tmp_path / "model", class_names=images.class_names)
+    model = random_model.random_model(network, tmp_path / "model", class_names=images.class_names)
     assert model.head.widths == ({"resnet50": 2048, "efficientnet_b0": 1280}[network], 300)
     check_equal(model, images.subset(0, 2), tmp_path, 10, "shared", "int8")
 
