@@ -61,7 +61,7 @@ test-memory: $(READY)
 		tests/montecarlo tests/scoring/test_scoring.py
 
 torture: $(READY)
-	$(BIN)/python -m pytest -m torture
+	$(BIN)/python -m pytest -m torture -rP
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
