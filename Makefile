@@ -36,11 +36,9 @@ reproduce: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest $(COVERAGE)
 
-# The same, and how much of fastuq they ran; CI always says so. What runs in other processes, and the compiled kernels,
-# cannot be counted.
+# The same, and how much of fastuq they ran. What runs in other processes, and the compiled kernels, cannot be counted.
 coverage: COVERAGE := --cov --cov-report=term
 coverage: test
-COVERAGE := $(if $(CI),--cov --cov-report=term)
 
 # The oldest releases that pyproject.toml allows: what needs TensorFlow or another extra is skipped, and named.
 OLDEST := .venv-oldest

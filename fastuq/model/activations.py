@@ -26,13 +26,16 @@ class Codes(Protocol):
     def of(self, z: np.ndarray) -> np.ndarray:
         """Return the codes of pre-activations (N, outputs) float32: float32 whole numbers."""
 
-    def step(self, z: np.ndarray) -> np.ndarray | None:
-        """Return what one code stands for, by output, from float pre-activations; None: `of` takes them as they are."""
+    def step(self, outputs: np.ndarray) -> np.ndarray | None:
+        """Return what one code stands for, from float outputs (N, outputs); None: `of` takes pre-activations as is."""
 
 
 @dataclass(frozen=True)
 class RoundedCodes:
-    """Codes clip(rint(z), low, high) of pre-activations that were divided by the step before."""
+    """Codes clip(rint(z), low, high) of pre-activations that were divided by the step before.
+
+    So an activation may have them that clips its argument and does nothing else.
+    """
 
     low: int
     high: int
@@ -46,9 +49,9 @@ class RoundedCodes:
         """Return the codes of pre-activations (N, outputs) float32."""
         return np.rint(np.clip(z, np.float32(self.low), np.float32(self.high)))
 
-    def step(self, z: np.ndarray) -> np.ndarray:
+    def step(self, outputs: np.ndarray) -> np.ndarray:
         """Return the step of each output, of which the largest values are cut off."""
-        low, high = np.percentile(z, PERCENTILES, axis=0)
+        low, high = np.percentile(outputs, PERCENTILES, axis=0)
         reach = high if self.low == 0 else np.maximum(np.abs(low), np.abs(high))
         top = reach / self.high
         return np.maximum(top, max(float(top.max()) * 1e-3, 1e-12)).astype(np.float32)
@@ -69,7 +72,7 @@ class SteppedCodes:
         """Return the codes of pre-activations (N, outputs) float32."""
         return np.searchsorted(self.steps, z, side="right").astype(np.float32)
 
-    def step(self, z: np.ndarray) -> None:
+    def step(self, outputs: np.ndarray) -> None:
         """Return None: `of` takes the pre-activations as they are."""
 
 

@@ -20,6 +20,7 @@ from fastuq.montecarlo.kernels.compiled import cache_folder, has_vnni
 from fastuq.montecarlo.kernels.flatten import float32_plan, int8_plan, packed_bytes
 from fastuq.montecarlo.kernels.float32 import Float32Kernels
 from fastuq.montecarlo.kernels.int8 import Int8Kernels
+from fastuq.montecarlo.kernels.running_sums import SCORES
 from fastuq.montecarlo.kernels.selection import select_iterations, words_for
 from fastuq.montecarlo.masks import check_sample_ids
 from fastuq.montecarlo.sampling import Sampling
@@ -127,19 +128,19 @@ class MonteCarlo:
         ids = self._check_features(features, sample_ids)
         n = len(features)
         mean, std = (memory.empty((n, self._num_classes), np.float32) for _ in range(2))
-        entropy = memory.zeros(n if self._entropy else 0, np.float64)
+        scores = memory.zeros((n, SCORES if self._entropy else 0), np.float64)
         one_by_one = self._masks == "per_sample" or n < FEW_SAMPLES  # both ways give the same bits
         with ThreadPoolExecutor(self.threads) as pool:
             for start in range(0, n, SAMPLES_AT_ONCE):
                 part = slice(start, start + SAMPLES_AT_ONCE)
                 # Read-only arrays are another type to numba, for which it would compile everything again.
                 rows = np.require(features[part], requirements=("C", "W"))
-                out = (entropy[part], mean[part], std[part])
+                out = (scores[part], mean[part], std[part])
                 if one_by_one:
                     self._run_one_by_one(pool, rows, ids[part], out)
                 else:
                     self._run_shared(pool, rows, out)
-        return Moments(mean, std, entropy.astype(np.float32) if self._entropy else None)
+        return Moments(mean, std, scores[:, 0].astype(np.float32) if self._entropy else None)
 
     def _run_one_by_one(self, pool: ThreadPoolExecutor, features: np.ndarray, ids: np.ndarray, out: tuple) -> None:
         ids = ids if self._masks == "per_sample" else np.zeros_like(ids)

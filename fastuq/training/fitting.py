@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastuq.errors import InputError
+from fastuq.model.activations import activation_of
 from fastuq.training.tensorflow import silence, tensorflow
 from fastuq.training.work_folder import partial_of
 from fastuq.util.checks import finite_number, whole_number
@@ -146,7 +147,7 @@ def _compile(model: Any, recipe: Recipe, steps: int) -> None:
     if recipe.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     activation = model.layers[-1].activation.__name__
-    loss = "categorical_crossentropy" if activation == "softmax" else "binary_crossentropy"
+    loss = "categorical_crossentropy" if activation_of(activation).exclusive else "binary_crossentropy"
     model.compile(optimizer=optimizer, loss=loss)
     optimizer.build(model.trainable_variables)
 

@@ -82,13 +82,14 @@ def _quantize_block(
     if last:
         return QuantizedBlock(block.rate, weights, scale, bias, block.activation), z, target, unit
     coding = codes_of(block.activation)
-    out_unit = coding.step(target)
+    outputs = activation_of(block.activation).forward(target)
+    out_unit = coding.step(outputs)
     if out_unit is None:
         out_unit = np.full(target.shape[1], 1 / 255, np.float32)
     else:
         scale, bias, z = scale / out_unit, bias / out_unit, z / out_unit
     made = QuantizedBlock(block.rate, weights, scale, bias, block.activation)
-    return made, coding.of(z), activation_of(block.activation).forward(target), out_unit
+    return made, coding.of(z), outputs, out_unit
 
 
 def _second_moment(codes: np.ndarray, keep: float) -> np.ndarray:

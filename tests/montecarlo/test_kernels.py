@@ -5,6 +5,7 @@ import pytest
 from heads import model_of, random_features, random_head
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba.core import types
 from scipy.special import expit
 
 from fastuq.bench.peak import int8_peak
@@ -14,13 +15,19 @@ from fastuq.model.head import Block
 from fastuq.montecarlo.engine import MonteCarlo
 from fastuq.montecarlo.kernels import elementwise, lanes, memory, running_sums
 from fastuq.montecarlo.kernels.compiled import has_vnni, kernel
+from fastuq.montecarlo.kernels.emit import in_ir
 from fastuq.montecarlo.kernels.ir import quad_of_byte
+
+
+@in_ir(types.float32)
+def exp32(builder, x):
+    return elementwise.exp_ir(builder, x)
 
 
 @kernel
 def exp_of(x, out):
     for i in range(len(x)):
-        out[i] = elementwise.exp32(x[i])
+        out[i] = exp32(x[i])
 
 
 @kernel
@@ -131,11 +138,26 @@ def test_an_activation_that_one_side_lacks_is_refused(monkeypatch):
     features = random_features(70, 20)
     model = model_of(head, features)
     with pytest.raises(ModelError, match="activation: expected one of"):
-        Block(0.2, np.ones((2, 2), np.float32), np.ones(2, np.float32), "tanh")
-    tanh = Activation("tanh", np.tanh, SteppedCodes(np.linspace(-1, 1, 255).astype(np.float32)))
-    monkeypatch.setitem(ACTIVATIONS, "tanh", tanh)
-    other = random_head([(20, 8, 0.2, "tanh"), (8, 3, 0.2, "softmax")])
+        Block(0.2, np.ones((2, 2), np.float32), np.ones(2, np.float32), "nosuch")
+    other = Activation("nosuch", np.tanh, SteppedCodes(np.linspace(-1, 1, 255).astype(np.float32)))
+    monkeypatch.setitem(ACTIVATIONS, "nosuch", other)
+    other = random_head([(20, 8, 0.2, "nosuch"), (8, 3, 0.2, "softmax")])
     for precision in ("int8", "float32"):
-        with pytest.raises(ModelError, match="activation tanh: there is no"):
+        with pytest.raises(ModelError, match="activation nosuch: there is no"):
             MonteCarlo(model_of(other, features), precision=precision)
     MonteCarlo(model)
+
+
+@pytest.mark.parametrize("name", [name for name, entry in ACTIVATIONS.items() if entry.codes])
+def test_codes_stand_for_the_outputs(name):
+    """A record whose codes are those of another function would be wrong in NumPy and in the kernels alike."""
+    entry = ACTIVATIONS[name]
+    z = (np.random.default_rng(0).standard_normal((4000, 3)) * [1, 3, 20]).astype(np.float32)
+    outputs = entry.forward(z)
+    step = entry.codes.step(outputs)
+    codes = entry.codes.of(z if step is None else z / step)
+    unit = np.float32(1 / 255) if step is None else step
+    assert (codes == np.rint(codes)).all()
+    assert np.ptp(codes) <= 255
+    within = np.abs(codes * unit - outputs) <= 0.501 * unit
+    assert (within | (np.abs(outputs) > np.percentile(np.abs(outputs), 99.9, axis=0))).all()

@@ -133,7 +133,7 @@ def test_layouts():
     assert layout.normalise
     assert layout.blocks == ((0.2, 300, "relu"), (0.4, 100, "sigmoid"))
     assert parse_layout("0:softmax", 10).blocks == ((0.0, 10, "softmax"),)
-    for bad in ("", "bn", "0.2:300:relu", "1.5:sigmoid", "0.1:0:relu,0.1:sigmoid", "0.1:tanh", "x:sigmoid"):
+    for bad in ("", "bn", "0.2:300:relu", "1.5:sigmoid", "0.1:0:relu,0.1:sigmoid", "0.1:nosuch", "x:sigmoid"):
         with pytest.raises(InputError, match="head layout"):
             parse_layout(bad, 10)
 

@@ -13,7 +13,7 @@ from fastuq.montecarlo.kernels.elementwise import SOFTMAX, activate_numbers, sof
 from fastuq.montecarlo.kernels.per_sample_int8 import ONE
 from fastuq.montecarlo.kernels.plan import Plan
 from fastuq.montecarlo.kernels.rows import float_row_sums
-from fastuq.montecarlo.kernels.running_sums import accumulate, accumulate_entropy, finish
+from fastuq.montecarlo.kernels.running_sums import SCORES, accumulate, add_scores, add_to_rows, finish
 from fastuq.montecarlo.kernels.selection import words_for
 from fastuq.montecarlo.kernels.threefry import keep_words, list_units
 
@@ -40,7 +40,8 @@ class Scratch(NamedTuple):
         Keep bits of the widest layer.
     pivot, sum1, sum2 : float32, float64, float64 (C,)
         Running sums.
-    spread : float64 (1,)
+    scores : float64 (SCORES,)
+        Those of the iterations, zeros between samples.
     """
 
     inputs: np.ndarray
@@ -55,7 +56,7 @@ class Scratch(NamedTuple):
     pivot: np.ndarray
     sum1: np.ndarray
     sum2: np.ndarray
-    spread: np.ndarray
+    scores: np.ndarray
 
 
 def per_sample_float32_scratch(plan: Plan) -> Scratch:
@@ -74,7 +75,7 @@ def per_sample_float32_scratch(plan: Plan) -> Scratch:
         memory.empty(classes, np.float32),
         memory.empty(classes, np.float64),
         memory.empty(classes, np.float64),
-        memory.empty(1, np.float64),
+        memory.zeros(SCORES, np.float64),
     )
 
 
@@ -164,8 +165,8 @@ def run_per_sample_float32(plan, features, sample_ids, packed, seed, num_iter, s
 
     `packed` is what `pack_rows_float32` filled, and where each block begins in it.
     """
-    entropy, mean, std = out
-    classes, z, spread = plan.widths[-1], scratch.z, scratch.spread
+    scores, mean, std = out
+    classes, z = plan.widths[-1], scratch.z
     room, widest, state = (
         len(scratch.units) // _TOGETHER,
         len(scratch.base),
@@ -173,7 +174,6 @@ def run_per_sample_float32(plan, features, sample_ids, packed, seed, num_iter, s
     )
     for n in range(start, stop):
         _first_base(plan, packed[0], features, n, scratch)
-        spread[0] = 0
         for first in range(0, num_iter, _TOGETHER):
             together = min(_TOGETHER, num_iter - first)
             _first_block(plan, packed[0], seed, sample_ids[n], first, together, scratch)
@@ -181,8 +181,7 @@ def run_per_sample_float32(plan, features, sample_ids, packed, seed, num_iter, s
                 at = t * widest
                 _later_blocks(plan, packed, seed, first + t, sample_ids[n], scratch, at, t * room)
                 accumulate(z, at, state, first + t == 0, classes)
-                if len(entropy) > 0:
-                    accumulate_entropy(z, at, plan.exclusive, classes, 1, spread)
-        if len(entropy) > 0:
-            entropy[n] = spread[0] / num_iter
+                if scores.shape[1] > 0:
+                    add_scores(z, at, plan.exclusive, classes, 1, scratch.scores)
+        add_to_rows(scratch.scores, ONE, num_iter, scores, n, 1)
         finish(state, 0, num_iter, classes, ONE, mean, std, n, 1)

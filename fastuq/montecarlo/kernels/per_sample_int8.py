@@ -14,7 +14,7 @@ from fastuq.montecarlo.kernels.elementwise import SOFTMAX, activate_numbers, enc
 from fastuq.montecarlo.kernels.lanes import TURNED
 from fastuq.montecarlo.kernels.plan import Plan, rounding_of
 from fastuq.montecarlo.kernels.rows import dense_sums, mask_codes, real_of_sums, row_sums, sum_of_bytes
-from fastuq.montecarlo.kernels.running_sums import accumulate, accumulate_entropy, finish
+from fastuq.montecarlo.kernels.running_sums import SCORES, accumulate, add_scores, add_to_rows, finish
 from fastuq.montecarlo.kernels.selection import words_for
 from fastuq.montecarlo.kernels.threefry import keep_words, list_units
 
@@ -41,7 +41,8 @@ class Scratch(NamedTuple):
     z : float32 (R,)
     pivot, sum1, sum2 : float32, float64, float64 (C,)
         Running sums.
-    spread : float64 (1,)
+    scores : float64 (SCORES,)
+        Those of the iterations, zeros between samples.
     """
 
     codes: np.ndarray
@@ -56,7 +57,7 @@ class Scratch(NamedTuple):
     pivot: np.ndarray
     sum1: np.ndarray
     sum2: np.ndarray
-    spread: np.ndarray
+    scores: np.ndarray
 
 
 def per_sample_int8_scratch(plan: Plan) -> Scratch:
@@ -75,7 +76,7 @@ def per_sample_int8_scratch(plan: Plan) -> Scratch:
         memory.empty(classes, np.float32),
         memory.empty(classes, np.float64),
         memory.empty(classes, np.float64),
-        memory.empty(1, np.float64),
+        memory.zeros(SCORES, np.float64),
     )
 
 
@@ -178,26 +179,24 @@ def run_per_sample_int8(vnni, plan, features, sample_ids, packed, seed, num_iter
         What goes into the masks: zeros for shared ones.
     packed : (first_rows, dense, dense_at, dense_sums)
         What `pack_rows_int8` filled.
-    out : (entropy float64 (N,) or empty, mean, std float32 (N, C))
+    out : (scores float64 (N, SCORES) or (N, 0), mean, std float32 (N, C))
         What is written.
     scratch : Scratch
     """
-    entropy, mean, std = out
+    scores, mean, std = out
     classes, width = plan.widths[-1], plan.widths[0]
     complement = plan.complement == 1
-    z, spread, state = scratch.z, scratch.spread, (scratch.pivot, scratch.sum1, scratch.sum2)
+    z, state = scratch.z, (scratch.pivot, scratch.sum1, scratch.sum2)
     for n in range(start, stop):
         sample = sample_ids[n]
         _first_base(vnni, plan, packed[0], features, n, scratch)
-        spread[0] = 0
         for t in range(num_iter):
             keep_words(seed, 0, t, sample, plan.thresholds[0], width, scratch.words)
             count = list_units(scratch.words, width, complement, scratch.units, 0, scratch.codes, scratch.values)
             excess = _add_rows(vnni, plan, packed[0], count, scratch, scratch.totals)
             _later_blocks(vnni, plan, packed, seed, t, sample, excess, scratch)
             accumulate(z, 0, state, t == 0, classes)
-            if len(entropy) > 0:
-                accumulate_entropy(z, 0, plan.exclusive, classes, 1, spread)
-        if len(entropy) > 0:
-            entropy[n] = spread[0] / num_iter
+            if scores.shape[1] > 0:
+                add_scores(z, 0, plan.exclusive, classes, 1, scratch.scores)
+        add_to_rows(scratch.scores, ONE, num_iter, scores, n, 1)
         finish(state, 0, num_iter, classes, ONE, mean, std, n, 1)

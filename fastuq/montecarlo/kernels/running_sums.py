@@ -90,21 +90,48 @@ def absorb(z, outputs, iterations, activation, classes, state, at, first):
     _absorb_activated(activation, z, 4 * outputs, iterations, vectors, state, at, first)
 
 
-@kernel
-def accumulate_entropy(p, p_at, exclusive, classes, lanes, total):
-    """Add the predictive entropy (nats) of one iteration, p[p_at:] as [classes][lanes], to total[lanes] (float64).
+SCORES = 1
+"""How many scores every iteration adds to: the predictive entropy."""
 
-    Classes that exclude each other (softmax): -sum p ln p. Otherwise they count as independent yes/no events: sum of
-    -p ln p - (1-p) ln(1-p).
+
+@kernel
+def add_scores(p, p_at, exclusive, classes, lanes, totals):
+    """Add the scores of one iteration, p[p_at:] as [classes][lanes], to totals[SCORES][lanes] (float64).
+
+    The first is the predictive entropy in nats. Classes that exclude each other (softmax): -sum p ln p. Otherwise they
+    count as independent yes/no events: sum of -p ln p - (1-p) ln(1-p).
     """
     p = p[p_at : p_at + classes * lanes]
     for c in range(classes):
         for s in range(lanes):
             value = np.float64(p[c * lanes + s])
             if value > 0:
-                total[s] -= value * math.log(value)
+                totals[s] -= value * math.log(value)
             if not exclusive and value < 1:
-                total[s] -= (1 - value) * math.log(1 - value)
+                totals[s] -= (1 - value) * math.log(1 - value)
+
+
+@kernel
+def add_to_rows(totals, places, iterations, scores, first, samples):
+    """Add what these iterations came to, of all `iterations`, to rows of scores (N, SCORES), and clear the totals.
+
+    Sample s is lane places[s] of totals[SCORES][lanes].
+    """
+    lanes = len(places)
+    for number in range(scores.shape[1]):
+        for s in range(samples):
+            scores[first + s, number] += totals[number * lanes + places[s]] / iterations
+    for i in range(len(totals)):
+        totals[i] = 0.0
+
+
+@kernel
+def take_moments(z, outputs, iterations, plan, state, at, first, scores, totals):
+    """Absorb the outputs of several iterations of 64 samples (`absorb`), and add their scores where they are wanted."""
+    classes = plan.widths[-1]
+    absorb(z, outputs, iterations, plan.activations[-1], classes, state, at, first)
+    for past in range(iterations if scores.shape[1] > 0 else 0):
+        add_scores(z, past * outputs, plan.exclusive, classes, LANES, totals)
 
 
 @kernel

@@ -9,7 +9,7 @@ from fastuq.montecarlo.kernels.compiled import inlined, kernel
 from fastuq.montecarlo.kernels.elementwise import activate_numbers
 from fastuq.montecarlo.kernels.lanes import IN_ORDER, TransposeScratch, real_rows, transpose, transpose_scratch
 from fastuq.montecarlo.kernels.plan import Plan
-from fastuq.montecarlo.kernels.running_sums import absorb, accumulate_entropy, finish
+from fastuq.montecarlo.kernels.running_sums import SCORES, add_to_rows, finish, take_moments
 from fastuq.montecarlo.kernels.selection import output_count, output_unit
 from fastuq.montecarlo.kernels.tiles import LANES, TILE, float_tile
 
@@ -34,7 +34,8 @@ class Scratch(NamedTuple):
         Outputs of two blocks that are not the last.
     z : float32
         Pre-activations of the last block, [iteration][class][64].
-    spread : float64 (64,)
+    totals : float64
+        Scores of the iterations, [score][64], zeros between samples.
     """
 
     codes: np.ndarray
@@ -44,7 +45,7 @@ class Scratch(NamedTuple):
     base: np.ndarray
     hidden: np.ndarray
     z: np.ndarray
-    spread: np.ndarray
+    totals: np.ndarray
     turning: TransposeScratch
 
 
@@ -60,7 +61,7 @@ def shared_float32_scratch(plan: Plan) -> Scratch:
         memory.empty((int(plan.widths[1]) + TILE) * LANES, np.float32),
         memory.empty(2 * widest * LANES, np.float32),
         memory.empty(TOGETHER * (int(plan.widths[-1]) + TILE) * LANES, np.float32),
-        memory.empty(LANES, np.float64),
+        memory.zeros(SCORES * LANES, np.float64),
         transpose_scratch(),
     )
 
@@ -131,9 +132,9 @@ def run_shared_float32(plan, features, selection, packed, full, start, stop, par
     `packed` is weights_at and the weights of `pack_float32`, `full` the packed first block, float32 both.
     """
     begins, ends, iterations = part
-    entropy, mean, std = out
-    classes, last = plan.widths[-1], plan.activations[-1]
-    outputs, spread, count = (classes + TILE) * LANES, scratch.spread, len(selection[1])
+    scores, mean, std = out
+    classes, count = plan.widths[-1], len(selection[1])
+    outputs = (classes + TILE) * LANES
     for number in range(start, stop):
         first, at = number * LANES, number * classes * LANES % len(state[0])
         samples = min(LANES, len(features) - first)
@@ -141,16 +142,12 @@ def run_shared_float32(plan, features, selection, packed, full, start, stop, par
         real_rows(scratch.codes, plan.input_scale, plan.input_shift, plan.widths[0], scratch.inputs)
         if plan.complement == 1:
             _full_product(plan, full, scratch)
-        for s in range(LANES):
-            spread[s] = 0.0
         for t in range(count):
             place = t % TOGETHER
             _run_iteration(plan, selection, packed, t, scratch, place * outputs)
             if place == TOGETHER - 1 or t == count - 1:
-                absorb(scratch.z, outputs, place + 1, last, classes, state, at, begins and t == place)
-                for past in range(place + 1 if len(entropy) > 0 else 0):
-                    accumulate_entropy(scratch.z, past * outputs, plan.exclusive, classes, LANES, spread)
-        for s in range(samples if len(entropy) > 0 else 0):
-            entropy[first + s] += spread[s] / iterations
+                is_first = begins and t == place
+                take_moments(scratch.z, outputs, place + 1, plan, state, at, is_first, scores, scratch.totals)
+        add_to_rows(scratch.totals, IN_ORDER, iterations, scores, first, samples)
         if ends:
             finish(state, at, iterations, classes, IN_ORDER, mean, std, first, samples)

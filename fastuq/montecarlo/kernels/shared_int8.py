@@ -14,7 +14,7 @@ from fastuq.montecarlo.kernels.compiled import inlined, kernel
 from fastuq.montecarlo.kernels.elementwise import encode
 from fastuq.montecarlo.kernels.lanes import TURNED, TransposeScratch, code_rows, transpose, transpose_scratch
 from fastuq.montecarlo.kernels.plan import Plan, rounding_of
-from fastuq.montecarlo.kernels.running_sums import absorb, accumulate_entropy, finish
+from fastuq.montecarlo.kernels.running_sums import SCORES, add_to_rows, finish, take_moments
 from fastuq.montecarlo.kernels.selection import output_count, output_unit
 from fastuq.montecarlo.kernels.tiles import LANES, STORE_CODES, STORE_REAL, STORE_SUMS, TILE, gather_quads, int8_tile
 
@@ -43,7 +43,8 @@ class Scratch(NamedTuple):
     z : float32
         Pre-activations of the last block, [iteration][class][64].
     encoded : uint8 (64,)
-    spread : float64 (64,)
+    totals : float64
+        Scores of the iterations, [score][64], zeros between samples.
     """
 
     codes: np.ndarray
@@ -56,7 +57,7 @@ class Scratch(NamedTuple):
     nothing: np.ndarray
     z: np.ndarray
     encoded: np.ndarray
-    spread: np.ndarray
+    totals: np.ndarray
     turning: TransposeScratch
 
 
@@ -75,7 +76,7 @@ def shared_int8_scratch(plan: Plan) -> Scratch:
         memory.zeros(TILE, np.int32),
         memory.empty(TOGETHER * (int(plan.widths[-1]) + TILE) * LANES, np.float32),
         memory.empty(LANES, np.uint8),
-        memory.empty(LANES, np.float64),
+        memory.zeros(SCORES * LANES, np.float64),
         transpose_scratch(),
     )
 
@@ -163,13 +164,13 @@ def run_shared_int8(vnni, plan, features, selection, packed, full, start, stop, 
         Whether these are the first and the last of `iterations` in all; at the end `out` is written.
     state : (pivot float32, two sums float64), each [block][class][64]
         Running sums of all blocks or, where one call runs all iterations, of one.
-    out : (entropy float64 (N,) or empty, mean, std float32 (N, C))
+    out : (scores float64 (N, SCORES) or (N, 0), mean, std float32 (N, C))
     scratch : Scratch
     """
     begins, ends, iterations = part
-    entropy, mean, std = out
-    classes, last = plan.widths[-1], plan.activations[-1]
-    outputs, spread, count = (classes + TILE) * LANES, scratch.spread, len(selection[1])
+    scores, mean, std = out
+    classes, count = plan.widths[-1], len(selection[1])
+    outputs = (classes + TILE) * LANES
     for number in range(start, stop):
         first, at = number * LANES, number * classes * LANES % len(state[0])
         samples = min(LANES, len(features) - first)
@@ -177,16 +178,12 @@ def run_shared_int8(vnni, plan, features, selection, packed, full, start, stop, 
         code_rows(scratch.codes, plan.input_scale, plan.input_shift, plan.widths[0], scratch.codes)
         if plan.complement == 1:
             _full_product(vnni, plan, full, scratch)
-        for s in range(LANES):
-            spread[s] = 0.0
         for t in range(count):
             place = t % TOGETHER
             _run_iteration(vnni, plan, selection, packed, t, scratch, place * outputs)
             if place == TOGETHER - 1 or t == count - 1:
-                absorb(scratch.z, outputs, place + 1, last, classes, state, at, begins and t == place)
-                for past in range(place + 1 if len(entropy) > 0 else 0):
-                    accumulate_entropy(scratch.z, past * outputs, plan.exclusive, classes, LANES, spread)
-        for s in range(samples if len(entropy) > 0 else 0):
-            entropy[first + s] += spread[TURNED[s]] / iterations
+                is_first = begins and t == place
+                take_moments(scratch.z, outputs, place + 1, plan, state, at, is_first, scores, scratch.totals)
+        add_to_rows(scratch.totals, TURNED, iterations, scores, first, samples)
         if ends:
             finish(state, at, iterations, classes, TURNED, mean, std, first, samples)
