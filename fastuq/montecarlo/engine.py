@@ -20,8 +20,8 @@ from fastuq.montecarlo.kernels.compiled import cache_folder, has_vnni
 from fastuq.montecarlo.kernels.flatten import float32_plan, int8_plan, packed_bytes
 from fastuq.montecarlo.kernels.float32 import Float32Kernels
 from fastuq.montecarlo.kernels.int8 import Int8Kernels
-from fastuq.montecarlo.kernels.running_sums import SCORES
-from fastuq.montecarlo.kernels.selection import select_iterations, words_for
+from fastuq.montecarlo.kernels.running_sums import SCORES, Out, Part, Sums
+from fastuq.montecarlo.kernels.selection import Selection, select_iterations, words_for
 from fastuq.montecarlo.masks import check_sample_ids
 from fastuq.montecarlo.sampling import Sampling
 from fastuq.util.process import thread_count
@@ -135,7 +135,7 @@ class MonteCarlo:
                 part = slice(start, start + SAMPLES_AT_ONCE)
                 # Read-only arrays are another type to numba, for which it would compile everything again.
                 rows = np.require(features[part], requirements=("C", "W"))
-                out = (scores[part], mean[part], std[part])
+                out = Out(scores[part], mean[part], std[part])
                 if one_by_one:
                     self._run_one_by_one(pool, rows, ids[part], out)
                 else:
@@ -161,7 +161,7 @@ class MonteCarlo:
         for first in range(0, self._num_iter, at_once):
             count = min(at_once, self._num_iter - first)
             selection, packed = made = self._pack(pool, first, count, made)
-            part = (first == 0, first + count == self._num_iter, self._num_iter)
+            part = Part(first == 0, first + count == self._num_iter, self._num_iter)
 
             def work(start: int, stop: int) -> None:
                 state = kept if len(kept[0]) else self._state(1)
@@ -169,10 +169,10 @@ class MonteCarlo:
 
             self._in_threads(pool, "shared", work, blocks)
 
-    def _state(self, blocks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _state(self, blocks: int) -> Sums:
         """Return room for the running sums of that many blocks: pivots and two sums."""
         count = blocks * self._num_classes * LANES
-        return memory.empty(count, np.float32), memory.empty(count, np.float64), memory.empty(count, np.float64)
+        return Sums(memory.empty(count, np.float32), *(memory.empty(count, np.float64) for _ in range(2)))
 
     def _pack(self, pool: ThreadPoolExecutor, first: int, count: int, before: tuple | None) -> tuple:
         """Return the packed heads of iterations first to first + count; kept where they are all there are.
@@ -197,7 +197,8 @@ class MonteCarlo:
 
         self._in_threads(pool, "select", select, count, _WORTH_A_TASK)
         run = partial(self._in_threads, pool, "pack", least=_WORTH_A_TASK)
-        made = ((units, counts), self._kernels.pack((units, counts), run, packed))
+        selection = Selection(units, counts)
+        made = (selection, self._kernels.pack(selection, run, packed))
         if count == self._num_iter:
             self._packed = made
         return made

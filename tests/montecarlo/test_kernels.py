@@ -93,7 +93,8 @@ def test_absorbed_moments(activation, pieces):
     rng = np.random.default_rng(3)
     classes, total = 5, sum(pieces)
     z = (rng.standard_normal((total, classes * 64)) * 3).astype(np.float32)
-    state = tuple(np.full(classes * 64, np.nan, kind) for kind in (np.float32, np.float64, np.float64))
+    kinds = (np.float32, np.float64, np.float64)
+    state = running_sums.Sums(*(np.full(classes * 64, np.nan, kind) for kind in kinds))
     start = 0
     for count in pieces:
         part, number = z[start : start + count].flatten(), elementwise.NUMBERS[activation]
@@ -112,7 +113,7 @@ def test_moments_of_a_hundred_thousand_iterations_far_from_the_pivot():
     """One odd first iteration, then a tiny spread: float32 sums would lose it."""
     z = np.full(2 * 64, 0.25, np.float32)
     z[64:] += np.float32(2.0**-12)
-    state = tuple(np.empty(64, kind) for kind in (np.float32, np.float64, np.float64))
+    state = running_sums.Sums(*(np.empty(64, kind) for kind in (np.float32, np.float64, np.float64)))
     running_sums.absorb(np.ones(64, np.float32), 64, 1, elementwise.NUMBERS["linear"], 1, state, 0, True)
     for _ in range(50_000):
         running_sums.absorb(z, 64, 2, elementwise.NUMBERS["linear"], 1, state, 0, False)

@@ -10,7 +10,7 @@ from fastuq.montecarlo.kernels.per_sample_float32 import (
     run_per_sample_float32,
 )
 from fastuq.montecarlo.kernels.plan import Plan, packed_layout
-from fastuq.montecarlo.kernels.selection import whole_selection
+from fastuq.montecarlo.kernels.selection import Selection, whole_selection
 from fastuq.montecarlo.kernels.shared_float32 import run_shared_float32, shared_float32_scratch
 
 
@@ -27,26 +27,26 @@ class Float32Kernels:
         self._shared_scratch = memory.Pool(lambda: shared_float32_scratch(plan))
         self._per_sample_scratch = memory.Pool(lambda: per_sample_float32_scratch(plan))
 
-    def pack(self, selection: tuple, run, before: tuple | None = None) -> tuple:
+    def pack(self, selection: Selection, run, before: tuple | None = None) -> tuple:
         """Pack the heads of the selected iterations; ``run(work, count)`` calls work(start, stop) in threads.
 
         What was packed `before` is no longer needed: its memory is used again.
         """
         made = self._pack(self.plan, selection, run, before)
         if self._full is None:
-            whole, *all_units = whole_selection(self.plan)
-            self._full = self._pack(whole, tuple(all_units), lambda work, count: work(0, count))[1]
+            whole, everything = whole_selection(self.plan)
+            self._full = self._pack(whole, everything, lambda work, count: work(0, count))[1]
         return made
 
     def _pack(self, plan, selection, run, before=None) -> tuple:
-        (weights_at, _), size, _ = packed_layout(plan, selection[1], 1)
+        (weights_at, _), size, _ = packed_layout(plan, selection.counts, 1)
         packed = memory.reused(None if before is None else before[1], size, np.float32)
 
         def work(start: int, stop: int) -> None:
             with self._pack_scratch.taken() as scratch:
                 pack_float32(plan, selection, weights_at, start, stop, packed, scratch)
 
-        run(work, len(selection[1]))
+        run(work, len(selection.counts))
         return weights_at, packed
 
     def run_shared(self, features, selection, packed, start, stop, part, state, out) -> None:

@@ -6,7 +6,7 @@ from fastuq.montecarlo.kernels import memory
 from fastuq.montecarlo.kernels.pack import pack_int8, pack_scratch
 from fastuq.montecarlo.kernels.per_sample_int8 import pack_rows_int8, per_sample_int8_scratch, run_per_sample_int8
 from fastuq.montecarlo.kernels.plan import Plan, packed_layout
-from fastuq.montecarlo.kernels.selection import whole_selection
+from fastuq.montecarlo.kernels.selection import Selection, whole_selection
 from fastuq.montecarlo.kernels.shared_int8 import run_shared_int8, shared_int8_scratch
 
 
@@ -23,19 +23,19 @@ class Int8Kernels:
         self._shared_scratch = memory.Pool(lambda: shared_int8_scratch(plan))
         self._per_sample_scratch = memory.Pool(lambda: per_sample_int8_scratch(plan))
 
-    def pack(self, selection: tuple, run, before: tuple | None = None) -> tuple:
+    def pack(self, selection: Selection, run, before: tuple | None = None) -> tuple:
         """Pack the heads of the selected iterations; ``run(work, count)`` calls work(start, stop) in threads.
 
         What was packed `before` is no longer needed: its memory is used again.
         """
         made = self._pack(self.plan, selection, run, before)
         if self._full is None:
-            whole, *all_units = whole_selection(self.plan)
-            self._full = self._pack(whole, tuple(all_units), lambda work, count: work(0, count))[2][0]
+            whole, everything = whole_selection(self.plan)
+            self._full = self._pack(whole, everything, lambda work, count: work(0, count))[2][0]
         return made
 
     def _pack(self, plan, selection, run, before=None) -> tuple:
-        layout, weights_size, vectors_size = packed_layout(plan, selection[1], 4)
+        layout, weights_size, vectors_size = packed_layout(plan, selection.counts, 4)
         kinds = (np.int8, np.int32, np.float32, np.float32)
         sizes = (weights_size, vectors_size, vectors_size, vectors_size)
         rooms = (None,) * 4 if before is None else before[2]
@@ -45,7 +45,7 @@ class Int8Kernels:
             with self._pack_scratch.taken() as scratch:
                 pack_int8(plan, selection, layout, start, stop, vectors, scratch)
 
-        run(work, len(selection[1]))
+        run(work, len(selection.counts))
         return (*layout, vectors)
 
     def run_shared(self, features, selection, packed, start, stop, part, state, out) -> None:

@@ -13,7 +13,7 @@ from fastuq.montecarlo.kernels.elementwise import SOFTMAX, activate_numbers, sof
 from fastuq.montecarlo.kernels.per_sample_int8 import ONE
 from fastuq.montecarlo.kernels.plan import Plan
 from fastuq.montecarlo.kernels.rows import float_row_sums
-from fastuq.montecarlo.kernels.running_sums import SCORES, accumulate, add_scores, add_to_rows, finish
+from fastuq.montecarlo.kernels.running_sums import SCORES, Sums, accumulate, add_scores, add_to_rows, finish
 from fastuq.montecarlo.kernels.selection import words_for
 from fastuq.montecarlo.kernels.threefry import keep_words, list_units
 
@@ -170,7 +170,7 @@ def run_per_sample_float32(plan, features, sample_ids, packed, seed, num_iter, s
     room, widest, state = (
         len(scratch.units) // _TOGETHER,
         len(scratch.base),
-        (scratch.pivot, scratch.sum1, scratch.sum2),
+        Sums(scratch.pivot, scratch.sum1, scratch.sum2),
     )
     for n in range(start, stop):
         _first_base(plan, packed[0], features, n, scratch)

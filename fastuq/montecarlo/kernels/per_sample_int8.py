@@ -14,7 +14,7 @@ from fastuq.montecarlo.kernels.elementwise import SOFTMAX, activate_numbers, enc
 from fastuq.montecarlo.kernels.lanes import TURNED
 from fastuq.montecarlo.kernels.plan import Plan, rounding_of
 from fastuq.montecarlo.kernels.rows import dense_sums, mask_codes, real_of_sums, row_sums, sum_of_bytes
-from fastuq.montecarlo.kernels.running_sums import SCORES, accumulate, add_scores, add_to_rows, finish
+from fastuq.montecarlo.kernels.running_sums import SCORES, Sums, accumulate, add_scores, add_to_rows, finish
 from fastuq.montecarlo.kernels.selection import words_for
 from fastuq.montecarlo.kernels.threefry import keep_words, list_units
 
@@ -179,14 +179,13 @@ def run_per_sample_int8(vnni, plan, features, sample_ids, packed, seed, num_iter
         What goes into the masks: zeros for shared ones.
     packed : (first_rows, dense, dense_at, dense_sums)
         What `pack_rows_int8` filled.
-    out : (scores float64 (N, SCORES) or (N, 0), mean, std float32 (N, C))
-        What is written.
+    out : Out
     scratch : Scratch
     """
     scores, mean, std = out
     classes, width = plan.widths[-1], plan.widths[0]
     complement = plan.complement == 1
-    z, state = scratch.z, (scratch.pivot, scratch.sum1, scratch.sum2)
+    z, state = scratch.z, Sums(scratch.pivot, scratch.sum1, scratch.sum2)
     for n in range(start, stop):
         sample = sample_ids[n]
         _first_base(vnni, plan, packed[0], features, n, scratch)

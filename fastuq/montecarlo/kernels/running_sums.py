@@ -1,6 +1,7 @@
 """Running sums over the iterations, and what they come to."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -15,12 +16,39 @@ from fastuq.montecarlo.kernels.tiles import LANES
 DOUBLES = ir.VectorType(ir.DoubleType(), 8)
 
 
+class Sums(NamedTuple):
+    """Running sums: the first iteration's outputs (float32), and sums of what follows less them and of its squares.
+
+    The sums are float64; all three are flat, [block of 64 samples][class][64] or [class].
+    """
+
+    pivot: np.ndarray
+    sum1: np.ndarray
+    sum2: np.ndarray
+
+
+class Part(NamedTuple):
+    """Whether a call runs the first and the last of `iterations` in all."""
+
+    begins: bool
+    ends: bool
+    iterations: int
+
+
+class Out(NamedTuple):
+    """What is written: scores float64 (N, SCORES) or (N, 0), mean and std float32 (N, C)."""
+
+    scores: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+
+
 @kernel
 def accumulate(p, p_at, state, first, count):
     """Add one iteration, `count` of p[p_at:], to the running sums of p - pivot and its square.
 
     The first iteration is the pivot, which keeps the variance free of cancellation; float64 keeps it exact enough for
-    100,000 iterations. `state` is pivot (float32) and the two sums (float64).
+    100,000 iterations. `state` is of type `Sums`.
     """
     pivot, sum1, sum2 = state
     p = p[p_at : p_at + count]

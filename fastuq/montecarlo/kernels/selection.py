@@ -1,5 +1,7 @@
 """The units that a mask selects: the thinned heads of all iterations."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from fastuq.montecarlo.kernels import memory
@@ -8,12 +10,19 @@ from fastuq.montecarlo.kernels.plan import Plan
 from fastuq.montecarlo.kernels.threefry import keep_words, list_units
 
 
-def whole_selection(plan: Plan) -> tuple[Plan, np.ndarray, np.ndarray]:
+class Selection(NamedTuple):
+    """What `select_iterations` lists for T iterations: units (int32, T rooms) and counts (int32, (T, L))."""
+
+    units: np.ndarray
+    counts: np.ndarray
+
+
+def whole_selection(plan: Plan) -> tuple[Plan, Selection]:
     """Return the plan of the first block alone, not complemented, and a selection that drops nothing."""
     whole = plan._replace(widths=plan.widths[:2], activations=plan.activations[:1], complement=0)
     units = memory.zeros(plan.room, np.int32)
     units[: plan.widths[0]] = np.arange(plan.widths[0])
-    return whole, units, memory.filled(plan.widths[None, :1], np.int32)
+    return whole, Selection(units, memory.filled(plan.widths[None, :1], np.int32))
 
 
 def selection_width(units: int) -> int:

@@ -154,17 +154,16 @@ def run_shared_int8(vnni, plan, features, selection, packed, full, start, stop, 
     vnni : True or None
         The VNNI instruction, or instructions that every processor has.
     features : int8 (N, D)
-    selection : (units, counts)
-        Of `select_iterations`.
+    selection : Selection
     packed : (weights_at, vectors_at, vectors)
         Of `pack_int8`.
     full : int8
         The packed first block of a head that drops nothing.
-    part : (begins, ends, iterations)
-        Whether these are the first and the last of `iterations` in all; at the end `out` is written.
-    state : (pivot float32, two sums float64), each [block][class][64]
-        Running sums of all blocks or, where one call runs all iterations, of one.
-    out : (scores float64 (N, SCORES) or (N, 0), mean, std float32 (N, C))
+    part : Part
+        Mean and std are written at the end.
+    state : Sums
+        Of all blocks or, where one call runs all iterations, of one.
+    out : Out
     scratch : Scratch
     """
     begins, ends, iterations = part
