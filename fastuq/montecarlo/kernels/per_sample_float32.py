@@ -129,8 +129,9 @@ def _later_blocks(plan, packed, seed, iteration, sample, scratch, z_at, listed_a
 def _first_base(plan, rows, features, n, scratch):
     """Set the inputs of a sample, and `base` to the bias and, where it is complemented, the whole first product."""
     inputs, base, width = scratch.inputs, scratch.base, plan.widths[0]
+    row = features[n]
     for d in range(width):
-        inputs[d] = np.float32(features[n, d]) * plan.input_scale[d] + plan.input_shift[d]
+        inputs[d] = np.float32(row[d]) * plan.input_scale[d] + plan.input_shift[d]
     for i in range(len(base)):
         base[i] = np.float32(0)
     if plan.complement == 1:

@@ -13,7 +13,7 @@ from fastuq.montecarlo.kernels.compiled import inlined, kernel
 from fastuq.montecarlo.kernels.elementwise import SOFTMAX, activate_numbers, encode, round_to_int, softmax_of_one
 from fastuq.montecarlo.kernels.lanes import TURNED
 from fastuq.montecarlo.kernels.plan import Plan, rounding_of
-from fastuq.montecarlo.kernels.rows import dense_sums, mask_codes, real_of_sums, row_sums, sum_of_bytes
+from fastuq.montecarlo.kernels.rows import dense_sums, fill_up, mask_codes, real_of_sums, row_sums, sum_of_bytes
 from fastuq.montecarlo.kernels.running_sums import SCORES, Sums, accumulate, add_scores, add_to_rows, finish
 from fastuq.montecarlo.kernels.selection import words_for
 from fastuq.montecarlo.kernels.threefry import keep_words, list_units
@@ -113,49 +113,43 @@ def _add_rows(vnni, plan, rows, count, scratch, totals):
 
     The lists are filled up with zeros.
     """
-    units, values = scratch.units, scratch.values
-    more_units, more_values = units[count : count + 3], values[count : count + 64]
-    for i in range(3):
-        more_units[i] = 0
-    for i in range(64):
-        more_values[i] = 0
+    fill_up(scratch, count)
     quads = np.int64(count + 3) // 4
     for group in range((plan.widths[1] + 63) // 64):
         row_sums(vnni, rows, group * plan.widths[0] * 64, scratch, quads, totals, group * 64)
-    return 128 * sum_of_bytes(vnni, values, (count + 63) // 64)
+    return 128 * sum_of_bytes(vnni, scratch.values, (count + 63) // 64)
 
 
 @inlined
 def _later_blocks(vnni, plan, packed, seed, iteration, sample, excess, scratch):
     """Take totals (int32, too much by `excess`) of the first block to the activated outputs `z` of the last."""
-    _, dense, dense_at, dense_sums_of = packed
-    z, codes, words, totals = scratch.z, scratch.hidden, scratch.words, scratch.totals
-    blocks = len(plan.activations)
-    for block in range(blocks):
-        outputs, at = plan.widths[block + 1], plan.output_at[block]
-        offsets_at = block * dense_sums_of.shape[1]
-        real_of_sums(scratch, excess, dense_sums_of, offsets_at, plan, at, (outputs + 15) // 16)
-        activation = plan.activations[block]
-        if block == blocks - 1:
+    # No names for the arrays: each would be counted up and down in every iteration.
+    for block in range(len(plan.activations)):
+        outputs, activation = plan.widths[block + 1], plan.activations[block]
+        vectors, offsets_at = (outputs + 15) // 16, block * packed[3].shape[1]
+        real_of_sums(scratch, excess, packed[3], offsets_at, plan, plan.output_at[block], vectors)
+        if block == len(plan.activations) - 1:
             if activation == SOFTMAX:
-                softmax_of_one(z, 0, outputs)
-            activate_numbers(z, 0, activation, (outputs + 15) // 16)
+                softmax_of_one(scratch.z, 0, outputs)
+            activate_numbers(scratch.z, 0, activation, vectors)
             return
         excess = np.int64(0)
-        encode(z, 0, rounding_of(plan, block), outputs, codes, 0)
-        keep_words(seed, block + 1, iteration, sample, plan.thresholds[block + 1], outputs, words)
-        mask_codes(codes, words, (outputs + 63) // 64, plan.zero_points[block + 1])
+        encode(scratch.z, 0, rounding_of(plan, block), outputs, scratch.hidden, 0)
+        keep_words(seed, block + 1, iteration, sample, plan.thresholds[block + 1], outputs, scratch.words)
+        mask_codes(scratch.hidden, scratch.words, (outputs + 63) // 64, plan.zero_points[block + 1])
         quads = (outputs + 3) // 4
         for group in range((plan.widths[block + 2] + 63) // 64):
-            dense_sums(vnni, codes, dense, dense_at[block + 1] + group * quads * 256, quads, totals, group * 64)
+            at = packed[2][block + 1] + group * quads * 256
+            dense_sums(vnni, scratch.hidden, packed[1], at, quads, scratch.totals, group * 64)
 
 
 @inlined
 def _first_base(vnni, plan, rows, features, n, scratch):
     """Set the input codes of a sample, and `base` to what they come to where nothing is dropped, or to zeros."""
     codes, base, width = scratch.codes, scratch.base, plan.widths[0]
+    row = features[n]
     for d in range(width):
-        y = np.float32(features[n, d]) * plan.input_scale[d] + plan.input_shift[d]
+        y = np.float32(row[d]) * plan.input_scale[d] + plan.input_shift[d]
         codes[d] = round_to_int(min(max(y, np.float32(-127)), np.float32(127)))
     for i in range(len(base)):
         base[i] = 0

@@ -26,6 +26,15 @@ from fastuq.montecarlo.kernels.ir import (
 
 
 @in_ir()
+def fill_up(builder, scratch, count):
+    """Put zeros behind the `count` units and values that are listed: three of the first, 64 of the second."""
+    units, values = plus(builder, scratch.units, count, 4), builder.add(scratch.values, count)
+    for number in range(3):
+        store(builder, I32(0), units, 4 * number)
+    store(builder, all_lanes(0, BYTES), values)
+
+
+@in_ir()
 def row_sums(builder, vnni, rows, rows_at, scratch, quads, totals, at):
     """Add up listed rows of weights for one sample: totals = base + sum_i values[i] rows[units[i]].
 
