@@ -63,9 +63,9 @@ class CacheFile:
 
     def close(self) -> None:
         """Close the file; reading is an error from then on."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        descriptor, self._descriptor = self._descriptor, -1  # first: a signal in between must not have it closed twice
+        if descriptor >= 0:
+            os.close(descriptor)
 
     __del__ = close
 
@@ -166,8 +166,8 @@ class CacheFile:
                 raise CacheError(f"{self.path}: the file was replaced meanwhile; run again")
             yield
         finally:
-            os.close(self._descriptor)
-            self._descriptor = read_only
+            writing, self._descriptor = self._descriptor, read_only
+            os.close(writing)
 
     def being_written(self) -> bool | None:
         """Tell whether a living process holds the file for writing; None where the file system has no locks."""

@@ -171,6 +171,10 @@ def _run(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> 
         return _fail(
             "the system starts no more threads; raise its limit of processes or memory, or ask for fewer --threads"
         )
+    except ImportError as error:
+        if not isinstance(error.__cause__, SystemExit):  # what SIGTERM becomes while a library written in C begins
+            raise
+        raise error.__cause__ from None
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         return _fail(f"{error.strerror or error}{where}; nothing half-written was kept; mend it and run again")

@@ -120,6 +120,23 @@ def test_status_and_arguments_pass_through(command):
     assert command(lambda args: 7)() == 7
 
 
+def test_sigterm_while_a_library_in_c_begins_is_sigterm(command):
+    """LiteRT's import turns what the signal raises into 'initialization failed'."""
+
+    def run(args):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        except SystemExit as end:
+            raise ImportError("initialization failed") from end
+
+    with pytest.raises(SystemExit) as ended:
+        command(run)()
+    assert ended.value.code == 143
+    with pytest.raises(ImportError, match="no such"):
+        command(raises(ImportError("no such library")))()
+
+
 def test_sigterm_unwinds_and_the_old_handler_returns(command):
     left = []
 

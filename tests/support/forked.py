@@ -12,6 +12,7 @@ from pathlib import Path
 SERVER = """
 import json, os, resource, sys
 import works
+from ai_edge_litert import interpreter  # once, and not in every run
 from fastuq import cli
 
 for line in sys.stdin:
@@ -21,8 +22,8 @@ for line in sys.stdin:
     if child == 0:
         if fsize is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (fsize, fsize))
-        works.log = os.open(log_path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-        def run(args):
+        def run(args):  # the file that says it began, too: from here on SIGTERM is heard
+            works.log = os.open(log_path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
             work()
             return 0
         with cli._sigterm_unwinds():
@@ -30,7 +31,7 @@ for line in sys.stdin:
                 status = cli._run(run, None)
             except SystemExit as end:
                 status = end.code
-        os._exit(status)
+            os._exit(status)
     print(child, flush=True)
     sys.stdin.readline()
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
