@@ -81,6 +81,7 @@ def test_networks_of_the_paper(images, tmp_path, monkeypatch, network):
     monkeypatch.setattr(random_model, "to_int8", lambda *given: made.append(to_int8(*given)) or made[0])
     monkeypatch.setattr(finish_model, "to_int8", lambda *given: made[0])
     monkeypatch.setattr(finish_model, "float_size", lambda network: 1)
+    monkeypatch.setattr(random_model, "_IMAGES", 8)
     resizing = keras.layers.Resizing
     monkeypatch.setattr(keras.layers, "Resizing", lambda height, width, **options: resizing(64, 64, **options))
     model = random_model.random_model(network, tmp_path / "model", class_names=images.class_names)
