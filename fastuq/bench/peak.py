@@ -1,38 +1,15 @@
 """What the processor could do at best: an int8 dot loop that touches nothing but registers."""
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-
-from llvmlite import ir
-from numba.core import cgutils, types
 
 from fastuq.bench.timing import seconds_of
-from fastuq.montecarlo.kernels.compiled import has_vnni, kernel
-from fastuq.montecarlo.kernels.emit import in_ir
-from fastuq.montecarlo.kernels.ir import I64, WORDS, portable_dot, splat, vnni_dot
+from fastuq.montecarlo.kernels import memory
+from fastuq.montecarlo.kernels.compiled import Kernel
+from fastuq.montecarlo.kernels.jobs import TurnJob
+from fastuq.montecarlo.kernels.plan import TILE
+from fastuq.montecarlo.kernels.targets import host_target
 
-_SUMS = 24
-"""Independent running sums, as many as a tile of the kernels has."""
-_OPERATIONS = _SUMS * 128
-"""Multiplications and additions of one turn of the loop: 64 of each per dot instruction."""
-
-
-@in_ir(types.int64)
-def _loop(builder, vnni, turns, seed):
-    dot, codes = portable_dot if vnni is None else vnni_dot, splat(builder, builder.trunc(seed, ir.IntType(32)))
-    slots = [cgutils.alloca_once_value(builder, codes) for _ in range(_SUMS)]
-    with cgutils.for_range(builder, turns, intp=I64):
-        for slot in slots:
-            builder.store(dot(builder, builder.load(slot), codes, codes), slot)
-    total = ir.Constant(WORDS, [0] * 16)
-    for slot in slots:
-        total = builder.add(total, builder.load(slot))
-    return builder.sext(builder.extract_element(total, ir.Constant(ir.IntType(32), 0)), I64)
-
-
-@kernel
-def _turn(vnni, turns, seed):
-    return _loop(vnni, turns, seed)
+_TURN = Kernel("peak", "turn")
 
 
 def int8_peak(threads: int, *, seconds: float = 0.2) -> float:
@@ -44,11 +21,14 @@ def int8_peak(threads: int, *, seconds: float = 0.2) -> float:
     seconds : float
         About how long to measure.
     """
-    vnni = True if has_vnni() else None
-    _turn(vnni, 1, 3)
+    target = host_target()
+    operations = 2 * TILE * max(target.vectors) * target.lanes * target.dot.group
+    rooms = [memory.zeros(16, "<i4") for _ in range(threads)]
+    _TURN(target, TurnJob(1, 3, rooms[0]))
     turns, elapsed = 1 << 12, 0.0
     with ThreadPoolExecutor(threads) as pool:
         while elapsed < seconds:
             turns *= 4
-            elapsed = seconds_of(lambda: list(pool.map(partial(_turn, vnni, turns), range(threads))))  # noqa: B023
-    return threads * turns * _OPERATIONS / elapsed
+            jobs = [TurnJob(turns, seed + 1, room) for seed, room in enumerate(rooms)]
+            elapsed = seconds_of(lambda: list(pool.map(lambda job: _TURN(target, job), jobs)))  # noqa: B023
+    return threads * turns * operations / elapsed

@@ -21,7 +21,7 @@ from fastuq.bench.networks import NetworkTimings, bench_network, open_network
 from fastuq.bench.paper_times import PAPER
 from fastuq.bench.process import bench_cache, bench_start
 from fastuq.bench.timing import Timing
-from fastuq.montecarlo.kernels.compiled import has_vnni
+from fastuq.montecarlo.kernels.targets import host_target
 from fastuq.util.checks import whole_number
 from fastuq.util.defaults import NETWORKS, QUICK_NETWORKS, QUICK_ROUNDS, ROUNDS
 from fastuq.util.process import processors
@@ -171,7 +171,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": _processor(),
         "cores": processors(),
-        "avx512_vnni": has_vnni(),
+        "avx512_vnni": host_target().name == "AVX512-VNNI",
         "memory_gb": round(pages * size / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
     }

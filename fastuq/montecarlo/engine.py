@@ -8,20 +8,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from fastuq.errors import InputError
 from fastuq.model.model import Model
-from fastuq.montecarlo.kernels import memory
-from fastuq.montecarlo.kernels.compiled import cache_folder, has_vnni
+from fastuq.montecarlo.kernels.compiled import cache_folder
 from fastuq.montecarlo.kernels.flatten import float32_plan, int8_plan, packed_bytes
-from fastuq.montecarlo.kernels.float32 import Float32Kernels
-from fastuq.montecarlo.kernels.int8 import Int8Kernels
-from fastuq.montecarlo.kernels.running_sums import SCORES, Out, Part, Sums
-from fastuq.montecarlo.kernels.selection import Selection, select_iterations, words_for
+from fastuq.montecarlo.kernels.heads import HeadKernels, Run
+from fastuq.montecarlo.kernels.jobs import TOGETHER
+from fastuq.montecarlo.kernels.plan import Columns, Packed, Part, Rules, Selection, columns, running_sums, selection_of
+from fastuq.montecarlo.kernels.targets import Target, host_target
 from fastuq.montecarlo.masks import check_sample_ids
 from fastuq.montecarlo.sampling import Sampling
 from fastuq.util.process import thread_count
@@ -32,12 +30,13 @@ PACKED_BYTES = 32 * 2**20
 RUNS_AT_ONCE = 100_000
 """Iterations times samples that one call of a per-sample kernel takes: about a tenth of a second."""
 FEW_SAMPLES = 16
-"""Below this many samples shared masks run one by one: a block of 64 would cost more."""
+"""Up to this many samples shared masks run one by one: packing their heads would cost more."""
 _WORTH_A_TASK = 400
 """Iterations of a sample, or heads to pack, that are worth a task of their own: about half a millisecond."""
 LANES = 64
 _COMPILED: set[tuple] = set()
 """Kernels that this process has compiled or loaded."""
+_NO_RULES = Rules(np.float32(0), np.float32(0), False)
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def moments(
 class MonteCarlo:
     """A head made ready to run on features piece by piece; arguments as in `moments`, or a `Sampling`.
 
-    `vnni` forces the VNNI instruction or the portable path; by default the processor decides. Both give the same bits.
+    `target` is what the kernels are compiled for; by default the processor decides. All give the same bits.
     `seconds_compiling` is the time that went into compiling kernels or loading compiled ones, once per process.
     """
 
@@ -107,7 +106,7 @@ class MonteCarlo:
         *,
         entropy: bool = False,
         threads: int | None = None,
-        vnni: bool | None = None,
+        target: Target | None = None,
         **single: Any,
     ) -> None:
         sampling = replace(sampling or Sampling(), **single)
@@ -115,92 +114,101 @@ class MonteCarlo:
         self._entropy = entropy
         self.threads = thread_count(threads)
         self._num_features, self._num_classes = model.head.num_features, model.head.num_classes
-        self._kernels: Int8Kernels | Float32Kernels
         if sampling.precision == "int8":
-            self._kernels = Int8Kernels(int8_plan(model.head_int8), has_vnni() if vnni is None else vnni)
+            plan = int8_plan(model.head_int8)
         else:
-            self._kernels = Float32Kernels(float32_plan(model.head, model.feature_scale, model.feature_zero_point))
-        self._packed: tuple | None = None
+            plan = float32_plan(model.head, model.feature_scale, model.feature_zero_point)
+        self._kernels = HeadKernels(plan, target or host_target(), sampling.precision)
+        self._packed: dict[bool, tuple[Selection, Packed]] = {}
         self.seconds_compiling = 0.0
 
     def __call__(self, features: np.ndarray, sample_ids: np.ndarray | None = None) -> Moments:
         """Return the moments of features (N, D) int8 of the samples numbered `sample_ids` (default 0 to N - 1)."""
+        found = self._run(features, sample_ids, None, details=True)
+        return Moments(found.mean, found.std, found.entropies.astype(np.float32) if self._entropy else None)
+
+    def decide(self, features: np.ndarray, sample_ids: np.ndarray, rules: Rules, *, details: bool) -> Columns:
+        """Return the columns of the samples under `rules`, and with `details` mean, std and plain pass of all classes."""
+        return self._run(features, sample_ids, rules, details=details)
+
+    def _run(self, features: np.ndarray, sample_ids: Any, rules: Rules | None, *, details: bool) -> Columns:
         ids = self._check_features(features, sample_ids)
-        n = len(features)
-        mean, std = (memory.empty((n, self._num_classes), np.float32) for _ in range(2))
-        scores = memory.zeros((n, SCORES if self._entropy else 0), np.float64)
-        one_by_one = self._masks == "per_sample" or n < FEW_SAMPLES  # both ways give the same bits
+        n, decide = len(features), rules is not None
+        found = columns(n, self._num_classes, decide=decide, details=details, scores=self._entropy)
+        rows = np.ascontiguousarray(features)
+        one_by_one = self._masks == "per_sample" or n <= FEW_SAMPLES  # both ways give the same bits
         with ThreadPoolExecutor(self.threads) as pool:
             for start in range(0, n, SAMPLES_AT_ONCE):
-                part = slice(start, start + SAMPLES_AT_ONCE)
-                # Read-only arrays are another type to numba, for which it would compile everything again.
-                rows = np.require(features[part], requirements=("C", "W"))
-                out = Out(scores[part], mean[part], std[part])
+                stop = min(start + SAMPLES_AT_ONCE, n)
                 if one_by_one:
-                    self._run_one_by_one(pool, rows, ids[part], out)
+                    self._run_one_by_one(pool, rows, ids, (start, stop), rules, found)
                 else:
-                    self._run_shared(pool, rows, out)
-        return Moments(mean, std, scores[:, 0].astype(np.float32) if self._entropy else None)
+                    self._run_shared(pool, rows, (start, stop), rules, found)
+        return found
 
-    def _run_one_by_one(self, pool: ThreadPoolExecutor, features: np.ndarray, ids: np.ndarray, out: tuple) -> None:
+    def _run_one_by_one(
+        self,
+        pool: ThreadPoolExecutor,
+        features: np.ndarray,
+        ids: np.ndarray,
+        samples: tuple[int, int],
+        rules: Rules | None,
+        found: Columns,
+    ) -> None:
         ids = ids if self._masks == "per_sample" else np.zeros_like(ids)
-        kernels = self._kernels
+        part, kernels = Part(0, self._num_iter, self._num_iter, self._entropy, rules is not None), self._kernels
 
         def work(start: int, stop: int) -> None:
-            kernels.run_per_sample(features, ids, self._seed, self._num_iter, start, stop, out)
+            kernels.run_per_sample(features, ids, self._seed, start, stop, part, rules or _NO_RULES, found)
 
         self._in_threads(pool, "rows", lambda start, stop: kernels.prepare_per_sample(), 1)
         least, most = _WORTH_A_TASK // self._num_iter, max(1, RUNS_AT_ONCE // self._num_iter)
-        self._in_threads(pool, "one by one", work, len(features), least, most)
+        self._in_threads(pool, "one by one", work, samples[1], least, most, first=samples[0])
 
-    def _run_shared(self, pool: ThreadPoolExecutor, features: np.ndarray, out: tuple) -> None:
-        blocks = -(-len(features) // LANES)
-        at_once = max(1, min(self._num_iter, PACKED_BYTES // packed_bytes(self._kernels.plan)))
-        kept = self._state(blocks if at_once < self._num_iter else 0)
-        made: tuple | None = None
+    def _run_shared(
+        self, pool: ThreadPoolExecutor, features: np.ndarray, samples: tuple[int, int], rules: Rules | None, found: Columns
+    ) -> None:
+        kernels, size = self._kernels, self._block_size(samples[1] - samples[0])
+        blocks = samples[0] // size, -(-samples[1] // size)
+        fitting = PACKED_BYTES // packed_bytes(kernels.plan) // TOGETHER * TOGETHER
+        at_once = min(self._num_iter, max(fitting, TOGETHER))
+        # The sums of all blocks are kept from one round to the next.
+        state = running_sums((blocks[1] - blocks[0]) * self._num_classes * LANES) if at_once < self._num_iter else None
+        made: tuple[Selection, Packed] | None = None
         for first in range(0, self._num_iter, at_once):
             count = min(at_once, self._num_iter - first)
-            selection, packed = made = self._pack(pool, first, count, made)
-            part = Part(first == 0, first + count == self._num_iter, self._num_iter)
+            part = Part(first, count, self._num_iter, self._entropy, rules is not None)
+            selection, packed = made = self._pack(pool, part, made)
 
             def work(start: int, stop: int) -> None:
-                state = kept if len(kept[0]) else self._state(1)
-                self._kernels.run_shared(features, selection, packed, start, stop, part, state, out)  # noqa: B023
+                judged = rules or _NO_RULES
+                kernels.run_shared(features, selection, packed, size, start, stop, part, state, judged, found)  # noqa: B023
 
-            self._in_threads(pool, "shared", work, blocks)
+            self._in_threads(pool, "shared", work, blocks[1], first=blocks[0])
 
-    def _state(self, blocks: int) -> Sums:
-        """Return room for the running sums of that many blocks: pivots and two sums."""
-        count = blocks * self._num_classes * LANES
-        return Sums(memory.empty(count, np.float32), *(memory.empty(count, np.float64) for _ in range(2)))
+    def _block_size(self, samples: int) -> int:
+        """Return how many samples make a block: 64, or fewer where some threads would have none."""
+        return next((size for size in (64, 32) if -(-samples // size) >= self.threads), 16)
 
-    def _pack(self, pool: ThreadPoolExecutor, first: int, count: int, before: tuple | None) -> tuple:
-        """Return the packed heads of iterations first to first + count; kept where they are all there are.
+    def _pack(self, pool: ThreadPoolExecutor, part: Part, before: tuple | None) -> tuple[Selection, Packed]:
+        """Return the packed heads of a part, with the plain pass behind the last iteration of all where it is wanted.
 
-        The memory of what was packed `before` is used again.
+        They are kept where they are all there are. The memory of what was packed `before` is used again.
         """
-        if self._packed is not None:
-            return self._packed
-        plan = self._kernels.plan
-        if before is None:
-            units, counts = (
-                memory.empty(count * plan.room, np.int32),
-                memory.empty((count, len(plan.activations)), np.int32),
-            )
-            packed = None
-        else:
-            (units, counts), packed = before
-            units, counts = units[: count * plan.room], counts[:count]
+        complete = part.count == part.iterations
+        if complete and part.decide in self._packed:
+            return self._packed[part.decide]
+        plain = part.count if part.decide and part.first + part.count == part.iterations else -1
+        kernels, rooms = self._kernels, part.count + (plain >= 0)
+        selection = selection_of(kernels.plan, rooms, before and before[0])
 
-        def select(start: int, stop: int) -> None:
-            select_iterations(plan, self._seed, first, start, stop, words_for(plan.widths.max()), units, counts)
+        def in_threads(name: str) -> Run:
+            return lambda work, count: self._in_threads(pool, name, work, count, _WORTH_A_TASK)
 
-        self._in_threads(pool, "select", select, count, _WORTH_A_TASK)
-        run = partial(self._in_threads, pool, "pack", least=_WORTH_A_TASK)
-        selection = Selection(units, counts)
-        made = (selection, self._kernels.pack(selection, run, packed))
-        if count == self._num_iter:
-            self._packed = made
+        kernels.select(self._seed, part.first, plain, selection, in_threads("select"))
+        made = selection, kernels.pack(selection, plain, in_threads("pack"), before and before[1])
+        if complete:
+            self._packed[part.decide] = made
         return made
 
     def _in_threads(
@@ -211,24 +219,25 @@ class MonteCarlo:
         count: int,
         least: int = 1,
         most: int = SAMPLES_AT_ONCE,
+        first: int = 0,
     ) -> None:
-        """Call work(start, stop) over ranges that cover 0 to count, a few per thread so that none waits long.
+        """Call work(start, stop) over ranges that cover `first` to count, a few per thread so that none waits long.
 
         No range but the last is shorter than `least`, since a task takes time to start, or longer than `most`, since
         Ctrl-C is heard between ranges only.
         Work that comes under this `name` for the first time in this process is called on nothing before, which compiles
         its kernels.
         """
-        key = (*self._kernels.identity, name)
+        key = (self._kernels.target.name, self._kernels.integers, name)
         if key not in _COMPILED:
             began = time.perf_counter()
             with announced_compile():
-                work(0, 0)
+                work(first, first)
             self.seconds_compiling += time.perf_counter() - began
             _COMPILED.add(key)
-        size = max(1, min(most, max(least, -(-count // (self.threads * 8)))))
-        run = map if self.threads == 1 or size >= count else pool.map
-        for _ in run(lambda start: work(start, min(start + size, count)), range(0, count, size)):
+        size = max(1, min(most, max(least, -(-(count - first) // (self.threads * 8)))))
+        run = map if self.threads == 1 or size >= count - first else pool.map
+        for _ in run(lambda start: work(start, min(start + size, count)), range(first, count, size)):
             pass
 
     def _check_features(self, features: np.ndarray, sample_ids: np.ndarray | None) -> np.ndarray:

@@ -6,9 +6,8 @@ import tomllib
 import numpy as np
 import pytest
 from golden_moments import FILE, RUNS, bits, decisions_of, moments_of, sums, tiny_features
+from heads import PATHS
 from places import ROOT
-
-from fastuq.montecarlo.kernels.compiled import has_vnni
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +21,9 @@ def test_keep_bits(golden):
 
 
 @pytest.mark.parametrize("masks", ["shared", "per_sample"])
-@pytest.mark.parametrize("vnni", [False, True])
-def test_integer_sums(golden, masks, vnni):
-    if vnni and not has_vnni():
-        pytest.skip("this processor has no AVX512-VNNI")
-    assert np.array_equal(sums(golden, masks, vnni), golden[f"sums.{masks}"])
+@pytest.mark.parametrize("target", PATHS)
+def test_integer_sums(golden, masks, target):
+    assert np.array_equal(sums(golden, masks, target), golden[f"sums.{masks}"])
 
 
 @pytest.mark.parametrize(("precision", "masks"), RUNS)

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from heads import PATHS, model_of, random_features, random_head
+from heads import model_of, random_features, random_head
 from numba.core import ir
 from numba.core.compiler import run_frontend
 from numba.core.dispatcher import Dispatcher
@@ -16,6 +16,7 @@ from places import SUPPORT
 
 import fastuq.montecarlo.kernels
 from fastuq.montecarlo.engine import MonteCarlo
+from fastuq.montecarlo.kernels.targets import TARGETS
 
 ADDRESSES = {"ctypes", "data", "__array_interface__"}
 """Attributes of an array that give its address, as a number that keeps nothing alive."""
@@ -74,9 +75,10 @@ SCORE = """
 import numpy as np
 from heads import model_of, random_features, random_head
 from fastuq.montecarlo.engine import MonteCarlo
+from fastuq.montecarlo.kernels.targets import TARGETS
 features = random_features(128, 100)
 model = model_of(random_head([(100, 70, 0.2, "relu"), (70, 9, 0.4, "sigmoid")]), features)
-for options in ({"vnni": False}, {"vnni": None}, {"precision": "float32"}):
+for options in ({"target": TARGETS[-1]}, {"target": None}, {"precision": "float32"}):
     for masks in ("shared", "per_sample"):
         found = MonteCarlo(model, num_iter=9, masks=masks, **options)(features)
         print(found.mean.tobytes().hex(), found.std.tobytes().hex())
@@ -101,13 +103,13 @@ def test_freed_memory_is_never_read(settings):
     assert strict.stdout.count("\n") == 6
 
 
-@pytest.mark.parametrize("vnni", PATHS)
+@pytest.mark.parametrize("target", [None, TARGETS[-1]])
 @pytest.mark.parametrize("masks", ["shared", "per_sample"])
-def test_many_more_threads_than_cores_give_the_same_bits(masks, vnni):
+def test_many_more_threads_than_cores_give_the_same_bits(masks, target):
     features = random_features(2048, 130)
     model = model_of(random_head([(130, 70, 0.2, "relu"), (70, 11, 0.4, "sigmoid")]), features)
-    alone = MonteCarlo(model, num_iter=2, masks=masks, vnni=vnni, threads=1)(features)
-    run = MonteCarlo(model, num_iter=2, masks=masks, vnni=vnni, threads=64)
+    alone = MonteCarlo(model, num_iter=2, masks=masks, target=target, threads=1)(features)
+    run = MonteCarlo(model, num_iter=2, masks=masks, target=target, threads=64)
     for _ in range(20):
         found = run(features)
         assert np.array_equal(found.mean, alone.mean)

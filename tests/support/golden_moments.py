@@ -39,9 +39,9 @@ def model_from(arrays, last="sigmoid"):
     )
 
 
-def sums(arrays, masks, vnni):
+def sums(arrays, masks, target):
     """Pre-activations of the int8 head, exact to the last bit: integer sums and one float32 multiply-add."""
-    run = MonteCarlo(model_from(arrays, "linear"), num_iter=2, seed=SEED, masks=masks, vnni=vnni)
+    run = MonteCarlo(model_from(arrays, "linear"), num_iter=2, seed=SEED, masks=masks, target=target)
     return run(arrays["features"], np.arange(len(arrays["features"]))).mean
 
 

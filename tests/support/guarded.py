@@ -14,9 +14,10 @@ from heads import LAYOUTS, model_of, random_features, random_head
 
 from fastuq.montecarlo.engine import MonteCarlo
 from fastuq.montecarlo.kernels import memory
-from fastuq.montecarlo.kernels.compiled import has_vnni
+from fastuq.montecarlo.kernels.targets import TARGETS
 
 PAGE = mmap.PAGESIZE
+NARROW = [target for target in TARGETS if target.name in ("AVX2", "128-bit") and target.runs_here]
 PROTECT = ctypes.CDLL(None, use_errno=True).mprotect
 FORBIDDEN = 0
 
@@ -43,13 +44,13 @@ def copied(array, side):
     return made
 
 
-def run(model, samples, vnni, **options):
+def run(model, samples, target, **options):
     features, ids = random_features(samples, model.head.num_features), np.arange(samples) * 7
-    plain, empty, reused = (MonteCarlo(model, vnni=vnni, **options)(features, ids), memory.empty, memory.reused)
+    plain, empty, reused = (MonteCarlo(model, target=target, **options)(features, ids), memory.empty, memory.reused)
     memory.empty = lambda shape, dtype: guarded(shape, dtype, SIDE)
     memory.reused = lambda array, count, dtype: memory.empty(count, dtype)
     try:
-        found = MonteCarlo(model, vnni=vnni, **options)(copied(features, SIDE), copied(ids, SIDE))
+        found = MonteCarlo(model, target=target, **options)(copied(features, SIDE), copied(ids, SIDE))
     finally:
         memory.empty, memory.reused = empty, reused
     assert np.array_equal(found.mean, plain.mean)
@@ -59,11 +60,11 @@ def run(model, samples, vnni, **options):
 if __name__ == "__main__":
     SIDE = sys.argv[1]
     faulthandler.enable()
-    paths = [(precision, vnni) for precision, vnni in product(("int8",), {False, has_vnni()})] + [("float32", None)]
+    paths = [("int8", target) for target in (None, *NARROW)] + [("float32", target) for target in (None, NARROW[0])]
     for name, layout in LAYOUTS.items():
         head = random_head(layout)
         model = model_of(head, random_features(70, head.num_features))
-        for (precision, vnni), masks, samples in product(paths, ("shared", "per_sample"), (1, 16, 70)):
-            print(name, precision, vnni, masks, samples, flush=True)
-            run(model, samples, vnni, precision=precision, masks=masks, num_iter=9, seed=2, entropy=True, threads=1)
+        for (precision, target), masks, samples in product(paths, ("shared", "per_sample"), (1, 20, 70)):
+            print(name, precision, target and target.name, masks, samples, flush=True)
+            run(model, samples, target, precision=precision, masks=masks, num_iter=9, seed=2, entropy=True, threads=1)
     print("done")

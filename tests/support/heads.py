@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastuq.model.head import Block, Head
-from fastuq.montecarlo.kernels.compiled import has_vnni
+from fastuq.montecarlo.kernels.targets import TARGETS
 from fastuq.montecarlo.masks import keep_bits
 from fastuq.training.head_rounding import quantize_head
 
@@ -25,8 +25,10 @@ LAYOUTS = {
     "linear": [(300, 64, 0.2, "linear"), (64, 10, 0.5, "relu")],
 }
 PATHS = [
-    pytest.param(True, marks=pytest.mark.skipif(not has_vnni(), reason="this processor has no AVX512-VNNI")),
-    False,
+    pytest.param(
+        target, id=target.name, marks=pytest.mark.skipif(not target.runs_here, reason=f"no {target.name} here")
+    )
+    for target in TARGETS
 ]
 
 

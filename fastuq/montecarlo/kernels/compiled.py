@@ -1,26 +1,161 @@
-"""How every kernel is compiled and where it is kept, and what the processor offers."""
+"""Compiled kernels: made once per processor, kept as object code, loaded without Numba, called with arrays.
 
+A kernel is a function of one record (a NamedTuple of arrays, numbers and other records). `Kernel` names it; the code is
+in a module that imports Numba and is imported where the code must be made. What was made is kept by the hash of all sources
+that it is made of, the processor and the types of the record.
+"""
+
+import ctypes
 import functools
 import hashlib
+import importlib
 import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numba
+import llvmlite
+import numpy as np
 from llvmlite import binding
-from numba import config
 
 from fastuq.errors import InputError
+from fastuq.montecarlo.kernels.targets import Target, processor
 
-_OPTIONS = {"nogil": True, "error_model": "numpy", "boundscheck": False}
-if config.DISABLE_JIT:
-    raise InputError(
-        "NUMBA_DISABLE_JIT: expected it unset or 0, found it set; the kernels do not run uncompiled: unset it"
+ENTRY = "fastuq_kernel"
+"""Name of the one function of an object file."""
+_SCALARS = {bool: "b", int: "i", np.float32: "f", np.uint64: "u"}
+
+
+class Frame:
+    """A record laid flat: one 64-bit word a number; its address and shape for an array.
+
+    It holds the record, hence the arrays, whose addresses are good as long as they live.
+    """
+
+    def __init__(self, record: Any) -> None:
+        words: list[int] = []
+        self.record, self.kinds = record, _flatten(record, words)
+        self.words = words
+
+
+def _flatten(value: Any, words: list[int]) -> str:
+    """Append the words of a value, and return what it is in letters."""
+    if isinstance(value, Frame):
+        words.extend(value.words)
+        return value.kinds
+    if isinstance(value, np.ndarray):
+        if not value.flags.c_contiguous:
+            raise TypeError(f"kernels take contiguous arrays, not one with strides {value.strides}")
+        words.append(value.__array_interface__["data"][0])
+        words.extend(value.shape)
+        return f"{value.dtype.str[1:]}{value.ndim}"
+    if isinstance(value, tuple):
+        return f"{type(value).__name__}({' '.join([_flatten(part, words) for part in value])})"
+    letter = _SCALARS.get(type(value))
+    if letter is None:
+        raise TypeError(f"kernels take arrays, records, int, bool, float32 and uint64, not {type(value)}")
+    words.append(int(value.view(np.uint32)) if letter == "f" else int(value))
+    return letter
+
+
+class Kernel:
+    """A kernel by name: ``module`` of this package and ``function`` in it, compiled when it is first called."""
+
+    def __init__(self, module: str, function: str) -> None:
+        self.module, self.function = module, function
+
+    def __call__(self, target: Target, record: Any) -> None:
+        """Run it on a record; the GIL is free meanwhile, and the record is held until it is done."""
+        words: list[int] = []
+        kinds = _flatten(record, words)
+        run = self._made.get((target.name, kinds)) or self._make(target, kinds, record)
+        frame = np.array([word & 0xFFFFFFFFFFFFFFFF for word in words], np.uint64)
+        run(frame.ctypes.data)
+
+    @functools.cached_property
+    def _made(self) -> dict[tuple[str, str], Any]:
+        return {}
+
+    def _make(self, target: Target, kinds: str, record: Any) -> Any:
+        with _LOCK:
+            if (target.name, kinds) not in self._made:
+                file = self._file(target, kinds)
+                code = _read(file)
+                if code is None:
+                    code = self._compile(target, record)
+                    _write(file, code)
+                self._made[target.name, kinds] = _loaded(code)
+        return self._made[target.name, kinds]
+
+    def _file(self, target: Target, kinds: str) -> Path | None:
+        if (folder := cache_folder()) is None:
+            return None
+        name, features = processor()
+        numba = version("numba")
+        about = (self.module, self.function, target.name, kinds, name, *sorted(features), numba, llvmlite.__version__)
+        return folder / f"{self.function}-{hashlib.sha256(' '.join(about).encode()).hexdigest()[:16]}.o"
+
+    def _compile(self, target: Target, record: Any) -> bytes:
+        from fastuq.montecarlo.kernels.building import object_code
+
+        module = importlib.import_module(f"fastuq.montecarlo.kernels.{self.module}")
+        return object_code(getattr(module, self.function), record, target)
+
+
+_LOCK = threading.RLock()
+_LOADED: list[tuple] = []
+"""Machine code lives as long as the process: kernels may run in other threads until the end."""
+
+
+def target_machine(**options: Any) -> binding.TargetMachine:
+    """Return LLVM's code generator for `targets.processor`."""
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    name, features = processor()
+    unlike = [f"-{feature}" for feature in binding.get_host_cpu_features() if feature not in features]
+    given = ",".join([*(f"+{feature}" for feature in sorted(features)), *unlike])
+    return binding.Target.from_default_triple().create_target_machine(
+        cpu=name, features=given, opt=3, reloc="pic", codemodel="jitdefault", jit=True, **options
     )
+
+
+def _loaded(code: bytes) -> Any:
+    module = binding.parse_assembly("")
+    engine = binding.create_mcjit_compiler(module, target_machine())
+    objects = binding.ObjectFileRef.from_data(code)
+    engine.add_object_file(objects)
+    engine.finalize_object()
+    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(engine.get_function_address(ENTRY))
+    _LOADED.append((engine, objects, module))
+    return function
+
+
+def _read(file: Path | None) -> bytes | None:
+    """Return kept code; None where there is none, or not as it was written."""
+    if file is None:
+        return None
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return None
+    return content[32:] if hashlib.sha256(content[32:]).digest() == content[:32] else None
+
+
+def _write(file: Path | None, code: bytes) -> None:
+    """Keep code for the next process; where that fails, it is made again."""
+    if file is None:
+        return
+    try:
+        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as made:
+            made.write(hashlib.sha256(code).digest() + code)
+        os.replace(made.name, file)
+    except OSError:
+        return
 
 
 @functools.cache
@@ -28,13 +163,10 @@ def cache_folder() -> Path | None:
     """Return the folder that keeps compiled kernels for the next process, None where there is none.
 
     It lies where Numba would keep them by itself (a folder named to it, this package, the home), else in a private
-    temporary folder, and belongs to the sources that kernels are made of: Numba compares a kernel's own file alone,
-    while kernels hold the code of others too.
+    temporary folder, and belongs to the sources that kernels are made of.
     """
-    here, home = Path(__file__).parent, os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    places = [config.CACHE_DIR, here / "__pycache__"]
-    places += [os.path.join(home, "numba")] if os.path.isabs(home) else []  # "~" stays where there is no home
-    base = next(filter(_can_write, places), None) or _private_folder()
+    here = Path(__file__).parent
+    base = next(filter(_can_write, _places(here)), None) or _private_folder()
     if base is None:
         return None
     folder = Path(base, f"fastuq-{_sources()}")
@@ -42,6 +174,14 @@ def cache_folder() -> Path | None:
         for other in set(Path(base).glob("fastuq-*")) - {folder}:
             shutil.rmtree(other, ignore_errors=True)
     return folder if _can_write(folder) else None
+
+
+def _places(here: Path) -> Iterator[str | Path]:
+    yield os.environ.get("NUMBA_CACHE_DIR", "")
+    yield here / "__pycache__"
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if os.path.isabs(home):  # "~" stays where there is no home
+        yield os.path.join(home, "numba")
 
 
 def _sources() -> str:
@@ -65,7 +205,7 @@ def _can_write(folder: str | Path) -> bool:
 def _private_folder() -> Path | None:
     """Return a temporary folder that nobody but this user can write to, None where there is none.
 
-    What Numba keeps are pickles: who can write them can run code here.
+    What is kept is machine code: who can write it can run code here.
     """
     try:
         parent = Path(tempfile.gettempdir())
@@ -80,31 +220,7 @@ def _private_folder() -> Path | None:
     return folder if lasting and own and _can_write(folder) else None
 
 
-def _compiler(**options: Any) -> Callable[[Callable], Any]:
-    def compiled(function: Callable) -> Any:
-        folder, given = cache_folder(), config.CACHE_DIR
-        config.CACHE_DIR = str(folder or "")
-        try:
-            return numba.njit(**_OPTIONS, **options, cache=folder is not None)(function)
-        finally:
-            config.CACHE_DIR = given
-
-    return compiled
-
-
-kernel = _compiler()
-"""Compile without bounds checks, releasing the GIL: threads are Python's own, so their number is an argument.
-
-No fastmath: a multiply and an add stay two IEEE operations, so every processor gives the same bits. Compiled kernels
-are kept in `cache_folder`.
-"""
-
-inlined = _compiler(forceinline=True)
-"""The same, put into its callers: a call that passes a plan copies a hundred numbers."""
-
-
-@functools.cache
-def has_vnni() -> bool:
-    """Tell whether this processor has the AVX512-VNNI instruction that `simd.dot_tile` emits."""
-    features = binding.get_host_cpu_features()
-    return all(features.get(name, False) for name in ("avx512f", "avx512bw", "avx512vl", "avx512vnni"))
+if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+    raise InputError(
+        "NUMBA_DISABLE_JIT: expected it unset or 0, found it set; the kernels do not run uncompiled: unset it"
+    )

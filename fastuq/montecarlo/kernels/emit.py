@@ -6,8 +6,10 @@ alone, for which the caller keeps the array: an address that outlives its array 
 
 import inspect
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
+from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.types.containers import BaseNamedTuple, BaseTuple
 from numba.core.types.misc import NoneType, unliteral
@@ -66,3 +68,47 @@ def _value(context: Any, builder: Any, kind: Any, value: Any) -> Any:
         values = [_value(context, builder, *part) for part in parts]
         return kind.instance_class(*values) if isinstance(kind, BaseNamedTuple) else tuple(values)
     return None if isinstance(kind, NoneType) else value
+
+
+def outlined(emit: Callable) -> Callable:
+    """Let what ``emit(builder, *values)`` writes be a function of the module, written once and called.
+
+    A tile has all registers to itself then, and is compiled once however often it is used. Values that are no LLVM
+    values are constants: each choice of them is a function of its own.
+    """
+
+    @wraps(emit)
+    def called(builder: Any, *values: Any) -> None:
+        flat: list[Any] = []
+        shape = _flattened(values, flat)
+        name = f"fastuq.{emit.__module__}.{emit.__name__}({shape})"
+        function = builder.module.globals.get(name)
+        if function is None:
+            kind = ir.FunctionType(ir.VoidType(), [value.type for value in flat])
+            function = ir.Function(builder.module, kind, name)
+            function.linkage = "internal"
+            function.attributes.add("noinline")
+            inside = ir.IRBuilder(function.append_basic_block("entry"))
+            emit(inside, *_rebuilt(values, iter(function.args)))
+            inside.ret_void()
+        builder.call(function, flat)
+
+    return called
+
+
+def _flattened(value: Any, flat: list[Any]) -> str:
+    if isinstance(value, ir.Value):
+        flat.append(value)
+        return str(value.type).replace('"', "")
+    if isinstance(value, tuple):
+        return f"{type(value).__name__}[{', '.join([_flattened(part, flat) for part in value])}]"
+    return repr(value)
+
+
+def _rebuilt(value: Any, flat: Any) -> Any:
+    if isinstance(value, ir.Value):
+        return next(flat)
+    if isinstance(value, tuple):
+        parts = [_rebuilt(part, flat) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    return value

@@ -9,10 +9,11 @@ from fastuq.model.activations import SIGMOID_STEPS, Codes, RoundedCodes, Stepped
 from fastuq.model.head import Head
 from fastuq.model.int8_head import QuantizedHead
 from fastuq.montecarlo.kernels import memory
-from fastuq.montecarlo.kernels.elementwise import NUMBERS
-from fastuq.montecarlo.kernels.plan import Plan
-from fastuq.montecarlo.kernels.selection import selection_width
+from fastuq.montecarlo.kernels.plan import Plan, selection_width
 from fastuq.montecarlo.masks import keep_threshold
+
+ACTIVATION_NUMBERS = {name: number for number, name in enumerate(("relu", "linear", "sigmoid", "softmax"))}
+"""How kernels call the activations; `elementwise` has the code of each."""
 
 
 def int8_plan(head: QuantizedHead) -> Plan:
@@ -37,7 +38,6 @@ def int8_plan(head: QuantizedHead) -> Plan:
         zero_points=memory.filled([128, *(each.zero_point for each in codes)], np.int64),
         rounded=memory.filled([*(top > 0 for top in tops), 0], np.int64),
         tops=memory.filled([*tops, 0], np.float32),
-        column_sums=memory.filled(blocks[0].weights.sum(axis=0, dtype=np.int32), np.int32),
     )
 
 
@@ -68,9 +68,9 @@ def _known_codes(activation: str) -> Codes:
 
 
 def _number(activation: str) -> int:
-    if activation not in NUMBERS:
-        raise ModelError(f"activation {activation}: there is no kernel for it; there are {', '.join(NUMBERS)}")
-    return NUMBERS[activation]
+    if activation not in ACTIVATION_NUMBERS:
+        raise ModelError(f"activation {activation}: there is no kernel for it; there are {', '.join(ACTIVATION_NUMBERS)}")
+    return ACTIVATION_NUMBERS[activation]
 
 
 def _plan(blocks: Sequence, weights, scale, input_scale, input_shift) -> Plan:
@@ -78,6 +78,7 @@ def _plan(blocks: Sequence, weights, scale, input_scale, input_shift) -> Plan:
     widths = np.array([*(b.weights.shape[0] for b in blocks), len(blocks[-1].bias)], np.int64)
     rooms = np.array([selection_width(width) for width in widths[:-1]])
     sizes = np.array([b.weights.size for b in blocks])
+    keeps = np.array([1 - b.rate for b in blocks], np.float32)
     filled, count = memory.filled, len(blocks)
     return Plan(
         widths=filled(widths, np.int64),
@@ -86,18 +87,21 @@ def _plan(blocks: Sequence, weights, scale, input_scale, input_shift) -> Plan:
         zero_points=memory.zeros(count, np.int64),
         rounded=memory.zeros(count, np.int64),
         tops=memory.zeros(count, np.float32),
+        steps=filled([-np.inf, *SIGMOID_STEPS, np.inf], np.float32),
+        keeps=filled(keeps, np.float32),
         exclusive=activation_of(blocks[-1].activation).exclusive,
         complement=int(blocks[0].rate < 0.5),
         weights=filled(np.pad(weights, (0, 64 + int(widths.max()))), weights.dtype),
+        nothing=len(weights),
         weight_at=filled(np.cumsum(sizes) - sizes, np.int64),
         output_at=filled(np.cumsum(widths[1:]) - widths[1:], np.int64),
         unit_at=filled(np.cumsum(rooms) - rooms, np.int64),
         room=int(rooms.sum()),
         scale=filled(np.pad(scale, (0, 16)), np.float32),
+        plain_scale=filled(np.pad(scale * np.repeat(keeps, widths[1:]), (0, 16)), np.float32),
         bias=filled(np.pad(np.concatenate([b.bias for b in blocks]), (0, 16)), np.float32),
         input_scale=filled(input_scale, np.float32),
         input_shift=filled(input_shift, np.float32),
-        column_sums=memory.zeros(widths[1], np.int32),
     )
 
 

@@ -1,15 +1,10 @@
 """Samples across the lanes: features turned feature-major, 64 samples to a row, and made inputs of the head."""
 
-from typing import NamedTuple
-
-import numpy as np
 from llvmlite import ir
-from numba.core import cgutils
 
-from fastuq.montecarlo.kernels import memory
-from fastuq.montecarlo.kernels.compiled import kernel
+from fastuq.montecarlo.kernels.dots import interleave
 from fastuq.montecarlo.kernels.elementwise import clip, round_ir
-from fastuq.montecarlo.kernels.emit import in_ir
+from fastuq.montecarlo.kernels.emit import in_ir, outlined
 from fastuq.montecarlo.kernels.ir import (
     BYTES,
     F32,
@@ -17,90 +12,92 @@ from fastuq.montecarlo.kernels.ir import (
     I8,
     I32,
     I64,
+    LANES,
+    PART,
     WORDS,
     all_lanes,
+    counting,
+    lanes_of,
     load,
     plus,
-    quad_of_byte,
     splat,
     store,
 )
-from fastuq.montecarlo.kernels.tiles import LANES, gather_quads
-
-IN_ORDER = np.arange(LANES)
-TURNED = np.array([quad_of_byte(s) for s in range(LANES)])
-"""Lane of each sample in sums and pre-activations of the int8 kernels; see `tiles`."""
 
 
-_EVERY = np.arange(LANES, dtype=np.int32)
+@in_ir()
+def turn_features(builder, features, first, samples, width, in_order, lanes, rows):
+    """Write features (N, D) int8 of `samples` samples from `first` on as rows[D][64] (int8).
 
-
-class TransposeScratch(NamedTuple):
-    """What `transpose` needs: int8 (64 * 64,), int32 (16 * 64,), int32 (64,)."""
-
-    square: np.ndarray
-    words: np.ndarray
-    samples: np.ndarray
-
-
-def transpose_scratch() -> TransposeScratch:
-    """Make the scratch memory of `transpose`."""
-    return TransposeScratch(
-        memory.empty(LANES * LANES, np.int8), memory.empty(LANES * 16, np.int32), memory.empty(LANES, np.int32)
-    )
-
-
-@kernel
-def transpose(features, first, rows, scratch):
-    """Write features (N, D) int8 of the 64 samples from `first` on as rows[D][64]; past the last it is repeated.
-
-    `rows` is those bytes as int32 (16 D,). Fours of samples are interleaved by vector shuffles, so that what is left
-    to move are words.
+    Each goes to the slot of its lane, or with `in_order` to the slot of its number; behind the last one it is repeated.
+    Fours of slots are interleaved by vector shuffles, so that what is left to move are words.
     """
-    width, last = features.shape[1], len(features) - 1
-    square, words, samples = scratch
-    for s in range(LANES):
-        samples[s] = min(first + s, last) - first
-    for start in range(0, width, LANES):
-        size = min(LANES, width - start)
-        if size == LANES:
-            gather_quads(features, first * width + start, width, samples, 0, LANES // 4, words)
-        else:
-            for s in range(LANES):
-                for d in range(size):
-                    square[s * LANES + d] = features[first + samples[s], start + d]
-            gather_quads(square, 0, LANES, _EVERY, 0, LANES // 4, words)
-        for d in range(size):
-            at, place = (start + d) * (LANES // 4), TURNED[d]
-            for four in range(LANES // 4):
-                rows[at + four] = words[four * LANES + place]
+    last = builder.sub(samples, I64(1))
+    with counting(builder, I64(LANES)) as slot:
+        lane = load(builder, plus(builder, lanes.lane_of_slot, slot, 8), I64)
+        lane = builder.select(in_order, slot, lane)
+        lane = builder.select(builder.icmp_signed("<", lane, last), lane, last)
+        store(builder, builder.trunc(lane, I32), plus(builder, lanes.samples, slot, 4))
+    features = builder.add(features, builder.mul(first, width))
+    with counting(builder, width, LANES) as start:
+        left = builder.sub(width, start)
+        whole = builder.icmp_signed(">=", left, I64(LANES))
+        size = builder.select(whole, I64(LANES), left)
+        source = builder.add(features, start)
+        with builder.if_then(builder.not_(whole)), counting(builder, I64(LANES)) as slot:
+            sample = builder.zext(load(builder, plus(builder, lanes.samples, slot, 4), I32), I64)
+            with counting(builder, size) as d:
+                value = load(builder, builder.add(source, builder.add(builder.mul(sample, width), d)), I8)
+                store(builder, value, builder.add(plus(builder, lanes.square, slot, LANES), d))
+        source = builder.select(whole, source, lanes.square)
+        stride = builder.select(whole, width, I64(LANES))
+        _turn_square(builder, source, stride, whole, lanes.samples, lanes.words, size, plus(builder, rows, start, LANES))
 
 
-def _convert_rows(builder, rows, scale, shift, count, out, convert, size):
-    """Turn int8 rows[count][64] into inputs: `convert` gets 16 values of q * scale + shift, `size` bytes each."""
-    with cgutils.for_range(builder, count, intp=I64) as loop:
-        m, b = (splat(builder, load(builder, plus(builder, array, loop.index, 4), F32)) for array in (scale, shift))
-        row = load(builder, plus(builder, rows, loop.index, LANES), BYTES)
-        place = plus(builder, out, loop.index, LANES * size)
-        for vector in range(4):
-            lanes = ir.Constant(ir.VectorType(I32, 16), list(range(16 * vector, 16 * vector + 16)))
-            q = builder.sext(builder.shuffle_vector(row, row, lanes), WORDS)
-            y = builder.fadd(builder.fmul(builder.sitofp(q, FLOATS), m), b)
-            store(builder, convert(builder, y), place, 16 * size * vector)
+@outlined
+def _turn_square(builder, source, stride, whole, samples, numbers, size, rows):
+    with counting(builder, I64(LANES // 4)) as four:
+        vectors = []
+        for i in range(4):
+            slot = builder.add(builder.mul(four, I64(4)), I64(i))
+            sample = builder.zext(load(builder, plus(builder, samples, slot, 4), I32), I64)
+            row = builder.select(whole, sample, slot)
+            vectors.append(load(builder, builder.add(source, builder.mul(row, stride)), BYTES))
+        for part, vector in enumerate(interleave(builder, *vectors)):
+            store(builder, vector, plus(builder, numbers, four, 256), 64 * part)
+    with counting(builder, size) as d:
+        quarter = builder.and_(builder.lshr(d, I64(2)), I64(3))
+        place = builder.add(builder.mul(quarter, I64(16)), builder.mul(builder.lshr(d, I64(4)), I64(4)))
+        word_at = plus(builder, numbers, builder.add(place, builder.and_(d, I64(3))), 4)  # `dots.lane_of` of fours
+        row = plus(builder, rows, d, LANES)
+        with counting(builder, I64(LANES // 4)) as four:
+            store(builder, load(builder, plus(builder, word_at, four, 256), I32), plus(builder, row, four, 4))
 
 
-def _to_codes(builder, y):
-    whole = round_ir(builder, clip(builder, y, -127.0, 127.0))
-    return builder.trunc(builder.add(whole, all_lanes(128, WORDS)), ir.VectorType(I8, 16))
+def _inputs_of(builder, row, scale, shift, part):
+    """Return 16 of a row's 64 features as inputs: q * scale + shift."""
+    q = builder.sext(lanes_of(builder, row, PART * part, PART), WORDS)
+    return builder.fadd(builder.fmul(builder.sitofp(q, FLOATS), scale), shift)
 
 
 @in_ir()
 def code_rows(builder, rows, scale, shift, count, out):
     """Turn int8 rows[count][64] into input codes plus 128, as uint8 [count][64]; `out` may be `rows`."""
-    _convert_rows(builder, rows, scale, shift, count, out, _to_codes, 1)
+    with counting(builder, count) as i:
+        m, b = (splat(builder, load(builder, plus(builder, array, i, 4), F32)) for array in (scale, shift))
+        row = load(builder, plus(builder, rows, i, LANES), BYTES)
+        for part in range(LANES // PART):
+            whole = round_ir(builder, clip(builder, _inputs_of(builder, row, m, b, part), -127.0, 127.0))
+            codes = builder.trunc(builder.add(whole, all_lanes(128, WORDS)), ir.VectorType(I8, PART))
+            store(builder, codes, plus(builder, out, i, LANES), PART * part)
 
 
 @in_ir()
 def real_rows(builder, rows, scale, shift, count, out):
-    """Turn int8 rows[count][64] into the float32 inputs [count][64]."""
-    _convert_rows(builder, rows, scale, shift, count, out, lambda builder, y: y, 4)
+    """Turn int8 rows[count][64] into the float32 inputs [part][count][16]."""
+    with counting(builder, count) as i:
+        m, b = (splat(builder, load(builder, plus(builder, array, i, 4), F32)) for array in (scale, shift))
+        row = load(builder, plus(builder, rows, i, LANES), BYTES)
+        for part in range(LANES // PART):
+            at = plus(builder, out, builder.add(builder.mul(count, I64(part)), i), 4 * PART)
+            store(builder, _inputs_of(builder, row, m, b, part), at)

@@ -1,178 +1,149 @@
 """Thinned heads packed for the shared-mask kernels: only the weights that an iteration reads, in the order it does."""
 
-from typing import NamedTuple
-
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils
+from numba.core import types
 
-from fastuq.montecarlo.kernels import memory
-from fastuq.montecarlo.kernels.compiled import kernel
-from fastuq.montecarlo.kernels.emit import in_ir
-from fastuq.montecarlo.kernels.ir import I8, I32, I64, WORDS, all_lanes, call, compress, load, offset, plus, store
-from fastuq.montecarlo.kernels.plan import Plan
+from fastuq.montecarlo.kernels.building import kernel
+from fastuq.montecarlo.kernels.emit import in_ir, outlined
+from fastuq.montecarlo.kernels.ir import F32, I8, I32, I64, WORDS, all_lanes, counting, load, plus, store
+from fastuq.montecarlo.kernels.plan import TILE
 from fastuq.montecarlo.kernels.selection import output_count, output_unit
-from fastuq.montecarlo.kernels.tiles import TILE
+from fastuq.montecarlo.kernels.targets import current_target
 
 _ROW = ir.VectorType(I8, 16)
 
 
-def _join(builder, rows, negate, at):
-    """Return 16 words, the bytes of four rows at `at`, and their sums; both negated where `negate` is set."""
-    word, total = all_lanes(0, WORDS), all_lanes(0, WORDS)
+@outlined
+def _pack_groups(builder, weights, outputs, listed, count, nothing, negate, scratch, tiles, packed):
+    """Pack the rows of `weights` (address) of listed inputs, group by group; see `Packed`."""
+    totals, line, chosen = scratch
+    size = current_target().dot.group
+    groups = builder.sdiv(builder.add(count, I64(size - 1)), I64(size))
+    vectors = builder.sdiv(builder.add(outputs, I64(15)), I64(16))
+    with counting(builder, groups) as group:
+        rows = []
+        for i in range(size):
+            place = builder.add(builder.mul(group, I64(size)), I64(i))
+            unit = builder.zext(load(builder, plus(builder, listed, place, 4), I32), I64)
+            at = builder.select(builder.icmp_signed("<", place, count), builder.mul(unit, outputs), nothing)
+            rows.append(builder.add(weights, at))
+        with counting(builder, vectors) as vector:
+            word, total = _join(builder, [plus(builder, row, vector, 16) for row in rows], negate)
+            at = plus(builder, totals, vector, 64)
+            store(builder, builder.add(load(builder, at, WORDS), total), at)
+            store(builder, word, plus(builder, line, vector, 64))
+        with counting(builder, tiles) as tile:
+            first = plus(builder, chosen, tile, 4 * TILE)
+            place = builder.add(builder.mul(tile, groups), group)
+            for number in range(TILE):
+                unit = builder.zext(load(builder, first, I32, 4 * number), I64)
+                word = load(builder, plus(builder, line, unit, 4), I32)
+                store(builder, word, plus(builder, packed, place, 4 * TILE), 4 * number)
+
+
+def _join(builder, rows, negate):
+    """Return 16 words, the weights of a group of rows, and their sums; both negated where `negate` is set."""
+    word, total, width = all_lanes(0, WORDS), all_lanes(0, WORDS), 32 // len(rows)
     for i, row in enumerate(rows):
-        weights = load(builder, row, _ROW, at)
+        weights = builder.sext(load(builder, row, _ROW), WORDS)
         weights = builder.select(negate, builder.neg(weights), weights)
-        total = builder.add(total, builder.sext(weights, WORDS))
-        word = builder.or_(word, builder.shl(builder.zext(weights, WORDS), all_lanes(8 * i, WORDS)))
+        total = builder.add(total, weights)
+        part = builder.and_(weights, all_lanes((1 << width) - 1, WORDS))
+        word = builder.or_(word, builder.shl(part, all_lanes(width * i, WORDS)))
     return word, total
 
 
-def _store_tiles(builder, line, tiles, stride, out):
-    """Cut a line of words into tiles of 6, `stride` bytes apart."""
-    eight = ir.VectorType(I32, 8)
-    within = ir.Constant(ir.VectorType(ir.IntType(1), 8), [i < TILE for i in range(8)])
-    with cgutils.for_range(builder, tiles, intp=I64) as loop:
-        words = load(builder, builder.add(line, builder.mul(loop.index, offset(4 * TILE))), eight)
-        at = builder.add(out, builder.mul(loop.index, stride))
-        pointer = builder.inttoptr(at, eight.as_pointer())
-        call(builder, "llvm.masked.store.v8i32.p0", ir.VoidType(), words, pointer, I32(4), within)
+@in_ir()
+def _pack_int8(builder, plan, weight_at, nothing, outputs, units, units_at, count, negate, scratch, tiles, packed, at):
+    _pack_groups(
+        builder, builder.add(plan.weights, weight_at), outputs, plus(builder, units, units_at, 4), count,
+        builder.sub(nothing, weight_at), negate, scratch, tiles, builder.add(packed, at),
+    )  # fmt: skip
 
 
 @in_ir()
-def _pack_quad(builder, weights, negate, scratch, vectors, tiles, stride, out, out_at):
-    """Pack the weights of one quad of inputs to the kept outputs as words[tile][6], tiles `stride` bytes apart.
-
-    `scratch` has rows[4], the bytes of `weights` where the four inputs' begin; `kept`, the bits of the outputs, 16 to a
-    vector; `totals`, which gets the sum of the quad's weights to each output added. Words go to `out`, from byte
-    `out_at` on.
-    """
-    totals, line, kept, _, rows = scratch
-    starts = [builder.add(weights, load(builder, rows, I64, 8 * i)) for i in range(4)]
-    count = cgutils.alloca_once_value(builder, offset(0))
-    with cgutils.for_range(builder, vectors, intp=I64) as loop:
-        word, total = _join(builder, starts, negate, plus(builder, offset(0), loop.index, 16))
-        at = plus(builder, totals, loop.index, 64)
-        store(builder, builder.add(load(builder, at, WORDS), total), at)
-        bits = load(builder, plus(builder, kept, loop.index, 2), ir.IntType(16))
-        place = builder.load(count)
-        store(builder, compress(builder, word, bits), plus(builder, line, place, 4))
-        builder.store(builder.add(place, builder.zext(builder.ctpop(bits), I64)), count)
-    _store_tiles(builder, line, tiles, stride, builder.add(out, out_at))
-
-
-class PackScratch(NamedTuple):
-    """What packing needs.
-
-    Attributes
-    ----------
-    totals, line : int32, as many as the widest layer has units and 64
-    kept : uint64, bits of as many
-    chosen : int64, as many
-    rows : int64 (4,)
-    """
-
-    totals: np.ndarray
-    line: np.ndarray
-    kept: np.ndarray
-    chosen: np.ndarray
-    rows: np.ndarray
-
-
-def pack_scratch(plan: Plan) -> PackScratch:
-    """Make the scratch memory of `pack_int8` and `pack_float32`."""
-    widest = int(plan.widths.max()) + 64
-    return PackScratch(
-        memory.empty(widest, np.int32),
-        memory.empty(widest, np.int32),
-        memory.empty(widest // 64 + 1, np.uint64),
-        memory.empty(widest, np.int64),
-        memory.empty(4, np.int64),
-    )
+def _pack_float32(builder, plan, weight_at, outputs, units, units_at, count, factor, scratch, tiles, packed, at):
+    weights, listed = plus(builder, plan.weights, weight_at, 4), plus(builder, units, units_at, 4)
+    packed = builder.add(packed, at)
+    with counting(builder, count) as i:
+        unit = builder.zext(load(builder, plus(builder, listed, i, 4), I32), I64)
+        row = plus(builder, weights, builder.mul(unit, outputs), 4)
+        with counting(builder, tiles) as tile:
+            place = plus(builder, packed, builder.add(builder.mul(tile, count), i), 4 * TILE)
+            for number in range(TILE):
+                chosen = load(builder, plus(builder, scratch.chosen, tile, 4 * TILE), I32, 4 * number)
+                chosen = builder.zext(chosen, I64)
+                there = builder.icmp_signed("<", chosen, outputs)
+                weight = load(builder, plus(builder, row, builder.select(there, chosen, I64(0)), 4), F32)
+                value = builder.select(there, builder.fmul(weight, factor), F32(0.0))
+                store(builder, value, place, 4 * number)
 
 
 @kernel
-def pack_int8(plan, selection, layout, start, stop, vectors, scratch):
-    """Pack the thinned int8 head of iterations start to stop.
-
-    `selection` is units and counts, `layout` weights_at and vectors_at, `vectors` what is filled: packed weights,
-    correction, scale, bias. Block l of iteration t begins at byte ``weights_at[t, l]`` of the weights as
-    [tile][quad of inputs][6 outputs][4 inputs], negated where the block is complemented. Its outputs' offset
-    corrections (int32), scales and biases, filled up with zeros to whole tiles, begin at ``vectors_at[t, l]``.
-    """
-    units, counts = selection
-    weights_at, vectors_at = layout
-    packed, correction, scale, bias = vectors
-    chosen, totals = scratch.chosen, scratch.totals
-    for t in range(start, stop):
-        for block in range(len(plan.activations)):
-            out_count = output_count(plan, counts, t, block)
-            _choose(plan, units, t, block, out_count, chosen)
-            complemented = block == 0 and plan.complement == 1
-            _pack_block(plan, units, counts, t, block, complemented, out_count, packed, weights_at[t, block], scratch)
-            at, first = vectors_at[t, block], plan.output_at[block]
-            for number in range((out_count + TILE - 1) // TILE * TILE):
-                if number < out_count:
-                    unit = chosen[number]
-                    total = totals[unit] + plan.column_sums[unit] if complemented else totals[unit]
-                    correction[at + number] = -plan.zero_points[block] * total
-                    scale[at + number], bias[at + number] = plan.scale[first + unit], plan.bias[first + unit]
-                else:
-                    correction[at + number], scale[at + number], bias[at + number] = 0, 0, 0
-
-
-@kernel
-def _choose(plan, units, t, block, out_count, chosen):
-    """List the outputs that are computed; what fills up the last tile is the number of outputs, past them all."""
+def _choose(job, t, block, padding):
+    """List the outputs of a block that are computed, then `padding` to whole tiles; return how many there are."""
+    plan, chosen = job.plan, job.scratch.chosen
+    out_count = output_count(plan, job.selection.counts, t, block)
     for number in range(out_count):
-        chosen[number] = output_unit(plan, units, t, block, number)
+        chosen[number] = output_unit(plan, job.selection.units, t, block, number)
     for number in range(out_count, out_count + TILE):
-        chosen[number] = plan.widths[block + 1]
+        chosen[number] = padding
+    return out_count
 
 
 @kernel
-def _pack_block(plan, units, counts, t, block, complemented, out_count, packed, packed_at, scratch):
-    """Pack one block from byte `packed_at` on; `totals` gets the sum of the listed inputs' weights to every output."""
-    totals, line, kept, chosen, rows = scratch
-    outputs, count = plan.widths[block + 1], np.int64(counts[t, block])
-    vectors, tiles, quads = (outputs + 15) // 16, (out_count + TILE - 1) // TILE, (count + 3) // 4
-    for number in range(len(kept)):
-        kept[number] = np.uint64(0)
-    for number in range(out_count):
-        kept[chosen[number] >> 6] |= np.uint64(1) << np.uint64(chosen[number] & 63)
-    for number in range(len(totals)):
-        line[number] = 0  # what fills up the last tile
-        totals[number] = 0
-    nothing = len(plan.weights) - plan.widths.max() - 64  # a row of zeros
-    for quad in range(quads):
-        for i in range(4):
-            place = t * plan.room + plan.unit_at[block] + 4 * quad + i
-            listed = 4 * quad + i < count
-            rows[i] = plan.weight_at[block] + units[place] * outputs if listed else nothing
-        _pack_quad(
-            plan.weights, complemented, scratch, vectors, tiles, quads * 4 * TILE, packed, packed_at + quad * 4 * TILE,
-        )  # fmt: skip
+def _pack_vectors(job, t, block, out_count, rounded):
+    """Pack what a block's outputs have besides weights; float32 heads (not `rounded`) have start and bias alone."""
+    plan, packed, chosen = job.plan, job.packed, job.scratch.chosen
+    at, first = packed.vectors_at[t, block], plan.output_at[block]
+    complemented = block == 0 and (plan.complement == 1 or t == job.whole)
+    scales = plan.plain_scale if t == job.whole else plan.scale
+    for number in range((out_count + TILE - 1) // TILE * TILE):
+        unit, there = chosen[number], number < out_count
+        packed.start[at + number] = unit if there and complemented else plan.widths[1]
+        packed.bias[at + number] = plan.bias[first + unit] if there else np.float32(0)
+        if rounded:
+            total = np.int64(job.scratch.totals[unit]) if there else 0
+            packed.correction[at + number] = -total * (plan.zero_points[block] - _offset())
+            packed.scale[at + number] = scales[first + unit] if there else np.float32(0)
+
+
+@in_ir(types.int64)
+def _offset(builder):
+    """Return what codes are less of when they go into the dot product."""
+    return I64(128 if current_target().dot.signed else 0)
 
 
 @kernel
-def pack_float32(plan, selection, weights_at, start, stop, packed, scratch):
-    """Pack the thinned float32 head of iterations start to stop.
-
-    Block l of iteration t begins at ``weights_at[t, l]`` as [tile][input][6 outputs], negated where the block is
-    complemented.
-    """
-    units, counts = selection
-    chosen = scratch.chosen
-    for t in range(start, stop):
+def pack_int8(job):
+    """Pack the thinned int8 head of iterations start to stop; see `Packed`."""
+    plan, packed, (units, counts), scratch = job.plan, job.packed, job.selection, job.scratch
+    for t in range(job.start, job.stop):
         for block in range(len(plan.activations)):
-            sign = np.float32(-1 if block == 0 and plan.complement == 1 else 1)
-            outputs, count = plan.widths[block + 1], np.int64(counts[t, block])
-            out_count = output_count(plan, counts, t, block)
-            _choose(plan, units, t, block, out_count, chosen)
-            for i in range(count):
-                row = plan.weight_at[block] + units[t * plan.room + plan.unit_at[block] + i] * outputs
-                for first in range(0, out_count, TILE):
-                    place = weights_at[t, block] + first * count + i * TILE
-                    for number in range(TILE):
-                        unit = chosen[first + number]
-                        packed[place + number] = sign * plan.weights[row + unit] if unit < outputs else np.float32(0)
+            out_count = _choose(job, t, block, len(scratch.line) - 1)
+            for number in range(len(scratch.totals)):
+                scratch.totals[number] = 0
+            scratch.line[len(scratch.line) - 1] = 0
+            _pack_int8(
+                plan, plan.weight_at[block], plan.nothing, plan.widths[block + 1], units,
+                t * plan.room + plan.unit_at[block], np.int64(counts[t, block]), block == 0 and plan.complement == 1,
+                scratch, (out_count + TILE - 1) // TILE, packed.weights, packed.weights_at[t, block],
+            )  # fmt: skip
+            _pack_vectors(job, t, block, out_count, True)
+
+
+@kernel
+def pack_float32(job):
+    """Pack the thinned float32 head of iterations start to stop; see `Packed`."""
+    plan, packed, (units, counts), scratch = job.plan, job.packed, job.selection, job.scratch
+    for t in range(job.start, job.stop):
+        for block in range(len(plan.activations)):
+            out_count = _choose(job, t, block, plan.widths[block + 1])
+            factor = np.float32(-1) if block == 0 and plan.complement == 1 else np.float32(1)
+            _pack_float32(
+                plan, plan.weight_at[block], plan.widths[block + 1], units, t * plan.room + plan.unit_at[block],
+                np.int64(counts[t, block]), factor, scratch, (out_count + TILE - 1) // TILE, packed.weights,
+                packed.weights_at[t, block],
+            )  # fmt: skip
+            _pack_vectors(job, t, block, out_count, False)

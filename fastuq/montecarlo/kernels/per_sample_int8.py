@@ -1,195 +1,169 @@
 """int8 head one sample at a time: for masks that differ by sample, and for few samples under shared masks.
 
-Outputs lie across the vector lanes. The first block adds up the rows of the dropped (or kept) inputs alone, four rows
-interleaved at a time; the later ones run dense on codes whose dropped units hold the code of zero.
+Outputs lie across the vector lanes. The first block adds up the weights of the dropped (or kept) inputs alone; the later
+ones run dense on codes whose dropped units hold the code of zero.
 """
 
-from typing import NamedTuple
-
 import numpy as np
+from numba.core import types
 
-from fastuq.montecarlo.kernels import memory
-from fastuq.montecarlo.kernels.compiled import inlined, kernel
-from fastuq.montecarlo.kernels.elementwise import SOFTMAX, activate_numbers, encode, round_to_int, softmax_of_one
-from fastuq.montecarlo.kernels.lanes import TURNED
-from fastuq.montecarlo.kernels.plan import Plan, rounding_of
-from fastuq.montecarlo.kernels.rows import dense_sums, fill_up, mask_codes, real_of_sums, row_sums, sum_of_bytes
-from fastuq.montecarlo.kernels.running_sums import SCORES, Sums, accumulate, add_scores, add_to_rows, finish
-from fastuq.montecarlo.kernels.selection import words_for
-from fastuq.montecarlo.kernels.threefry import keep_words, list_units
-
-ONE = np.zeros(1, np.int64)
-"""Place of the one sample among the lanes."""
-
-
-class Scratch(NamedTuple):
-    """What `run_per_sample_int8` needs; R is the number of units of the widest layer, filled up.
-
-    Attributes
-    ----------
-    codes : int8 (R,)
-        Input codes, zeros behind them.
-    hidden : uint8 (R,)
-        Codes of a block that is not the last.
-    units, values : int32, int8 (R + 64,)
-        The inputs that are added up.
-    everything : uint64 (R / 64,)
-        Bits that are all set.
-    words : uint64
-        Keep bits of the widest layer.
-    base, totals : int32 (R,)
-    z : float32 (R,)
-    pivot, sum1, sum2 : float32, float64, float64 (C,)
-        Running sums.
-    scores : float64 (SCORES,)
-        Those of the iterations, zeros between samples.
-    """
-
-    codes: np.ndarray
-    hidden: np.ndarray
-    units: np.ndarray
-    values: np.ndarray
-    everything: np.ndarray
-    words: np.ndarray
-    base: np.ndarray
-    totals: np.ndarray
-    z: np.ndarray
-    pivot: np.ndarray
-    sum1: np.ndarray
-    sum2: np.ndarray
-    scores: np.ndarray
+from fastuq.montecarlo.kernels.building import kernel
+from fastuq.montecarlo.kernels.deciding import activate_plain, place_found, write_entropies, write_found
+from fastuq.montecarlo.kernels.elementwise import encode
+from fastuq.montecarlo.kernels.emit import in_ir
+from fastuq.montecarlo.kernels.ir import I64, LANES, PART
+from fastuq.montecarlo.kernels.jobs import AT_ONCE, chunk_of, excess_of
+from fastuq.montecarlo.kernels.rows import (
+    add_groups,
+    copy_words,
+    dense_sums,
+    group_codes,
+    input_codes,
+    list_groups,
+    real_of_sums,
+)
+from fastuq.montecarlo.kernels.running_sums import absorb, add_entropy, finish, softmax
+from fastuq.montecarlo.kernels.shared_int8 import groups_of
+from fastuq.montecarlo.kernels.targets import current_target
+from fastuq.montecarlo.kernels.threefry import keep_words
 
 
-def per_sample_int8_scratch(plan: Plan) -> Scratch:
-    """Make the scratch memory of `run_per_sample_int8`."""
-    widest, classes = (int(plan.widths.max()) + 63) // 64 * 64, plan.widths[-1]
-    return Scratch(
-        memory.zeros(widest, np.int8),
-        memory.empty(widest, np.uint8),
-        memory.empty(widest + 64, np.int32),
-        memory.empty(widest + 64, np.int8),
-        memory.filled(np.full(widest // 64, ~np.uint64(0)), np.uint64),
-        words_for(widest),
-        memory.empty(widest, np.int32),
-        memory.empty(widest, np.int32),
-        memory.empty(widest, np.float32),
-        memory.empty(classes, np.float32),
-        memory.empty(classes, np.float64),
-        memory.empty(classes, np.float64),
-        memory.zeros(SCORES, np.float64),
-    )
+@in_ir(types.int64)
+def _group_size(builder):
+    return I64(current_target().dot.group)
+
+
+@in_ir(types.int64)
+def _chunk(builder):
+    return I64(chunk_of(current_target(), True))
+
+
+@in_ir(types.int64)
+def _weight_offset(builder, first):
+    """Return what is added to the weights: those of the first block may go in as unsigned."""
+    return builder.select(first, I64(excess_of(current_target().dot)), I64(0))
+
+
+@in_ir(types.int64)
+def _code_offset(builder):
+    """Return what codes of later blocks are less of when they go into the dot product."""
+    return I64(128 if current_target().dot.signed else 0)
 
 
 @kernel
-def pack_rows_int8(plan, first_rows, dense, dense_at, dense_sums):
-    """Lay out the whole int8 head for `run_per_sample_int8`.
-
-    `first_rows` (uint8) gets the first block as [group of 64 outputs][input][64], negated where it is complemented, and
-    128 added. `dense` (int8) gets block l > 0 at ``dense_at[l]`` as [group of 64 outputs][quad of inputs][64][4];
-    `dense_sums` (int32, (L, 64 groups)) what its inputs' zero points add to the sums, 0 for the first block.
-    """
-    sign = np.int64(-1 if plan.complement == 1 else 1)
+def pack_rows_int8(job):
+    """Lay out the whole int8 head for `run_per_sample_int8`; see `Rows`."""
+    plan, rows, size = job.plan, job.rows, _group_size()
+    width = 32 // size
+    mask = (np.int64(1) << width) - 1
     for block in range(len(plan.activations)):
-        inputs, outputs = plan.widths[block], plan.widths[block + 1]
-        quads = (inputs + 3) // 4
-        for column in range((outputs + 63) // 64 * 64):
-            group, lane = column // 64, column % 64
+        inputs, outputs, first = plan.widths[block], plan.widths[block + 1], block == 0
+        groups, sign = (inputs + size - 1) // size, np.int64(-1 if first and plan.complement == 1 else 1)
+        out, at = (rows.first, 0) if first else (rows.later, rows.at[block])
+        for column in range((outputs + LANES - 1) // LANES * LANES):
             total = np.int64(0)
-            for d in range(inputs):
-                w = np.int64(0)
-                if column < outputs:
-                    w = np.int64(plan.weights[plan.weight_at[block] + d * outputs + column])
-                total += w
-                if block == 0:
-                    first_rows[(group * inputs + d) * 64 + TURNED[lane]] = sign * w + 128
-                else:
-                    dense[dense_at[block] + ((group * quads + d // 4) * 64 + lane) * 4 + d % 4] = w
-            dense_sums[block, column] = total * plan.zero_points[block] if block > 0 else np.int64(0)
-
-
-@inlined
-def _add_rows(vnni, plan, rows, count, scratch, totals):
-    """Set totals[outputs] to base plus the sum of value times row over the listed inputs; return how much too much.
-
-    The lists are filled up with zeros.
-    """
-    fill_up(scratch, count)
-    quads = np.int64(count + 3) // 4
-    for group in range((plan.widths[1] + 63) // 64):
-        row_sums(vnni, rows, group * plan.widths[0] * 64, scratch, quads, totals, group * 64)
-    return 128 * sum_of_bytes(vnni, scratch.values, (count + 63) // 64)
-
-
-@inlined
-def _later_blocks(vnni, plan, packed, seed, iteration, sample, excess, scratch):
-    """Take totals (int32, too much by `excess`) of the first block to the activated outputs `z` of the last."""
-    # No names for the arrays: each would be counted up and down in every iteration.
-    for block in range(len(plan.activations)):
-        outputs, activation = plan.widths[block + 1], plan.activations[block]
-        vectors, offsets_at = (outputs + 15) // 16, block * packed[3].shape[1]
-        real_of_sums(scratch, excess, packed[3], offsets_at, plan, plan.output_at[block], vectors)
-        if block == len(plan.activations) - 1:
-            if activation == SOFTMAX:
-                softmax_of_one(scratch.z, 0, outputs)
-            activate_numbers(scratch.z, 0, activation, vectors)
-            return
-        excess = np.int64(0)
-        encode(scratch.z, 0, rounding_of(plan, block), outputs, scratch.hidden, 0)
-        keep_words(seed, block + 1, iteration, sample, plan.thresholds[block + 1], outputs, scratch.words)
-        mask_codes(scratch.hidden, scratch.words, (outputs + 63) // 64, plan.zero_points[block + 1])
-        quads = (outputs + 3) // 4
-        for group in range((plan.widths[block + 2] + 63) // 64):
-            at = packed[2][block + 1] + group * quads * 256
-            dense_sums(vnni, scratch.hidden, packed[1], at, quads, scratch.totals, group * 64)
-
-
-@inlined
-def _first_base(vnni, plan, rows, features, n, scratch):
-    """Set the input codes of a sample, and `base` to what they come to where nothing is dropped, or to zeros."""
-    codes, base, width = scratch.codes, scratch.base, plan.widths[0]
-    row = features[n]
-    for d in range(width):
-        y = np.float32(row[d]) * plan.input_scale[d] + plan.input_shift[d]
-        codes[d] = round_to_int(min(max(y, np.float32(-127)), np.float32(127)))
-    for i in range(len(base)):
-        base[i] = 0
-    if plan.complement == 1:
-        count = list_units(scratch.everything, width, False, scratch.units, 0, codes, scratch.values)
-        excess = _add_rows(vnni, plan, rows, count, scratch, base)
-        for i in range(len(base)):
-            base[i] = np.int32(excess) - base[i]  # the rows are negated
+            for group in range(groups):
+                word = np.int64(0)
+                for i in range(size):
+                    d, weight = group * size + i, np.int64(0)
+                    if d < inputs and column < outputs:
+                        weight = sign * np.int64(plan.weights[plan.weight_at[block] + d * outputs + column])
+                    total += weight
+                    word |= ((weight + _weight_offset(first)) & mask) << (width * i)
+                place = (column // LANES * groups + group) * LANES + column % LANES
+                out[at + place] = np.int32(word)
+            zero = np.int64(0) if first else plan.zero_points[block] - _code_offset()
+            rows.offsets[block, column] = np.int32(total * zero)
 
 
 @kernel
-def run_per_sample_int8(vnni, plan, features, sample_ids, packed, seed, num_iter, start, stop, out, scratch):
-    """Run all iterations for samples `start` to `stop`.
+def _base(job, n):
+    """Set the input codes of a sample, and `base` to what they come to where nothing is dropped."""
+    plan, scratch, width, outputs = job.plan, job.scratch, job.plan.widths[0], job.plan.widths[1]
+    room, chunks = len(scratch.base), (width + _chunk() - 1) // _chunk()
+    input_codes(job.features, n, width, plan.input_scale, plan.input_shift, scratch.codes)
+    list_groups(
+        scratch.codes, scratch.everything, width, False, scratch.values, 0, scratch.listed, 0, scratch.bounds, 0,
+        scratch.excess, 0,
+    )  # fmt: skip
+    copy_words(scratch.zeros, 0, scratch.base, 0, room, 1)
+    add_groups(
+        job.rows.first, 0, groups_of(width), outputs, scratch.values, scratch.listed, scratch.bounds, room, chunks, 1,
+        scratch.base, room,
+    )  # fmt: skip
+    for i in range(room):
+        scratch.base[i] -= scratch.excess[0]
+        if plan.complement == 1:
+            scratch.base[i] = -scratch.base[i]
 
-    Parameters
-    ----------
-    vnni : True or None
-        The VNNI instruction, or instructions that every processor has.
-    features : int8 (N, D)
-    sample_ids : int64 (N,)
-        What goes into the masks: zeros for shared ones.
-    packed : (first_rows, dense, dense_at, dense_sums)
-        What `pack_rows_int8` filled.
-    out : Out
-    scratch : Scratch
-    """
-    scores, mean, std = out
-    classes, width = plan.widths[-1], plan.widths[0]
-    complement = plan.complement == 1
-    z, state = scratch.z, Sums(scratch.pivot, scratch.sum1, scratch.sum2)
-    for n in range(start, stop):
-        sample = sample_ids[n]
-        _first_base(vnni, plan, packed[0], features, n, scratch)
-        for t in range(num_iter):
-            keep_words(seed, 0, t, sample, plan.thresholds[0], width, scratch.words)
-            count = list_units(scratch.words, width, complement, scratch.units, 0, scratch.codes, scratch.values)
-            excess = _add_rows(vnni, plan, packed[0], count, scratch, scratch.totals)
-            _later_blocks(vnni, plan, packed, seed, t, sample, excess, scratch)
-            accumulate(z, 0, state, t == 0, classes)
-            if scores.shape[1] > 0:
-                add_scores(z, 0, plan.exclusive, classes, 1, scratch.scores)
-        add_to_rows(scratch.scores, ONE, num_iter, scores, n, 1)
-        finish(state, 0, num_iter, classes, ONE, mean, std, n, 1)
+
+@kernel
+def _later_blocks(job, iteration, sample, plain, t):
+    """Take row t of the sums of the first block to row t of the pre-activations of the last."""
+    plan, scratch, rows = job.plan, job.scratch, job.rows
+    room, last = len(scratch.base), len(plan.activations) - 1
+    scales = plan.plain_scale if plain else plan.scale
+    for block in range(last + 1):
+        outputs = plan.widths[block + 1]
+        vectors, offsets_at = (outputs + PART - 1) // PART, block * rows.offsets.shape[1]
+        excess_at = t if block == 0 else AT_ONCE
+        real_of_sums(
+            scratch.sums, t * room, scratch.excess, excess_at, rows.offsets, offsets_at, scales, plan.bias,
+            plan.output_at[block], vectors, scratch.z, t * room,
+        )  # fmt: skip
+        if block < last:
+            encode(scratch.z[t * room : (t + 1) * room], plan, block, outputs, scratch.hidden)
+            keep_words(job.seed, block + 1, iteration, sample, plan.thresholds[block + 1], outputs, scratch.words)
+            zero = plan.zero_points[block + 1]
+            group_codes(scratch.hidden, scratch.words, not plain, outputs, zero, scratch.values)
+            dense_sums(
+                scratch.values, rows.later, 4 * rows.at[block + 1], groups_of(outputs), plan.widths[block + 2],
+                scratch.sums[t * room : (t + 1) * room],
+            )  # fmt: skip
+
+
+@kernel
+def _first_block(job, sample, first, together):
+    """Run the first block of iterations first to first + together, into rows of `sums`."""
+    plan, scratch, width, outputs = job.plan, job.scratch, job.plan.widths[0], job.plan.widths[1]
+    room, chunks = len(scratch.base), (width + _chunk() - 1) // _chunk()
+    for t in range(together):
+        keep_words(job.seed, 0, first + t, sample, plan.thresholds[0], width, scratch.words)
+        list_groups(
+            scratch.codes, scratch.words, width, plan.complement == 1, scratch.values, t * groups_of(width), scratch.listed,
+            t * room, scratch.bounds, t * (chunks + 1), scratch.excess, t,
+        )  # fmt: skip
+        copy_words(scratch.base, 0, scratch.sums, t * room, outputs, plan.complement)
+    add_groups(
+        job.rows.first, 0, groups_of(width), outputs, scratch.values, scratch.listed, scratch.bounds, room, chunks,
+        together, scratch.sums, room,
+    )  # fmt: skip
+
+
+@kernel
+def run_per_sample_int8(job):
+    """Run all iterations for samples; see `PerSampleJob`."""
+    plan, part, scratch = job.plan, job.part, job.scratch
+    classes, activation, room = plan.widths[-1], plan.activations[-1], len(scratch.base)
+    vectors = (classes + PART - 1) // PART
+    for n in range(job.start, job.stop):
+        place, sample = (n - job.start) % LANES, job.sample_ids[n]
+        _base(job, n)
+        for first in range(0, part.iterations, AT_ONCE):
+            together = min(AT_ONCE, part.iterations - first)
+            _first_block(job, sample, first, together)
+            for t in range(together):
+                _later_blocks(job, first + t, sample, False, t)
+            softmax(scratch.z, 0, room, together, activation, classes, False)
+            absorb(scratch.z, 0, room, together, activation, 1, vectors, scratch.state, 0, first)
+            add_entropy(part.scores, plan.exclusive, scratch.z, room, together, classes, scratch.found.entropies, place)
+        finish(scratch.state, 0, part.iterations, classes, scratch.mean, scratch.std)
+        if part.decide:
+            copy_words(scratch.base, 0, scratch.sums, 0, plan.widths[1], 1)
+            scratch.excess[0] = 0
+            _later_blocks(job, 0, sample, True, 0)
+        place_found(scratch.mean, scratch.std, scratch.z, scratch.found, classes, place)
+        if place == LANES - 1 or n == job.stop - 1:
+            activate_plain(activation, scratch.found.plain, classes)
+            write_entropies(part.scores, scratch.found, part.iterations, job.columns.entropies, n - place, place + 1)
+            write_found(job, classes, n - place, place + 1)

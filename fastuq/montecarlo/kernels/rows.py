@@ -1,140 +1,319 @@
-"""Sums of weight rows for one sample, where 64 outputs lie across the vector lanes."""
+"""Sums of weight rows for one sample, where outputs lie across the vector lanes.
+
+The first block adds up, for each mask, the weights of the listed groups of inputs alone. Groups are the dot product's own
+(`targets.Dot`), so no rows are shuffled; inputs of a group that are not to count are zero. Several masks share one pass
+over the weights, which then come from the near cache.
+"""
 
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from fastuq.montecarlo.kernels.emit import in_ir
+from fastuq.montecarlo.kernels.dots import dot_of
+from fastuq.montecarlo.kernels.elementwise import clip, round_ir
+from fastuq.montecarlo.kernels.emit import in_ir, outlined
 from fastuq.montecarlo.kernels.ir import (
     BYTES,
     F32,
     FLOATS,
+    I1,
     I8,
+    I16,
     I32,
     I64,
+    LANES,
     WORDS,
     all_lanes,
     call,
+    counting,
+    floats,
     fma,
-    interleave,
+    lanes_of,
     load,
     plus,
-    portable_dot,
     splat,
     store,
-    vnni_dot,
+    words,
 )
+from fastuq.montecarlo.kernels.jobs import chunk_of, excess_of
+from fastuq.montecarlo.kernels.targets import current_target
+from fastuq.montecarlo.kernels.threefry import list_word, word_of
+
+_ACCUMULATORS = 8
+"""Registers of running sums: enough to hide the latency, few enough for 16 registers."""
 
 
-@in_ir()
-def fill_up(builder, scratch, count):
-    """Put zeros behind the `count` units and values that are listed: three of the first, 64 of the second."""
-    units, values = plus(builder, scratch.units, count, 4), builder.add(scratch.values, count)
-    for number in range(3):
-        store(builder, I32(0), units, 4 * number)
-    store(builder, all_lanes(0, BYTES), values)
+def _spans(builder, outputs, run):
+    """Write ``run(registers, first output)`` over outputs (64 at a time) in spans that fill the accumulators."""
+    lanes = current_target().lanes
+    span = _ACCUMULATORS * lanes
+    whole = outputs if span <= LANES else builder.mul(builder.sdiv(outputs, I64(span)), I64(span))
+    with counting(builder, whole, span) as first:
+        run(_ACCUMULATORS, first)
+    if span > LANES:
+        with counting(builder, builder.sub(outputs, whole), LANES) as rest:
+            run(LANES // lanes, builder.add(whole, rest))
 
 
-@in_ir()
-def row_sums(builder, vnni, rows, rows_at, scratch, quads, totals, at):
-    """Add up listed rows of weights for one sample: totals = base + sum_i values[i] rows[units[i]].
+def _place(builder, first, rows, vector):
+    """Return the byte of a register's weights from output `first` on: [64 outputs][rows][64] of 32 bits each."""
+    lanes = current_target().lanes
+    block, within = builder.udiv(first, I64(LANES)), builder.urem(first, I64(LANES))
+    at, inside = divmod(vector * lanes, LANES)
+    block = builder.mul(builder.mul(builder.add(block, I64(at)), rows), I64(4 * LANES))
+    return builder.add(block, plus(builder, builder.mul(within, I64(4)), 4 * inside))
 
-    rows[D][64] (uint8, from byte `rows_at`: the weights plus 128, columns in the order of `ir.quad_of_byte`); `scratch`
-    (of `per_sample_int8`) has units (int32) and values (int8), `quads` fours of them; base[at:] and totals[at:] are 64
-    int32 each. The result is too much by 128 times the sum of the values.
-    """
-    dot = portable_dot if vnni is None else vnni_dot
-    rows, base, out = builder.add(rows, rows_at), plus(builder, scratch.base, at, 4), plus(builder, totals, at, 4)
-    slots = [cgutils.alloca_once_value(builder, load(builder, base, WORDS, 64 * number)) for number in range(4)]
-    with cgutils.for_range(builder, quads, intp=I64) as loop:
-        listed = plus(builder, scratch.units, loop.index, 16)
-        vectors = []
-        for i in range(4):
-            unit = builder.zext(load(builder, listed, I32, 4 * i), I64)
-            vectors.append(load(builder, plus(builder, rows, unit, 64), BYTES))
-        value = splat(builder, load(builder, plus(builder, scratch.values, loop.index, 4), I32))
-        for slot, vector in zip(slots, interleave(builder, *vectors), strict=True):
-            builder.store(dot(builder, builder.load(slot), builder.bitcast(vector, WORDS), value), slot)
+
+@outlined
+def _add_groups(builder, registers, weights, values, listed, count, sums):
+    """Add to int32 sums the dot products of listed groups of inputs and their weights; all are addresses."""
+    target = current_target()
+    kind, dot = words(target.lanes), dot_of(target.dot)
+    slots = [cgutils.alloca_once(builder, kind) for _ in range(registers)]
     for number, slot in enumerate(slots):
-        store(builder, builder.load(slot), out, 64 * number)
-
-
-@in_ir()
-def dense_sums(builder, vnni, codes, weights, weights_at, quads, out, at):
-    """Run 64 outputs of a dense block for one sample.
-
-    codes[4 quads] (uint8), weights[quads][64][4] (int8, from byte `weights_at`), out[at:] 64 int32.
-    """
-    dot = portable_dot if vnni is None else vnni_dot
-    weights, out = builder.add(weights, weights_at), plus(builder, out, at, 4)
-    slots = [cgutils.alloca_once_value(builder, all_lanes(0, WORDS)) for _ in range(4)]
-    with cgutils.for_range(builder, quads, intp=I64) as loop:
-        code = splat(builder, load(builder, plus(builder, codes, loop.index, 4), I32))
-        quad = plus(builder, weights, loop.index, 256)
-        for number, slot in enumerate(slots):
-            weight = load(builder, quad, WORDS, 64 * number)
-            builder.store(dot(builder, builder.load(slot), code, weight), slot)
+        builder.store(load(builder, sums, kind, 4 * target.lanes * number), slot)
+    with counting(builder, count) as i:
+        number = builder.zext(load(builder, plus(builder, listed, i, 4), I32), I64)
+        value = splat(builder, load(builder, plus(builder, values, number, 4), I32), target.lanes)
+        for slot, row in zip(slots, weights, strict=True):
+            weight = load(builder, plus(builder, row, number, 4 * LANES), kind)
+            builder.store(dot(builder, builder.load(slot), weight, value), slot)
     for number, slot in enumerate(slots):
-        store(builder, builder.load(slot), out, 64 * number)
+        store(builder, builder.load(slot), sums, 4 * target.lanes * number)
 
 
 @in_ir()
-def real_of_sums(builder, scratch, excess, offsets, offsets_at, plan, at, vectors):
-    """Store z = float(totals - excess - offsets) * scale + bias for 16 `vectors` numbers.
+def add_groups(builder, weights, weights_at, groups, outputs, values, lists, bounds, room, chunks, together, sums, width):
+    """Add to sums[together][width] the listed groups of `together` inputs and their weights to `outputs`, in chunks.
 
-    `scratch` has totals int32 and z float32, offsets[offsets_at:] is int32, `plan` has scale[at:] and bias[at:]
-    (float32); `excess` is a number.
+    weights[64 outputs][groups][64] int32 from byte `weights_at`; values[together][groups], lists[together][room] and
+    bounds[together][chunks + 1], all int32, where chunk c of a list is what lies from bound c to bound c + 1.
     """
-    excess = splat(builder, builder.trunc(excess, I32))
-    offsets = plus(builder, offsets, offsets_at, 4)
-    scale, bias = plus(builder, plan.scale, at, 4), plus(builder, plan.bias, at, 4)
-    with cgutils.for_range(builder, vectors, intp=I64) as loop:
-        sums_here, offsets_here, m, b, out = (
-            plus(builder, array, loop.index, 64) for array in (scratch.totals, offsets, scale, bias, scratch.z)
-        )
-        total = builder.sub(builder.sub(load(builder, sums_here, WORDS), excess), load(builder, offsets_here, WORDS))
+    weights = builder.add(weights, weights_at)
+
+    def run(registers, first):
+        rows = tuple(builder.add(weights, _place(builder, first, groups, number)) for number in range(registers))
+        with counting(builder, chunks) as chunk, counting(builder, together) as t:
+            limits = plus(builder, bounds, builder.add(builder.mul(t, builder.add(chunks, I64(1))), chunk), 4)
+            begin, end = (builder.zext(load(builder, limits, I32, at), I64) for at in (0, 4))
+            listed = plus(builder, lists, builder.add(builder.mul(t, room), begin), 4)
+            inputs = plus(builder, values, builder.mul(t, groups), 4)
+            place = plus(builder, sums, builder.add(builder.mul(t, width), first), 4)
+            _add_groups(builder, registers, rows, inputs, listed, builder.sub(end, begin), place)
+
+    _spans(builder, outputs, run)
+
+
+@outlined
+def _add_rows(builder, registers, weights, values, listed, count, sums):
+    """Add to float32 sums the products of listed inputs and their weights, in the order of the list."""
+    lanes = current_target().lanes
+    kind = floats(lanes)
+    slots = [cgutils.alloca_once(builder, kind) for _ in range(registers)]
+    for number, slot in enumerate(slots):
+        builder.store(load(builder, sums, kind, 4 * lanes * number), slot)
+    with counting(builder, count) as i:
+        number = builder.zext(load(builder, plus(builder, listed, i, 4), I32), I64)
+        value = splat(builder, load(builder, plus(builder, values, number, 4), F32), lanes)
+        for slot, row in zip(slots, weights, strict=True):
+            weight = load(builder, plus(builder, row, number, 4 * LANES), kind)
+            builder.store(fma(builder, weight, value, builder.load(slot)), slot)
+    for number, slot in enumerate(slots):
+        store(builder, builder.load(slot), sums, 4 * lanes * number)
+
+
+@in_ir()
+def add_rows(builder, weights, weights_at, inputs, outputs, values, lists, bounds, room, chunks, together, sums, width):
+    """Do as `add_groups` in float32, on single inputs: the same values[inputs] for all lists, weights from byte on."""
+    weights = builder.add(weights, weights_at)
+
+    def run(registers, first):
+        rows = tuple(builder.add(weights, _place(builder, first, inputs, number)) for number in range(registers))
+        with counting(builder, chunks) as chunk, counting(builder, together) as t:
+            limits = plus(builder, bounds, builder.add(builder.mul(t, builder.add(chunks, I64(1))), chunk), 4)
+            begin, end = (builder.zext(load(builder, limits, I32, at), I64) for at in (0, 4))
+            listed = plus(builder, lists, builder.add(builder.mul(t, room), begin), 4)
+            place = plus(builder, sums, builder.add(builder.mul(t, width), first), 4)
+            _add_rows(builder, registers, rows, values, listed, builder.sub(end, begin), place)
+
+    _spans(builder, outputs, run)
+
+
+def _sum_of_bytes(builder, total, values):
+    """Add 64 signed bytes to 16 running sums, by fours."""
+    ones = all_lanes(1, BYTES)
+    if current_target().lanes == 16:
+        return dot_of(current_target().dot)(builder, total, builder.bitcast(ones, WORDS), builder.bitcast(values, WORDS))
+    wide = builder.sext(values, ir.VectorType(I32, 64))
+    for first in range(0, 64, 16):
+        total = builder.add(total, lanes_of(builder, wide, first, 16))
+    return total
+
+
+@outlined
+def _list_groups(builder, codes, keep, width, invert, values, listed, bounds, excess):
+    """Write one mask's values, list and bounds; see `list_groups`. All are addresses but `width` and `invert`."""
+    dot = current_target().dot
+    count, total = cgutils.alloca_once(builder, I64), cgutils.alloca_once(builder, WORDS)
+    builder.store(I64(0), count)
+    builder.store(all_lanes(0, WORDS), total)
+    marks = I64(sum(1 << bit for bit in range(0, 64, dot.group)))
+    bound = cgutils.alloca_once(builder, I64)
+    builder.store(bounds, bound)
+    with counting(builder, builder.sdiv(builder.add(width, I64(63)), I64(64))) as number:
+        first = builder.mul(number, I64(64))
+        with builder.if_then(builder.icmp_signed("==", builder.srem(first, I64(chunk_of(current_target(), True))), I64(0))):
+            store(builder, builder.trunc(builder.load(count), I32), builder.load(bound))
+            builder.store(builder.add(builder.load(bound), I64(4)), bound)
+        word = word_of(builder, keep, number, width, invert)
+        bits = builder.bitcast(word, ir.VectorType(I1, 64))
+        chosen = builder.select(bits, load(builder, builder.add(codes, first), BYTES), all_lanes(0, BYTES))
+        if dot.group == 4:
+            store(builder, chosen, builder.add(values, first))
+        else:
+            store(builder, builder.sext(chosen, ir.VectorType(I16, 64)), plus(builder, values, first, 2))
+        if excess_of(dot):
+            builder.store(_sum_of_bytes(builder, builder.load(total), chosen), total)
+        any_of = word
+        for shift in range(1, dot.group):
+            any_of = builder.or_(any_of, builder.lshr(word, I64(shift)))
+        groups = builder.and_(any_of, marks)
+        builder.store(list_word(builder, groups, first, listed, builder.load(count), dot.group), count)
+    store(builder, builder.trunc(builder.load(count), I32), builder.load(bound))
+    whole = call(builder, "llvm.vector.reduce.add.v16i32", I32, builder.load(total))
+    store(builder, builder.mul(whole, I32(excess_of(dot))), excess)
+
+
+@in_ir()
+def list_groups(builder, codes, words, width, invert, values, values_at, listed, listed_at, bounds, bounds_at, excess, at):
+    """Write what one mask takes of the inputs of a sample, codes (int8, zeros behind them).
+
+    values[values_at:] (int32 groups) get the codes whose bit in `words` is set (or clear, with `invert`), zeros elsewhere;
+    listed[listed_at:] the groups that are not all zero, whose chunks (`jobs.chunk_of`) end at bounds[bounds_at:];
+    excess[at] by how much the sums will be too much, since weights went in with 128 added.
+    """
+    _list_groups(
+        builder, codes, words, width, invert, plus(builder, values, values_at, 4), plus(builder, listed, listed_at, 4),
+        plus(builder, bounds, bounds_at, 4), plus(builder, excess, at, 4),
+    )  # fmt: skip
+
+
+@in_ir(types.int64)
+def list_chunks(builder, words, width, invert, listed, listed_at, bounds, bounds_at, chunk):
+    """List single units as `threefry.list_units` does, with the bounds of chunks of so many inputs; return how many."""
+    listed, count = plus(builder, listed, listed_at, 4), cgutils.alloca_once(builder, I64)
+    bound = cgutils.alloca_once(builder, I64)
+    builder.store(plus(builder, bounds, bounds_at, 4), bound)
+    builder.store(I64(0), count)
+    with counting(builder, builder.sdiv(builder.add(width, I64(63)), I64(64))) as number:
+        first = builder.mul(number, I64(64))
+        with builder.if_then(builder.icmp_signed("==", builder.srem(first, chunk), I64(0))):
+            store(builder, builder.trunc(builder.load(count), I32), builder.load(bound))
+            builder.store(builder.add(builder.load(bound), I64(4)), bound)
+        word = word_of(builder, words, number, width, invert)
+        builder.store(list_word(builder, word, first, listed, builder.load(count)), count)
+    store(builder, builder.trunc(builder.load(count), I32), builder.load(bound))
+    return builder.load(count)
+
+
+@in_ir()
+def input_codes(builder, features, n, width, scale, shift, codes):
+    """Turn the features of sample n into input codes (int8): clip(rint(q * scale + shift), -127, 127)."""
+    row = builder.add(features, builder.mul(n, width))
+    with counting(builder, width) as d:
+        y = _input(builder, row, scale, shift, d)
+        code = round_ir(builder, clip(builder, y, -127.0, 127.0))
+        store(builder, builder.trunc(code, I8), builder.add(codes, d))
+
+
+@in_ir()
+def input_reals(builder, features, n, width, scale, shift, sign, out):
+    """Turn the features of sample n into float32 inputs, times `sign`."""
+    row = builder.add(features, builder.mul(n, width))
+    with counting(builder, width) as d:
+        y = _input(builder, row, scale, shift, d)
+        store(builder, builder.fmul(y, sign), plus(builder, out, d, 4))
+
+
+def _input(builder, row, scale, shift, d):
+    q = builder.sitofp(load(builder, builder.add(row, d), I8), F32)
+    m, b = (load(builder, plus(builder, array, d, 4), F32) for array in (scale, shift))
+    return builder.fadd(builder.fmul(q, m), b)
+
+
+@in_ir()
+def real_of_sums(builder, sums, sums_at, excess, excess_at, offsets, offsets_at, scale, bias, at, vectors, z, z_at):
+    """Store z[z_at:] = float(sums[sums_at:] - excess[excess_at] - offsets[offsets_at:]) * scale[at:] + bias[at:].
+
+    16 `vectors` numbers, int32 and float32.
+    """
+    over = splat(builder, load(builder, plus(builder, excess, excess_at, 4), I32))
+    sums, offsets = plus(builder, sums, sums_at, 4), plus(builder, offsets, offsets_at, 4)
+    z, scale, bias = plus(builder, z, z_at, 4), plus(builder, scale, at, 4), plus(builder, bias, at, 4)
+    with counting(builder, vectors) as i:
+        total, offset, m, b, out = (plus(builder, array, i, 64) for array in (sums, offsets, scale, bias, z))
+        total = builder.sub(builder.sub(load(builder, total, WORDS), over), load(builder, offset, WORDS))
         product = builder.fmul(builder.sitofp(total, FLOATS), load(builder, m, FLOATS))
         store(builder, builder.fadd(product, load(builder, b, FLOATS)), out)
 
 
-@in_ir(types.int64)
-def sum_of_bytes(builder, vnni, values, vectors):
-    """Return the sum of 64 `vectors` int8 numbers."""
-    dot = portable_dot if vnni is None else vnni_dot
-    slot = cgutils.alloca_once_value(builder, all_lanes(0, WORDS))
-    ones = builder.bitcast(all_lanes(1, BYTES), WORDS)
-    with cgutils.for_range(builder, vectors, intp=I64) as loop:
-        part = load(builder, plus(builder, values, loop.index, 64), WORDS)
-        builder.store(dot(builder, builder.load(slot), ones, part), slot)
-    return builder.sext(call(builder, "llvm.vector.reduce.add.v16i32", I32, builder.load(slot)), I64)
+@in_ir()
+def group_codes(builder, codes, words, masked, outputs, zero, inputs):
+    """Turn codes (uint8) into a dense block's inputs (int32 groups); with `masked` those whose bit is clear are `zero`."""
+    dot, other = current_target().dot, splat(builder, builder.trunc(zero, I8), 64)
+    with counting(builder, builder.sdiv(builder.add(outputs, I64(63)), I64(64))) as number:
+        first = builder.mul(number, I64(64))
+        word = load(builder, plus(builder, words, number, 8), I64)
+        keep = builder.bitcast(builder.select(masked, word, I64(-1)), ir.VectorType(I1, 64))
+        kept = builder.select(keep, load(builder, builder.add(codes, first), BYTES), other)
+        if dot.group == 4:
+            kept = builder.xor(kept, all_lanes(128, BYTES)) if dot.signed else kept
+            store(builder, kept, builder.add(inputs, first))
+        else:
+            store(builder, builder.zext(kept, ir.VectorType(I16, 64)), plus(builder, inputs, first, 2))
 
 
 @in_ir()
-def mask_codes(builder, codes, words, count, code):
-    """Set to `code` those of codes[64 count] (uint8) whose bit in words[count] (uint64) is clear."""
-    other = splat(builder, builder.trunc(code, I8), 64)
-    with cgutils.for_range(builder, count, intp=I64) as loop:
-        keep = builder.bitcast(
-            load(builder, plus(builder, words, loop.index, 8), I64), ir.VectorType(ir.IntType(1), 64)
-        )
-        at = plus(builder, codes, loop.index, 64)
-        store(builder, builder.select(keep, load(builder, at, BYTES), other), at)
+def dense_sums(builder, inputs, weights, weights_at, groups, outputs, sums):
+    """Run a dense block of `outputs` (64 at a time): sums = inputs[groups] x weights[64 outputs][groups][64]."""
+    weights = builder.add(weights, weights_at)
+
+    def run(registers, first):
+        rows = tuple(builder.add(weights, _place(builder, first, groups, number)) for number in range(registers))
+        _dense(builder, registers, rows, inputs, groups, plus(builder, sums, first, 4))
+
+    _spans(builder, outputs, run)
 
 
-@in_ir()
-def float_row_sums(builder, rows, rows_at, units, values, listed_at, count, out, out_at):
-    """Add to 64 of out[out_at:] the products of values and rows, in the order of the list, all float32.
-
-    The list is `count` of units[listed_at:] (int32) and of values[listed_at:]; rows[][64] begin at rows[rows_at].
-    """
-    rows, out = plus(builder, rows, rows_at, 4), plus(builder, out, out_at, 4)
-    units, values = plus(builder, units, listed_at, 4), plus(builder, values, listed_at, 4)
-    slots = [cgutils.alloca_once_value(builder, load(builder, out, FLOATS, 64 * number)) for number in range(4)]
-    with cgutils.for_range(builder, count, intp=I64) as loop:
-        unit = builder.zext(load(builder, plus(builder, units, loop.index, 4), I32), I64)
-        row = plus(builder, rows, unit, 256)
-        value = splat(builder, load(builder, plus(builder, values, loop.index, 4), F32))
-        for number, slot in enumerate(slots):
-            weight = load(builder, row, FLOATS, 64 * number)
-            builder.store(fma(builder, weight, value, builder.load(slot)), slot)
+@outlined
+def _dense(builder, registers, weights, inputs, groups, sums):
+    target = current_target()
+    kind, dot = words(target.lanes), dot_of(target.dot)
+    slots = [cgutils.alloca_once(builder, kind) for _ in range(registers)]
+    for slot in slots:
+        builder.store(all_lanes(0, kind), slot)
+    with counting(builder, groups) as group:
+        code = splat(builder, load(builder, plus(builder, inputs, group, 4), I32), target.lanes)
+        for slot, row in zip(slots, weights, strict=True):
+            weight = load(builder, plus(builder, row, group, 4 * LANES), kind)
+            builder.store(dot(builder, builder.load(slot), code, weight), slot)
     for number, slot in enumerate(slots):
-        store(builder, builder.load(slot), out, 64 * number)
+        store(builder, builder.load(slot), sums, 4 * target.lanes * number)
+
+
+@in_ir()
+def copy_words(builder, source, source_at, out, out_at, count, sign):
+    """Copy `count` (filled up to 16) int32 numbers times `sign` to out[out_at:]; times 0 they are zeros."""
+    source, out = plus(builder, source, source_at, 4), plus(builder, out, out_at, 4)
+    factor = splat(builder, builder.trunc(sign, I32))
+    with counting(builder, builder.sdiv(builder.add(count, I64(15)), I64(16))) as i:
+        value = builder.mul(load(builder, plus(builder, source, i, 64), WORDS), factor)
+        store(builder, value, plus(builder, out, i, 64))
+
+
+@in_ir()
+def copy_scaled(builder, source, source_at, factor, bias, bias_at, out, out_at, count):
+    """Write source * factor + bias, `count` (filled up to 16) float32 numbers, to out[out_at:]."""
+    source, bias, out = plus(builder, source, source_at, 4), plus(builder, bias, bias_at, 4), plus(builder, out, out_at, 4)
+    with counting(builder, builder.sdiv(builder.add(count, I64(15)), I64(16))) as i:
+        value = builder.fmul(load(builder, plus(builder, source, i, 64), FLOATS), splat(builder, factor))
+        store(builder, builder.fadd(value, load(builder, plus(builder, bias, i, 64), FLOATS)), plus(builder, out, i, 64))

@@ -1,86 +1,56 @@
 """Running sums over the iterations, and what they come to."""
 
-import math
-from typing import NamedTuple
-
-import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 
-from fastuq.montecarlo.kernels.compiled import kernel
-from fastuq.montecarlo.kernels.elementwise import SOFTMAX, by_activation, softmax_of_lanes
-from fastuq.montecarlo.kernels.emit import in_ir
-from fastuq.montecarlo.kernels.ir import FLOATS, I32, I64, all_lanes, fma, load, plus, store
-from fastuq.montecarlo.kernels.tiles import LANES
+from fastuq.montecarlo.kernels.elementwise import SOFTMAX, by_activation, softmax_of_lanes, softmax_of_one, surprise_ir
+from fastuq.montecarlo.kernels.emit import in_ir, outlined
+from fastuq.montecarlo.kernels.ir import (
+    F32,
+    F64,
+    FLOATS,
+    I64,
+    LANES,
+    PART,
+    all_lanes,
+    call,
+    counting,
+    fma,
+    lanes_of,
+    load,
+    plus,
+    splat,
+    store,
+)
+from fastuq.montecarlo.kernels.plan import FOLD
 
-DOUBLES = ir.VectorType(ir.DoubleType(), 8)
-
-
-class Sums(NamedTuple):
-    """Running sums: the first iteration's outputs (float32), and sums of what follows less them and of its squares.
-
-    The sums are float64; all three are flat, [block of 64 samples][class][64] or [class].
-    """
-
-    pivot: np.ndarray
-    sum1: np.ndarray
-    sum2: np.ndarray
-
-
-class Part(NamedTuple):
-    """Whether a call runs the first and the last of `iterations` in all."""
-
-    begins: bool
-    ends: bool
-    iterations: int
+DOUBLES = ir.VectorType(F64, 8)
 
 
-class Out(NamedTuple):
-    """What is written: scores float64 (N, SCORES) or (N, 0), mean and std float32 (N, C)."""
-
-    scores: np.ndarray
-    mean: np.ndarray
-    std: np.ndarray
+def halves(builder, vector):
+    """Return 16 float32 numbers as two vectors of float64."""
+    return [builder.fpext(lanes_of(builder, vector, first, 8), DOUBLES) for first in (0, 8)]
 
 
-@kernel
-def accumulate(p, p_at, state, first, count):
-    """Add one iteration, `count` of p[p_at:], to the running sums of p - pivot and its square.
-
-    The first iteration is the pivot, which keeps the variance free of cancellation; float64 keeps it exact enough for
-    100,000 iterations. `state` is of type `Sums`.
-    """
-    pivot, sum1, sum2 = state
-    p = p[p_at : p_at + count]
-    if first:
-        for i in range(count):
-            pivot[i] = p[i]
-            sum1[i] = 0.0
-            sum2[i] = 0.0
-    else:
-        for i in range(count):
-            d = np.float64(p[i]) - np.float64(pivot[i])
-            sum1[i] += d
-            sum2[i] += d * d
+def _slots(builder, count):
+    return [cgutils.alloca_once(builder, DOUBLES) for _ in range(count)]
 
 
 def _absorb_vector(builder, activate, z, stride, iterations, pivot, sums, first):
     """Absorb 16 lanes: z, pivot, sums are addresses, the outputs of successive iterations `stride` bytes apart."""
     with builder.if_then(first):
         store(builder, activate(builder, load(builder, z, FLOATS)), pivot)
-        for at in sums:
-            for half in (0, 64):
-                store(builder, all_lanes(0.0, DOUBLES), at, half)
-    halves = [ir.Constant(ir.VectorType(I32, 8), list(range(start, start + 8))) for start in (0, 8)]
-    centre = load(builder, pivot, FLOATS)
-    centres = [builder.fpext(builder.shuffle_vector(centre, centre, half), DOUBLES) for half in halves]
-    slots = [[cgutils.alloca_once_value(builder, load(builder, at, DOUBLES, half)) for half in (0, 64)] for at in sums]
-    with cgutils.for_range(builder, iterations, intp=I64) as loop:
-        at = builder.add(z, builder.mul(loop.index, stride))
+    centres = halves(builder, load(builder, pivot, FLOATS))
+    slots = [_slots(builder, 2) for _ in sums]
+    for at, pair in zip(sums, slots, strict=True):
+        for half, slot in zip((0, 64), pair, strict=True):
+            builder.store(load(builder, at, DOUBLES, half), slot)
+    with counting(builder, iterations) as iteration:
+        at = builder.add(z, builder.mul(iteration, stride))
         p = activate(builder, load(builder, at, FLOATS))
         store(builder, p, at)
-        for number, half in enumerate(halves):
-            d = builder.fsub(builder.fpext(builder.shuffle_vector(p, p, half), DOUBLES), centres[number])
+        for number, value in enumerate(halves(builder, p)):
+            d = builder.fsub(value, centres[number])
             once, twice = slots[0][number], slots[1][number]
             builder.store(builder.fadd(builder.load(once), d), once)
             builder.store(fma(builder, d, d, builder.load(twice)), twice)
@@ -89,93 +59,133 @@ def _absorb_vector(builder, activate, z, stride, iterations, pivot, sums, first)
             store(builder, builder.load(slot), at, half)
 
 
-@in_ir()
-def _absorb_activated(builder, activation, z, stride, iterations, vectors, state, at, first):
-    pivot, sum1, sum2 = state
-    pivot, sum1, sum2 = plus(builder, pivot, at, 4), plus(builder, sum1, at, 8), plus(builder, sum2, at, 8)
+@outlined
+def _absorb_rows(builder, activation, z, stride, iterations, rows, vectors, sums, first):
+    pivot, *others = sums
 
     def loop_of(function):
-        with cgutils.for_range(builder, vectors, intp=I64) as loop:
-            here, centre = (plus(builder, array, loop.index, 64) for array in (z, pivot))
-            sums = [plus(builder, array, loop.index, 128) for array in (sum1, sum2)]
-            _absorb_vector(builder, function, here, stride, iterations, centre, sums, first)
+        with counting(builder, rows) as row, counting(builder, vectors) as vector:
+            here = builder.add(builder.mul(row, I64(LANES)), builder.mul(vector, I64(PART)))
+            at = [plus(builder, array, here, 8) for array in others]
+            place, centre = plus(builder, z, here, 4), plus(builder, pivot, here, 4)
+            _absorb_vector(builder, function, place, stride, iterations, centre, at, first)
 
     by_activation(builder, activation, loop_of)
 
 
-@kernel
-def absorb(z, outputs, iterations, activation, classes, state, at, first):
-    """Activate the outputs z[iterations][outputs] of several iterations and add them to the running sums.
+@outlined
+def _fold(builder, sums, totals, vectors, first):
+    """Add the sums of the last iterations to those of all before, and begin anew; `first`: clear both."""
+    none = all_lanes(0.0, DOUBLES)
+    for array, total in zip(sums, totals, strict=True):
+        with counting(builder, vectors) as i:
+            here, there = plus(builder, array, i, 64), plus(builder, total, i, 64)
+            joined = builder.fadd(load(builder, there, DOUBLES), load(builder, here, DOUBLES))
+            store(builder, builder.select(first, none, joined), there)
+            store(builder, none, here)
 
-    Of each, the first classes * 64 count; they belong to the running sums from `at` on. It goes vector by vector, so
-    that the sums stay in registers for all the iterations. `first` tells whether the first of these iterations is the
-    first of all; `state` is as in `accumulate`.
+
+@in_ir()
+def absorb(builder, z, z_at, outputs, iterations, activation, rows, vectors, state, at, number):
+    """Activate the outputs z[z_at:] as [iterations][outputs] of several iterations and add them to the running sums.
+
+    Of each, `vectors` times 16 of every 64 in `rows` rows count; they belong to the running sums from `at` on. Iteration
+    `number` is the first of these; the first of all is the pivot, which keeps the variance free of cancellation. It goes
+    vector by vector, so that the sums stay in registers for all the iterations; float64 keeps them exact enough for
+    100,000 of them. `state` is of type `Sums`. Softmax is done before.
     """
-    if activation == SOFTMAX:
-        for t in range(iterations):
-            softmax_of_lanes(z, t * outputs, classes)
-    vectors = classes * (LANES // 16)
-    _absorb_activated(activation, z, 4 * outputs, iterations, vectors, state, at, first)
+    pivot, *sums = (plus(builder, array, at, size) for array, size in zip(state, (4, 8, 8, 8, 8), strict=True))
+    first = builder.icmp_signed("==", number, I64(0))
+    with builder.if_then(builder.icmp_signed("==", builder.srem(number, I64(FOLD)), I64(0))):
+        count = builder.add(builder.mul(builder.sub(rows, I64(1)), I64(LANES)), builder.mul(vectors, I64(PART)))
+        _fold(builder, tuple(sums[:2]), tuple(sums[2:]), builder.sdiv(count, I64(8)), first)
+    z, stride = plus(builder, z, z_at, 4), builder.mul(outputs, I64(4))
+    _absorb_rows(builder, activation, z, stride, iterations, rows, vectors, (pivot, *sums[:2]), first)
 
 
-SCORES = 1
-"""How many scores every iteration adds to: the predictive entropy."""
+@in_ir()
+def softmax(builder, z, z_at, outputs, iterations, activation, classes, of_lanes):
+    """Where the activation is softmax: replace z[z_at:] as [iterations][outputs] by it, classes of 64 lanes or of one."""
+    z = plus(builder, z, z_at, 4)
+    with (
+        builder.if_then(builder.icmp_signed("==", activation, I64(SOFTMAX))),
+        counting(builder, iterations) as iteration,
+    ):
+        here = plus(builder, z, builder.mul(iteration, outputs), 4)
+        with builder.if_else(of_lanes) as (lanes, one):
+            with lanes:
+                softmax_of_lanes(builder, here, classes)
+            with one:
+                softmax_of_one(builder, here, classes)
 
 
-@kernel
-def add_scores(p, p_at, exclusive, classes, lanes, totals):
-    """Add the scores of one iteration, p[p_at:] as [classes][lanes], to totals[SCORES][lanes] (float64).
+@outlined
+def entropy_of_part(builder, exclusive, p, classes, totals):
+    """Add the entropies of 16 lanes of p[classes][64] to 16 float64 totals, class by class; both are addresses.
 
-    The first is the predictive entropy in nats. Classes that exclude each other (softmax): -sum p ln p. Otherwise they
-    count as independent yes/no events: sum of -p ln p - (1-p) ln(1-p).
+    Classes that exclude each other (softmax): -sum p ln p, in nats. Otherwise they count as independent yes/no events:
+    sum of -p ln p - (1-p) ln(1-p).
     """
-    p = p[p_at : p_at + classes * lanes]
-    for c in range(classes):
-        for s in range(lanes):
-            value = np.float64(p[c * lanes + s])
-            if value > 0:
-                totals[s] -= value * math.log(value)
-            if not exclusive and value < 1:
-                totals[s] -= (1 - value) * math.log(1 - value)
+    slots = _slots(builder, 2)
+    for number, slot in enumerate(slots):
+        builder.store(load(builder, totals, DOUBLES, 64 * number), slot)
+    with counting(builder, classes) as c:
+        value = load(builder, plus(builder, p, c, 4 * LANES), FLOATS)
+        for slot, term in zip(slots, halves(builder, entropy_terms(builder, exclusive, value)), strict=True):
+            builder.store(builder.fadd(builder.load(slot), term), slot)
+    for number, slot in enumerate(slots):
+        store(builder, builder.load(slot), totals, 64 * number)
 
 
-@kernel
-def add_to_rows(totals, places, iterations, scores, first, samples):
-    """Add what these iterations came to, of all `iterations`, to rows of scores (N, SCORES), and clear the totals.
+def entropy_terms(builder, exclusive, p):
+    """Return what outputs add to the entropy: -p ln p, and -(1-p) ln(1-p) too where classes do not exclude each other."""
+    no = surprise_ir(builder, p, True)
+    return builder.fadd(surprise_ir(builder, p, False), builder.select(exclusive, builder.fsub(no, no), no))
 
-    Sample s is lane places[s] of totals[SCORES][lanes].
+
+@in_ir()
+def add_entropies(builder, wanted, exclusive, p, outputs, iterations, classes, parts, totals):
+    """Add the entropies of activated outputs p[iterations][outputs] of 64 lanes to totals[64], where they are wanted."""
+    with (
+        builder.if_then(wanted),
+        counting(builder, iterations) as iteration,
+        counting(builder, parts) as part,
+    ):
+        here = plus(builder, p, builder.mul(iteration, outputs), 4)
+        at = plus(builder, totals, part, 8 * PART)
+        entropy_of_part(builder, exclusive, plus(builder, here, part, 4 * PART), classes, at)
+
+
+@in_ir()
+def add_entropy(builder, wanted, exclusive, p, outputs, iterations, classes, totals, place):
+    """Add the entropies of activated outputs p[iterations][outputs] of one sample to totals[place], where wanted.
+
+    In the order of `entropy_of_part`, hence to the same bits; the outputs are used up.
     """
-    lanes = len(places)
-    for number in range(scores.shape[1]):
-        for s in range(samples):
-            scores[first + s, number] += totals[number * lanes + places[s]] / iterations
-    for i in range(len(totals)):
-        totals[i] = 0.0
+    total = plus(builder, totals, place, 8)
+    with builder.if_then(wanted), counting(builder, iterations) as iteration:
+        here = plus(builder, p, builder.mul(iteration, outputs), 4)
+        with counting(builder, builder.sdiv(builder.add(classes, I64(PART - 1)), I64(PART))) as i:
+            at = plus(builder, here, i, 64)
+            store(builder, entropy_terms(builder, exclusive, load(builder, at, FLOATS)), at)
+        with counting(builder, classes) as c:
+            term = builder.fpext(load(builder, plus(builder, here, c, 4), F32), F64)
+            store(builder, builder.fadd(load(builder, total, F64), term), total)
 
 
-@kernel
-def take_moments(z, outputs, iterations, plan, state, at, first, scores, totals):
-    """Absorb the outputs of several iterations of 64 samples (`absorb`), and add their scores where they are wanted."""
-    classes = plan.widths[-1]
-    absorb(z, outputs, iterations, plan.activations[-1], classes, state, at, first)
-    for past in range(iterations if scores.shape[1] > 0 else 0):
-        add_scores(z, past * outputs, plan.exclusive, classes, LANES, totals)
-
-
-@kernel
-def finish(state, at, iterations, classes, places, mean, std, first, samples):
-    """Write mean and standard deviation (ddof 0) of `samples` samples to rows of mean, std (N, C) from `first` on.
-
-    Sample s is lane places[s] of len(places) in the running sums [classes][lanes] that begin at `at`. The sums are
-    used up: their memory holds what they come to.
-    """
-    lanes = len(places)
-    count = classes * lanes
-    pivot, sum1, sum2 = state[0][at : at + count], state[1][at : at + count], state[2][at : at + count]
-    for i in range(count):
-        shift = sum1[i] / iterations
-        sum1[i] = np.float64(pivot[i]) + shift
-        sum2[i] = math.sqrt(max(sum2[i] / iterations - shift * shift, 0.0))
-    for s in range(samples):
-        for c in range(classes):
-            mean[first + s, c], std[first + s, c] = sum1[c * lanes + places[s]], sum2[c * lanes + places[s]]
+@in_ir()
+def finish(builder, state, at, iterations, count, mean, std):
+    """Write mean and standard deviation (ddof 0) of `count` running sums, to whole vectors of 8."""
+    pivot, *sums = (plus(builder, array, at, size) for array, size in zip(state, (4, 8, 8, 8, 8), strict=True))
+    total, few = splat(builder, builder.sitofp(iterations, F64), 8), ir.VectorType(F32, 8)
+    with counting(builder, builder.sdiv(builder.add(count, I64(7)), I64(8))) as i:
+        centre = builder.fpext(load(builder, plus(builder, pivot, i, 32), few), DOUBLES)
+        once, twice, once_before, twice_before = (load(builder, plus(builder, array, i, 64), DOUBLES) for array in sums)
+        shift = builder.fdiv(builder.fadd(once_before, once), total)
+        square = builder.fdiv(builder.fadd(twice_before, twice), total)
+        variance = builder.fsub(square, builder.fmul(shift, shift))
+        none = all_lanes(0.0, DOUBLES)
+        variance = builder.select(builder.fcmp_ordered("<", variance, none), none, variance)
+        deviation = call(builder, "llvm.sqrt.v8f64", DOUBLES, variance)
+        store(builder, builder.fptrunc(builder.fadd(centre, shift), few), plus(builder, mean, i, 32))
+        store(builder, builder.fptrunc(deviation, few), plus(builder, std, i, 32))

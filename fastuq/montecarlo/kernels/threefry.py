@@ -1,12 +1,26 @@
 """Keep bits by a vectorised Threefry-4x32-13: the same bits as `fastuq.montecarlo.masks`, 256 units at a time."""
 
-import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from fastuq.montecarlo.kernels.compiled import kernel
-from fastuq.montecarlo.kernels.emit import in_ir
-from fastuq.montecarlo.kernels.ir import BYTES, I8, I32, I64, WORDS, call, compress, load, plus, splat, store
+from fastuq.montecarlo.kernels.emit import in_ir, outlined
+from fastuq.montecarlo.kernels.ir import (
+    BYTES,
+    I1,
+    I8,
+    I16,
+    I32,
+    I64,
+    WORDS,
+    call,
+    compress,
+    counting,
+    load,
+    plus,
+    splat,
+    store,
+)
+from fastuq.montecarlo.kernels.targets import current_target
 
 _ROUNDS = 13
 _PARITY = 0x1BD11BDA
@@ -34,7 +48,8 @@ def _threefry(builder, counter, key):
     return x
 
 
-def _emit_keep_group(builder, seed, layer, group, iteration, sample, threshold, out):
+@outlined
+def _keep_group(builder, seed, layer, group, iteration, sample, threshold, out):
     def low_and_high(value):
         low = builder.trunc(value, I32)
         return splat(builder, low), splat(builder, builder.trunc(builder.lshr(value, ir.Constant(I64, 32)), I32))
@@ -70,53 +85,73 @@ def _emit_keep_group(builder, seed, layer, group, iteration, sample, threshold, 
 
 
 @in_ir()
-def _keep_group(builder, seed, layer, group, iteration, sample, threshold, words):
-    """Write the keep bits of units 256 group to 256 group + 255 to words[4 group:] (uint64)."""
-    _emit_keep_group(builder, seed, layer, group, iteration, sample, threshold, plus(builder, words, group, 32))
-
-
-@kernel
-def keep_words(seed, layer, iteration, sample, threshold, width, words):
+def keep_words(builder, seed, layer, iteration, sample, threshold, width, words):
     """Write the keep bits of one mask into `words` (uint64, 4 ceil(width / 256)); unit u is bit u % 64 of u // 64."""
-    for group in range((width + 255) // 256):
-        _keep_group(seed, layer, group, iteration, sample, threshold, words)
+    groups = builder.sdiv(builder.add(width, I64(255)), I64(256))
+    with counting(builder, groups) as group:
+        _keep_group(builder, seed, layer, group, iteration, sample, threshold, plus(builder, words, group, 32))
 
 
-@in_ir(types.int64)
-def _list_word(builder, word, first, codes, units, units_at, count, values):
-    """List the set bits of a uint64: their positions plus `first` as int32 to units[units_at + count:].
+def word_of(builder, words, number, width, invert):
+    """Return word `number` of keep bits, inverted with `invert` (i1), without the bits past `width`."""
+    word = load(builder, plus(builder, words, number, 8), I64)
+    word = builder.xor(word, builder.sext(invert, I64))
+    left = builder.sub(width, builder.mul(number, I64(64)))
+    short = builder.sub(builder.shl(I64(1), builder.and_(left, I64(63))), I64(1))
+    mask = builder.select(builder.icmp_signed("<", left, I64(64)), short, I64(-1))
+    return builder.and_(word, mask)
 
-    Where `values` is not None, values[count:] gets the bytes that `codes` has at those positions. Returns the new
-    count; whole vectors are written.
+
+def list_word(builder, word, first, listed, count, step=1):
+    """List the set bits of a word: their positions plus `first`, by `step` (constant), as int32 to listed[count:].
+
+    Of every `step` bits the first alone may be set. Returns the new count; whole vectors may be written.
     """
-    few = ir.VectorType(I8, 16)
-    units = plus(builder, units, units_at, 4)
-    for part in range(4):
-        mask = builder.trunc(builder.lshr(word, ir.Constant(I64, 16 * part)), ir.IntType(16))
-        numbers = ir.Constant(WORDS, [16 * part + i for i in range(16)])
-        numbers = builder.add(numbers, splat(builder, builder.trunc(first, I32)))
-        store(builder, compress(builder, numbers, mask), plus(builder, units, count, 4))
-        if values is not None:
-            picked = builder.zext(load(builder, builder.add(codes, first), few, 16 * part), WORDS)
-            store(builder, builder.trunc(compress(builder, picked, mask), few), builder.add(values, count))
+    if not current_target().compress:
+        return _list_bits(builder, word, first, listed, count, step)
+    every = [bit for bit in range(64) if bit % step == 0]
+    if step > 1:
+        marks = sum(1 << bit for bit in every)
+        word = call(builder, "llvm.x86.bmi.pext.64", I64, word, I64(marks))
+    base = splat(builder, builder.trunc(builder.udiv(first, I64(step)), I32))
+    for part in range(0, len(every), 16):
+        mask = builder.trunc(builder.lshr(word, I64(part)), I16)
+        numbers = builder.add(ir.Constant(WORDS, list(range(part, part + 16))), base)
+        store(builder, compress(builder, numbers, mask), plus(builder, listed, count, 4))
         count = builder.add(count, builder.zext(builder.ctpop(mask), I64))
     return count
 
 
-@kernel
-def list_units(words, width, invert, units, units_at, codes, values):
+def _list_bits(builder, word, first, listed, count, step):
+    """Do the same bit by bit."""
+    rest, so_far = cgutils.alloca_once(builder, I64), cgutils.alloca_once(builder, I64)
+    builder.store(word, rest)
+    builder.store(count, so_far)
+    head, body, after = (builder.append_basic_block(name) for name in ("bits", "bit", "listed"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    left = builder.load(rest)
+    builder.cbranch(builder.icmp_unsigned("!=", left, I64(0)), body, after)
+    builder.position_at_end(body)
+    place = builder.udiv(builder.add(first, builder.cttz(left, I1(1))), I64(step))
+    at = builder.load(so_far)
+    store(builder, builder.trunc(place, I32), plus(builder, listed, at, 4))
+    builder.store(builder.add(at, I64(1)), so_far)
+    builder.store(builder.and_(left, builder.sub(left, I64(1))), rest)
+    builder.branch(head)
+    builder.position_at_end(after)
+    return builder.load(so_far)
+
+
+@in_ir(types.int64)
+def list_units(builder, words, width, invert, units, units_at):
     """List the units whose bit is set (or clear, with `invert`) to units[units_at:] (int32); return how many.
 
-    `values` (int8), where not None, gets the codes (int8, a multiple of 64) of the same units. Both lists must hold 16
-    more than is listed: whole vectors are written.
+    The list must hold 16 more than is listed: whole vectors are written.
     """
-    one = np.uint64(1)
-    flip = ~np.uint64(0) if invert else np.uint64(0)
-    count = np.int64(0)
-    for number in range((width + 63) // 64):
-        word = words[number] ^ flip
-        left = width - 64 * number
-        if left < 64:
-            word &= (one << np.uint64(left)) - one
-        count = _list_word(word, 64 * number, codes, units, units_at, count, values)
-    return count
+    units, count = plus(builder, units, units_at, 4), cgutils.alloca_once(builder, I64)
+    builder.store(I64(0), count)
+    with counting(builder, builder.sdiv(builder.add(width, I64(63)), I64(64))) as number:
+        word = word_of(builder, words, number, width, invert)
+        builder.store(list_word(builder, word, builder.mul(number, I64(64)), units, builder.load(count)), count)
+    return builder.load(count)

@@ -1,176 +1,282 @@
-"""Tiles of the shared-mask kernels, where 64 samples lie across the vector lanes.
+"""Tiles of the shared-mask kernels: 6 outputs by as many samples as leave all sums in registers.
 
-Codes are feature-major: one row of 64 bytes per input, in the order of the samples. Interleaving four rows turns the
-lanes: sums and pre-activations hold sample s in lane ``ir.quad_of_byte(s)``, and joining them to codes turns back.
+64 samples lie side by side in a row, four parts of 16. Inputs of a block are stored part by part, so that what a tile reads
+again and again stays in the near cache. `targets` says how many registers of samples a tile spans.
 """
 
 from llvmlite import ir
 from numba.core import cgutils
 
-from fastuq.montecarlo.kernels.emit import in_ir
+from fastuq.montecarlo.kernels.dots import clip_bytes, dot_of, join_quads, slot_of_chunk, store_group
+from fastuq.montecarlo.kernels.emit import in_ir, outlined
 from fastuq.montecarlo.kernels.ir import (
-    BYTES,
     F32,
-    FLOATS,
+    I8,
     I32,
     I64,
-    WORDS,
+    LANES,
+    PART,
     all_lanes,
     call,
+    counting,
+    floats,
     fma,
-    interleave,
+    lanes_of,
     load,
     offset,
     plus,
-    portable_dot,
-    portable_join,
     prefetch,
     splat,
     store,
-    vnni_dot,
-    vnni_join,
+    words,
 )
+from fastuq.montecarlo.kernels.plan import STORE_REAL, STORE_SUMS, TILE
+from fastuq.montecarlo.kernels.targets import current_target
 
-LANES = 64
-"""Samples that a tile holds: four vectors of 16."""
-TILE = 6
-"""Output units that a tile holds: 6 x 4 accumulators and 4 inputs fit in 32 registers."""
 _AHEAD = 4096
-"""Bytes ahead of a tile's weights that are fetched from the far caches: they are read once per 64 samples."""
-STORE_SUMS, STORE_REAL, STORE_CODES = range(3)
-"""What an int8 tile stores; see `int8_tile`."""
+"""Bytes ahead of a tile's weights that are fetched from the far caches: they are read once per block."""
+_NEAR = 24576
+"""Bytes of float32 inputs that stay in the near cache while all tiles read them."""
 
 
-def _sum_tile(builder, dot, data, weights, quads, starts, correction):
-    """Return 6 x 4 vectors: starting rows plus correction plus data[quads][64][4] x weights[quads][6][4]."""
-    slots = []
+def _for_units(builder, samples, run):
+    """Write ``run(registers, unit)`` over all samples: a unit is what a tile spans."""
+    target = current_target()
+    if target.lanes == PART:  # the fewest registers that hold all samples, once
+        before = 0
+        for vectors in sorted(target.vectors):
+            most = vectors * PART if vectors < max(target.vectors) else LANES
+            inside = builder.and_(
+                builder.icmp_signed(">", samples, I64(before)), builder.icmp_signed("<=", samples, I64(most))
+            )
+            with builder.if_then(inside):
+                run(vectors, I64(0))
+            before = most
+        return
+    (vectors,) = target.vectors
+    span = vectors * target.lanes
+    units = builder.udiv(builder.add(samples, I64(span - 1)), I64(span))
+    with counting(builder, units) as unit:
+        run(vectors, unit)
+
+
+def _places(builder, vectors, unit, part_stride):
+    """Return where the registers of a unit begin in rows whose parts are `part_stride` bytes apart."""
+    lanes = current_target().lanes
+    size = 4 * lanes
+    if lanes == PART:
+        return [builder.mul(part_stride, I64(vector)) for vector in range(vectors)]
+    units = PART // (vectors * lanes)
+    part, rest = builder.udiv(unit, I64(units)), builder.urem(unit, I64(units))
+    first = builder.add(builder.mul(part, part_stride), builder.mul(rest, I64(vectors * size)))
+    return [plus(builder, first, size * vector) for vector in range(vectors)]
+
+
+def _int8_sums(builder, vectors, inputs, weights, groups, starts, correction):
+    """Return the sums of a tile: starting rows plus correction plus inputs x weights[groups][6] of 32-bit groups."""
+    target = current_target()
+    kind, dot, slots = words(target.lanes), dot_of(target.dot), []
     for row in range(TILE):
-        add = splat(builder, load(builder, correction, I32, 4 * row))
-        for vector in range(4):
-            slot = cgutils.alloca_once(builder, WORDS)
-            builder.store(builder.add(load(builder, starts[row], WORDS, 64 * vector), add), slot)
+        add = splat(builder, load(builder, correction, I32, 4 * row), target.lanes)
+        for vector in range(vectors):
+            slot = cgutils.alloca_once(builder, kind)
+            builder.store(builder.add(load(builder, starts[row][vector], kind), add), slot)
             slots.append(slot)
-    with cgutils.for_range(builder, quads, intp=I64) as loop:
-        data_at, weights_at = plus(builder, data, loop.index, 256), plus(builder, weights, loop.index, 4 * TILE)
-        codes = [load(builder, data_at, WORDS, 64 * vector) for vector in range(4)]
+    with counting(builder, groups) as group:
+        weights_at = plus(builder, weights, group, 4 * TILE)
+        codes = [load(builder, plus(builder, at, group, 4 * PART), kind) for at in inputs]
         prefetch(builder, weights_at, _AHEAD)
         for row in range(TILE):
-            weight = splat(builder, load(builder, weights_at, I32, 4 * row))
-            for vector in range(4):
-                slot = slots[row * 4 + vector]
+            weight = splat(builder, load(builder, weights_at, I32, 4 * row), target.lanes)
+            for vector in range(vectors):
+                slot = slots[row * vectors + vector]
                 builder.store(dot(builder, builder.load(slot), codes[vector], weight), slot)
     return [builder.load(slot) for slot in slots]
 
 
-def _vnni_round(builder, x):
-    """Round to int32, ties to even; numbers out of range become the smallest one."""
-    nearest, every = ir.Constant(I32, 4), ir.Constant(ir.IntType(16), -1)
-    return call(builder, "llvm.x86.avx512.mask.cvtps2dq.512", WORDS, x, all_lanes(0, WORDS), every, nearest)
-
-
-def _portable_round(builder, x):
-    """Round to int32, ties to even; numbers below -2^21 become -2^21."""
-    low = all_lanes(-2097152.0)
+def _round(builder, x):
+    """Round to int32, ties to even; far below 0 it is some number far below 0."""
+    if current_target().lanes == PART:
+        kind, nearest, every = words(16), I32(4), ir.IntType(16)(-1)
+        return call(builder, "llvm.x86.avx512.mask.cvtps2dq.512", kind, x, all_lanes(0, kind), every, nearest)
+    low, kind = all_lanes(-2097152.0, x.type), words(x.type.count)
     x = builder.select(builder.fcmp_ordered(">", x, low), x, low)
     # 1.5 * 2^23 leaves the whole number in the low bits.
-    shifted = builder.bitcast(builder.fadd(x, all_lanes(12582912.0)), WORDS)
-    return builder.sub(shifted, all_lanes(0x4B400000, WORDS))
+    shifted = builder.bitcast(builder.fadd(x, all_lanes(12582912.0, x.type)), kind)
+    return builder.sub(shifted, all_lanes(0x4B400000, kind))
 
 
-def _codes_of(builder, vnni, z, top, zero):
-    """Return the codes of a row, four vectors of pre-activations, as 64 bytes."""
-    words = []
-    for x in z:
+def _store_codes(builder, reals, rounding, row, unit):
+    """Store min(max(rint(min(x, top)) + zero, 0), 255) of the registers of a unit to a row of 64 codes."""
+    target = current_target()
+    numbers = []
+    top, zero = splat(builder, rounding[0], target.lanes), splat(builder, rounding[1], target.lanes)
+    for x in reals:
         x = builder.select(builder.fcmp_ordered("<", x, top), x, top)
-        rounded = _portable_round(builder, x) if vnni is None else _vnni_round(builder, x)
-        words.append(builder.add(rounded, zero))
-    return portable_join(builder, words) if vnni is None else vnni_join(builder, words)
+        numbers.append(builder.add(_round(builder, x), zero))
+    if target.lanes == PART and target.dot.group == 4:
+        numbers += [all_lanes(0, words(16))] * (4 - len(numbers))  # samples that are not there
+        store(builder, join_quads(builder, numbers), row)
+        return
+    for number, vector in enumerate(numbers):
+        codes, chunks = clip_bytes(builder, vector), target.lanes // 4
+        first = builder.add(builder.mul(unit, I64(len(numbers) * chunks)), I64(number * chunks))
+        for chunk in range(chunks):
+            place = builder.add(first, I64(chunk))
+            slot = slot_of_chunk(builder, target.dot, place)
+            store(builder, builder.bitcast(lanes_of(builder, codes, 4 * chunk, 4), I32), builder.add(row, slot))
 
 
-@in_ir()
-def int8_tile(builder, vnni, stored, scratch, quads, vectors, weights_at, unit, rounding, z_at, codes_at):
-    """Run one tile of 6 outputs x 64 samples.
+@outlined
+def _int8_tile(builder, vectors, unit, stored, inputs, groups, weights, of_outputs, rounding, base, z, codes):
+    """Run one tile; see `int8_block`. All are addresses but `unit`, `stored`, `groups` and `rounding`."""
+    target = current_target()
+    starts, correction, scale, bias = of_outputs
+    row_places = _places(builder, vectors, unit, I64(4 * PART))
+    bases = []
+    for row in range(TILE):
+        number = builder.zext(load(builder, starts, I32, 4 * row), I64)
+        start = plus(builder, base, number, 4 * LANES)
+        bases.append([builder.add(start, place) for place in row_places])
+    data = [builder.add(inputs, at) for at in _places(builder, vectors, unit, builder.mul(groups, I64(4 * PART)))]
+    sums = _int8_sums(builder, vectors, data, weights, groups, bases, correction)
 
-    `scratch` (of `shared_int8`) has the inputs quads[quads][64][4] uint8, and starts[6] int64, the bytes of `base`
-    where six rows of 64 int32 begin. `vectors` is weights[quads][6][4] int8 from byte `weights_at`; correction int32,
-    scale and bias float32, the tile's own from `unit` on. With sum = start + correction + inputs x weights and
-    x = float(sum) * scale + bias, `stored` says what is written: STORE_SUMS the sums as int32 [6][64] to `base`,
-    STORE_REAL x as float32 [6][64] to `z`, both from byte `z_at`; STORE_CODES
-    min(max(rint(min(x, top)) + zero, 0), 255) as uint8 [6][64] to `hidden` from byte `codes_at`, with
-    `rounding` = (_, top, zero).
-    """
-    weights, *of_units = vectors
-    correction, scale, bias = (plus(builder, array, unit, 4) for array in of_units)
-    rows = [builder.add(scratch.base, load(builder, scratch.starts, I64, 8 * row)) for row in range(TILE)]
-    dot = portable_dot if vnni is None else vnni_dot
-    sums = _sum_tile(builder, dot, scratch.quads, builder.add(weights, weights_at), quads, rows, correction)
-    z, base, codes = (
-        builder.add(scratch.z, z_at),
-        builder.add(scratch.base, z_at),
-        builder.add(scratch.hidden, codes_at),
-    )
+    def rows_of(values):
+        return [values[vectors * row : vectors * (row + 1)] for row in range(TILE)]
+
     with builder.if_else(builder.icmp_signed("==", stored, offset(STORE_SUMS))) as (as_sums, otherwise):
         with as_sums:
-            for number, total in enumerate(sums):
-                store(builder, total, base, 64 * number)
+            for row, values in enumerate(rows_of(sums)):
+                for value, place in zip(values, row_places, strict=True):
+                    store(builder, value, builder.add(z, place), 4 * LANES * row)
         with otherwise:
-            reals = _reals(builder, sums, scale, bias)
+            reals = []
+            for row, values in enumerate(rows_of(sums)):
+                m, b = (splat(builder, load(builder, at, F32, 4 * row), target.lanes) for at in (scale, bias))
+                of_row = [builder.sitofp(value, floats(target.lanes)) for value in values]
+                reals += [builder.fadd(builder.fmul(value, m), b) for value in of_row]
             with builder.if_else(builder.icmp_signed("==", stored, offset(STORE_REAL))) as (as_real, as_codes):
                 with as_real:
-                    for number, x in enumerate(reals):
-                        store(builder, x, z, 64 * number)
+                    for row, values in enumerate(rows_of(reals)):
+                        for value, place in zip(values, row_places, strict=True):
+                            store(builder, value, builder.add(z, place), 4 * LANES * row)
                 with as_codes:
-                    highest, added = splat(builder, rounding[1]), splat(builder, builder.trunc(rounding[2], I32))
-                    for row in range(TILE):
-                        of_row = reals[4 * row : 4 * row + 4]
-                        store(builder, _codes_of(builder, vnni, of_row, highest, added), codes, 64 * row)
+                    for row, values in enumerate(rows_of(reals)):
+                        _store_codes(builder, values, rounding, plus(builder, codes, LANES * row), unit)
 
 
-def _reals(builder, sums, scale, bias):
-    reals = []
+@in_ir()
+def int8_block(builder, samples, stored, scratch, groups, packed, weights_at, at, outputs, rounding, out, out_at):
+    """Run a block of the head for up to 64 samples, tile by tile.
+
+    `scratch` has the inputs, [part of 16 samples][groups][16] of 32 bits each, and the rows `base` of 64 int32 that sums
+    start from. `packed` is weights[tile][groups][6] of 32 bits from byte `weights_at`; start int32 (row of `base`),
+    correction int32, scale and bias float32 of each output, from `at` on. With sum = start + correction +
+    inputs x weights and x = float(sum) * scale + bias, `stored` says what goes to the rows of 64 of `out`, which begin
+    at its byte `out_at`: STORE_SUMS the sums, STORE_REAL x, STORE_CODES
+    min(max(rint(min(x, top)) + zero, 0), 255) as bytes, where `rounding` is (top, zero).
+    """
+    weights, of_outputs = builder.add(packed.weights, weights_at), packed[1:5]
+    rounding = (rounding[0], builder.trunc(rounding[1], I32))
+    out = builder.add(out, out_at)
+
+    def run(vectors, unit):
+        with counting(builder, outputs, TILE) as first:
+            of_tile = tuple(plus(builder, array, builder.add(at, first), 4) for array in of_outputs)
+            tile_weights = plus(builder, weights, builder.mul(first, groups), 4)
+            _int8_tile(
+                builder, vectors, unit, stored, scratch.inputs, groups, tile_weights, of_tile, rounding, scratch.base,
+                plus(builder, out, first, 4 * LANES), plus(builder, out, first, LANES),
+            )  # fmt: skip
+
+    _for_units(builder, samples, run)
+
+
+@in_ir()
+def gather_groups(builder, rows, stride, units, units_at, groups, out):
+    """Store 64 codes of the listed rows as a block's inputs, [part][groups][16] of 32 bits each.
+
+    Row u begins at byte ``u * stride`` of `rows`; the list is units[units_at:] (int32), filled up to whole groups.
+    """
+    dot = current_target().dot
+    units, part_stride = plus(builder, units, units_at, 4), builder.mul(groups, I64(4 * PART))
+    with counting(builder, groups) as group:
+        listed = plus(builder, units, group, 4 * dot.group)
+        numbers = [builder.zext(load(builder, listed, I32, 4 * i), I64) for i in range(dot.group)]
+        places = [builder.add(rows, builder.mul(number, stride)) for number in numbers]
+        store_group(builder, dot, places, plus(builder, out, group, 4 * PART), part_stride)
+
+
+@outlined
+def _float_tile(builder, vectors, unit, begins, data, part_stride, listed, count, weights, of_outputs, factor, base, out):
+    """Run a piece of one tile; see `float_block`. `base` and `out` are address, row and part stride."""
+    lanes = current_target().lanes
+    kind, (starts, bias), totals = floats(lanes), of_outputs, []
+    places = _places(builder, vectors, unit, out[2])
+    base_places = _places(builder, vectors, unit, base[2])
+    scaled = splat(builder, factor, lanes)
     for row in range(TILE):
-        m, b = (splat(builder, load(builder, address, F32, 4 * row)) for address in (scale, bias))
-        of_row = sums[4 * row : 4 * row + 4]
-        reals += [builder.fadd(builder.fmul(builder.sitofp(total, FLOATS), m), b) for total in of_row]
-    return reals
-
-
-@in_ir()
-def gather_quads(builder, rows, rows_at, stride, units, units_at, quads, out):
-    """Interleave 64 bytes of the listed rows by fours into out[quads][64][4]; see `ir.quad_of_byte`.
-
-    Row u begins at byte ``rows_at + u * stride`` of `rows`; the list is units[units_at:] (int32).
-    """
-    rows, units = builder.add(rows, rows_at), plus(builder, units, units_at, 4)
-    with cgutils.for_range(builder, quads, intp=I64) as loop:
-        listed = plus(builder, units, loop.index, 16)
-        vectors = []
-        for i in range(4):
-            unit = builder.zext(load(builder, listed, I32, 4 * i), I64)
-            vectors.append(load(builder, builder.add(rows, builder.mul(unit, stride)), BYTES))
-        place = plus(builder, out, loop.index, 256)
-        for number, vector in enumerate(interleave(builder, *vectors)):
-            store(builder, vector, place, 64 * number)
-
-
-@in_ir()
-def float_tile(builder, data, listed, weights, weights_at, out, row, count):
-    """Add to 6 rows of 64 floats the products of listed rows and weights, all float32.
-
-    `data`, `listed` and `out` are arrays with the element where they begin: row listed[i] of data[][64] goes with
-    weights[i], of [count][6] from byte `weights_at`; the sums are out[row:][6][64].
-    """
-    data, rows = plus(builder, data[0], data[1], 4), plus(builder, listed[0], listed[1], 4)
-    out, weights = plus(builder, plus(builder, out[0], out[1], 4), row, 256), builder.add(weights, weights_at)
-    totals = [cgutils.alloca_once_value(builder, load(builder, out, FLOATS, 64 * number)) for number in range(TILE * 4)]
-    with cgutils.for_range(builder, count, intp=I64) as loop:
-        number = builder.zext(load(builder, plus(builder, rows, loop.index, 4), I32), I64)
-        data_at, weights_at = plus(builder, data, number, 256), plus(builder, weights, loop.index, 4 * TILE)
-        values = [load(builder, data_at, FLOATS, 64 * vector) for vector in range(4)]
+        for vector in range(vectors):
+            totals.append((cgutils.alloca_once(builder, kind), plus(builder, builder.add(out[0], places[vector]),
+                           builder.mul(out[1], I64(row)))))  # fmt: skip
+    with builder.if_else(begins) as (anew, going_on):
+        with anew:
+            for row in range(TILE):
+                number = builder.zext(load(builder, starts, I32, 4 * row), I64)
+                start = builder.add(base[0], builder.mul(number, base[1]))
+                b = splat(builder, load(builder, bias, F32, 4 * row), lanes)
+                for vector, place in enumerate(base_places):
+                    value = builder.fmul(load(builder, builder.add(start, place), kind), scaled)
+                    builder.store(builder.fadd(value, b), totals[row * vectors + vector][0])
+        with going_on:
+            for slot, place in totals:
+                builder.store(load(builder, place, kind), slot)
+    streams = [builder.add(data, at) for at in _places(builder, vectors, unit, part_stride)]
+    with counting(builder, count) as i:
+        number = builder.zext(load(builder, plus(builder, listed, i, 4), I32), I64)
+        weights_at = plus(builder, weights, i, 4 * TILE)
+        values = [load(builder, plus(builder, at, number, 4 * PART), kind) for at in streams]
+        prefetch(builder, weights_at, _AHEAD)
         for row in range(TILE):
-            weight = splat(builder, load(builder, weights_at, F32, 4 * row))
-            for vector in range(4):
-                slot = totals[row * 4 + vector]
+            weight = splat(builder, load(builder, weights_at, F32, 4 * row), lanes)
+            for vector in range(vectors):
+                slot = totals[row * vectors + vector][0]
                 builder.store(fma(builder, values[vector], weight, builder.load(slot)), slot)
-    for number, slot in enumerate(totals):
-        store(builder, builder.load(slot), out, 64 * number)
+    for slot, place in totals:
+        store(builder, builder.load(slot), place)
+
+
+@in_ir()
+def float_block(builder, samples, data, inputs, listed, count, packed, weights_at, at, outputs, factor, base, rows, out):
+    """Run a block of the float32 head for up to 64 samples, tile by tile, sums in the order of the list.
+
+    `data` is an array with the element where it begins: [part of 16 samples][inputs][16]; `listed` (array and place) says
+    which `count` of the inputs are taken. `packed` is weights[tile][count][6] from byte `weights_at`, start int32
+    and bias float32 of each output, from `at` on. A sum starts as factor * base[start] + bias, where `base` is
+    [part][rows][16]. `out` is an array, its first element, and the strides of rows and parts, in bytes.
+    """
+    weights, of_outputs = builder.add(packed.weights, weights_at), (packed.start, packed.bias)
+    data, listed = plus(builder, data[0], data[1], 4), plus(builder, listed[0], listed[1], 4)
+    out_address = plus(builder, out[0], out[1], 4)
+    base = (base, I64(4 * PART), builder.mul(rows, I64(4 * PART)))
+
+    def run(vectors, unit):
+        piece = _NEAR // max(4 * PART, 4 * vectors * current_target().lanes)
+        with counting(builder, builder.add(count, I64(1)), piece) as first:  # nothing listed: sums start all the same
+            left = builder.sub(count, first)
+            size = builder.select(builder.icmp_signed("<", left, I64(piece)), left, I64(piece))
+            begins = builder.icmp_signed("==", first, I64(0))
+            with counting(builder, outputs, TILE) as output:
+                of_tile = tuple(plus(builder, array, builder.add(at, output), 4) for array in of_outputs)
+                tile_weights = plus(builder, weights, builder.mul(output, count), 4)
+                here = (builder.add(out_address, builder.mul(out[2], output)), out[2], out[3])
+                _float_tile(
+                    builder, vectors, unit, begins, data, builder.mul(inputs, I64(4 * PART)),
+                    plus(builder, listed, first, 4), size, plus(builder, tile_weights, first, 4 * TILE), of_tile, factor,
+                    base, here,
+                )  # fmt: skip
+
+    _for_units(builder, samples, run)
+
+
+assert I8.width * LANES == 512
