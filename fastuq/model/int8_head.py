@@ -69,13 +69,14 @@ class QuantizedHead(Blocks):
     input_scale: np.ndarray
     input_shift: np.ndarray
 
-    def forward(self, features: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
+    def forward(self, features: np.ndarray, masks: Sequence[np.ndarray] | None = None) -> np.ndarray:
         """Run one iteration in plain NumPy.
 
         Parameters
         ----------
         features : ndarray, (N, D), int8
-        masks : sequence of ndarray of bool, one per block, (inputs,) or (N, inputs)
+        masks : sequence of ndarray of bool, one per block, (inputs,) or (N, inputs), optional
+            Keep bits; None runs the plain pass without dropout.
 
         Returns
         -------
@@ -85,8 +86,10 @@ class QuantizedHead(Blocks):
         codes = input_codes(features, self.input_scale, self.input_shift)
         for number, block in enumerate(self.blocks):
             # float64 holds these integer sums exactly (below 2^53) and has a BLAS, which integers have not.
-            total = (codes * masks[number]).astype(np.float64) @ block.weights.astype(np.float64)
-            z = total.astype(np.float32) * block.scale + block.bias
+            kept = codes if masks is None else codes * masks[number]
+            total = kept.astype(np.float64) @ block.weights.astype(np.float64)
+            scale = block.scale if masks is not None else block.scale * np.float32(1 - block.rate)
+            z = total.astype(np.float32) * scale + block.bias
             if number == len(self.blocks) - 1:
                 return activation_of(block.activation).forward(z)
             codes = codes_of(block.activation).of(z)

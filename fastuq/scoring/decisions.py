@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from enum import IntEnum
+from statistics import NormalDist
 
 import numpy as np
 
@@ -69,11 +70,8 @@ def z_value(conf_factor: float) -> float:
     >>> round(z_value(0.7), 4)
     1.0364
     """
-    conf_factor = check_conf_factor(conf_factor)
-    from scipy.special import ndtri
-
     # (1 + c) / 2 rounds to 1 for c just below 1; the lower tail, with (1 - c) / 2, does not.
-    return float(-ndtri((1 - conf_factor) / 2))
+    return -NormalDist().inv_cdf((1 - check_conf_factor(conf_factor)) / 2)
 
 
 def interval(
@@ -110,9 +108,7 @@ def interval(
     >>> upper.round(2)
     array([[0.71, 0.25]], dtype=float32)
     """
-    z = z_value(conf_factor)
-    if one_of("interval", kind, INTERVALS) == "sem":
-        z /= math.sqrt(whole_number("num_iter", num_iter, 2, 2**63))
+    z = half_width(conf_factor, kind=kind, num_iter=num_iter)
     mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
     if mean.ndim != 2 or mean.shape != std.shape:
         raise InputError(f"moments: expected mean and std of one shape (N, C), found {mean.shape} and {std.shape}")
@@ -120,6 +116,14 @@ def interval(
         raise InputError("moments: expected finite means and standard deviations from 0, found others; check the model")
     half = np.float32(z) * std
     return mean - half, mean + half
+
+
+def half_width(conf_factor: float, *, kind: str = "std", num_iter: int | None = None) -> float:
+    """Return the half width of the interval in standard deviations: z, or z/sqrt(T); arguments as in `interval`."""
+    z = z_value(conf_factor)
+    if one_of("interval", kind, INTERVALS) == "sem":
+        z /= math.sqrt(whole_number("num_iter", num_iter, 2, 2**63))
+    return z
 
 
 def ternary_vector(lower: np.ndarray, upper: np.ndarray, threshold: float) -> np.ndarray:

@@ -1,6 +1,6 @@
 """What scoring comes to: the options it ran with, every sample's figures, and their summary.
 
-A score that mean and standard deviation give is a field of `Result` and its value in `columns_of`.
+The kernels find all that is said of a sample (`fastuq.montecarlo.kernels.deciding`); `fastuq.scoring.decisions` says it in NumPy.
 """
 
 from dataclasses import asdict, dataclass
@@ -12,13 +12,15 @@ from fastuq import __version__
 from fastuq.errors import ModelError
 from fastuq.model.activations import activation_of
 from fastuq.model.model import Model
-from fastuq.montecarlo.engine import Moments
-from fastuq.scoring.decisions import decide, interval, ternary_vector
-from fastuq.scoring.metrics import accuracy, aurc, micro_f1
+from fastuq.montecarlo.kernels.plan import Columns, Rules
+from fastuq.scoring.decisions import half_width, interval, ternary_vector
+from fastuq.scoring.metrics import accuracy, aurc
 from fastuq.scoring.options import Options
 
 DETAILS = ("mean", "std", "plain")
 """The arrays of all classes, which are left empty where only the others are asked for."""
+_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)
+"""How many bits of a byte are set."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,14 @@ class Result:
     mean, std : ndarray, (N, C), float32
         Moments over the iterations; (0, C) when scored with ``details=False``.
     plain : ndarray, (N, C), float32
-        The plain pass: the quantized network once, without dropout; (0, C) when scored with ``details=False``. It is
-        NumPy's float32: another BLAS, processor or number of samples may round its last bits otherwise.
-    keep, reason, prediction, positive
+        The plain pass: the quantized network once, without dropout, its head in the precision of the options; (0, C)
+        when scored with ``details=False``.
+    keep, reason, prediction
         See `fastuq.scoring.decisions.Decision`.
+    positive_bits : ndarray, (N, ceil(C / 8)), uint8
+        The predicted classes, eight to a byte from the lowest bit on; `positive` has them as bool (N, C).
+    class_count : int
+        C.
     predicted_mean, predicted_lower, predicted_upper : ndarray, (N,), float32
         Mean and interval of the predicted class.
     top, max_mean : ndarray, (N,), int64 and float32
@@ -44,7 +50,7 @@ class Result:
     mutual_information : ndarray, (N,), float32, or None
         Entropy of the mean less the mean entropy of the iterations, in nats; None when not asked for.
     plain_prediction : ndarray, (N,), int64
-        argmax of the plain pass; as good as its bits where the two largest outputs are within rounding of each other.
+        argmax of the plain pass.
     labels : ndarray, (N,), int64, or None
     seconds : dict
         ``features`` (reading them), ``compile`` (kernels compiled, or loaded: once per process), ``head`` (all
@@ -75,7 +81,7 @@ class Result:
     keep: np.ndarray
     reason: np.ndarray
     prediction: np.ndarray
-    positive: np.ndarray
+    positive_bits: np.ndarray
     predicted_mean: np.ndarray
     predicted_lower: np.ndarray
     predicted_upper: np.ndarray
@@ -83,6 +89,7 @@ class Result:
     max_mean: np.ndarray
     entropy: np.ndarray
     plain_prediction: np.ndarray
+    class_count: int
     labels: np.ndarray | None
     seconds: dict[str, float]
     model_sha256: str
@@ -94,6 +101,11 @@ class Result:
 
     def __repr__(self) -> str:
         return f"Result({len(self)} samples, {int(self.keep.sum())} kept, {self.options})"
+
+    @property
+    def positive(self) -> np.ndarray:
+        """The predicted classes, (N, C) bool: none for an ignored sample, more than one where several are certain."""
+        return np.unpackbits(self.positive_bits, axis=1, count=self.class_count, bitorder="little").astype(bool)
 
     @property
     def lower(self) -> np.ndarray:
@@ -138,65 +150,63 @@ class Result:
         if self.labels is None:
             return quality
         labels, keep = self.labels, self.keep
-        one_hot = self.plain_prediction[:, None] == np.arange(self.positive.shape[1])
         quality["accuracy_plain"] = float(accuracy(self.plain_prediction, labels))
-        quality["f1_plain"] = float(micro_f1(one_hot, labels))
+        quality["f1_plain"] = quality["accuracy_plain"]  # what micro-F1 is where each sample gets one class
         quality["aurc"] = float(aurc(self.max_mean, self.top == labels))
         if keep.any():
-            quality["f1_uq"] = float(micro_f1(self.positive[keep], labels[keep]))
+            quality["f1_uq"] = self._micro_f1(keep)
             quality["accuracy_kept"] = float(accuracy(self.prediction[keep], labels[keep]))
         if not keep.all():
             quality["misclassified_ignored"] = 1 - float(accuracy(self.plain_prediction[~keep], labels[~keep]))
         return quality
 
+    def _micro_f1(self, chosen: np.ndarray) -> float:
+        """Return `micro_f1` of the chosen samples from the bits of their classes, which are much less memory."""
+        assert self.labels is not None
+        bits, labels = self.positive_bits[chosen], self.labels[chosen]
+        hits = bits[np.arange(len(bits)), labels // 8] >> (labels % 8).astype(np.uint8) & 1
+        return 2 * int(hits.sum()) / (int(_BITS[bits].sum()) + len(bits))
 
-def columns_of(model: Model, features: np.ndarray, moments: Moments, options: Options) -> dict[str, np.ndarray]:
-    """Return the arrays of `Result` for features (N, D) int8; raises ModelError where a number is not finite."""
-    mean, std = moments.mean, moments.std
-    _check_finite(model, mean, std)
-    lower, upper = interval_of(mean, std, options)
-    decision = decide(ternary_vector(lower, upper, options.threshold), mean, mixed=options.mixed)
-    predicted = np.arange(len(mean)), decision.prediction
-    plain = _plain(model, features)
-    entropy = predictive_entropy(mean, model.head.blocks[-1].activation)
+
+def columns_of(model: Model, found: Columns) -> dict[str, np.ndarray]:
+    """Return the arrays of `Result` that the kernels found; raises ModelError where a number is not finite."""
+    predicted_mean, lower, upper, max_mean, finite = found.floats
+    if not finite.all():  # finite weights can be so large that sums overflow
+        raise ModelError(
+            f"model {model.sha256[:12]}: its head gives NaN or infinity, expected finite numbers; its weights are far "
+            "too large, make the model again"
+        )
+    keep, reason, prediction, top, plain_prediction = found.numbers
     columns = {
-        "mean": mean,
-        "std": std,
-        "plain": plain,
-        **vars(decision),
-        "predicted_mean": mean[predicted],
-        "predicted_lower": lower[predicted],
-        "predicted_upper": upper[predicted],
-        "top": mean.argmax(axis=1),
-        "max_mean": mean.max(axis=1),
-        "entropy": entropy.astype(np.float32),
-        "plain_prediction": plain.argmax(axis=1),
+        "mean": found.mean,
+        "std": found.std,
+        "plain": found.plain,
+        "keep": keep.astype(bool),
+        "reason": reason.astype(np.int8),
+        "prediction": prediction.astype(np.int64),
+        "positive_bits": found.positive,
+        "predicted_mean": predicted_mean,
+        "predicted_lower": lower,
+        "predicted_upper": upper,
+        "top": top.astype(np.int64),
+        "max_mean": max_mean,
+        "entropy": found.entropy.astype(np.float32),
+        "plain_prediction": plain_prediction.astype(np.int64),
     }
-    if moments.mean_entropy is not None:
-        columns["mutual_information"] = (entropy - moments.mean_entropy).astype(np.float32)
+    if len(found.entropies):
+        columns["mutual_information"] = (found.entropy - found.entropies).astype(np.float32)
     return columns
+
+
+def rules_of(options: Options) -> Rules:
+    """Return what the kernels need of the options to decide."""
+    z = half_width(options.conf_factor, kind=options.interval, num_iter=options.num_iter)
+    return Rules(np.float32(z), np.float32(options.threshold), options.mixed == "keep")
 
 
 def interval_of(mean: np.ndarray, std: np.ndarray, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """Return the lower and upper ends of the intervals under these options."""
     return interval(mean, std, options.conf_factor, kind=options.interval, num_iter=options.num_iter)
-
-
-def _plain(model: Model, features: np.ndarray) -> np.ndarray:
-    """Return the outputs of one pass without dropout; NumPy's float32, whose last bits depend on its BLAS."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        plain = model.head.forward(model.dequantize(features))
-    _check_finite(model, plain)
-    return plain
-
-
-def _check_finite(model: Model, *outputs: np.ndarray) -> None:
-    """Raise ModelError where outputs are NaN or infinite: finite weights can be so large that sums overflow."""
-    if not all(np.isfinite(array).all() for array in outputs):
-        raise ModelError(
-            f"model {model.sha256[:12]}: its head gives NaN or infinity, expected finite numbers; its weights are far "
-            "too large, make the model again"
-        )
 
 
 def predictive_entropy(mean: np.ndarray, activation: str) -> np.ndarray:

@@ -9,9 +9,10 @@ import numpy as np
 from fastuq.cache import FeatureCache
 from fastuq.errors import CacheError, InputError
 from fastuq.model.model import Model
-from fastuq.montecarlo.engine import Moments, MonteCarlo
+from fastuq.montecarlo.engine import MonteCarlo
+from fastuq.montecarlo.kernels.plan import Columns
 from fastuq.scoring.options import Options, options_of
-from fastuq.scoring.result import DETAILS, Result, columns_of
+from fastuq.scoring.result import DETAILS, Result, columns_of, rules_of
 from fastuq.util.labels import checked_labels
 
 ROWS_AT_ONCE = 8192
@@ -43,8 +44,7 @@ def score(
     details : bool
         Keep mean, std and plain pass of all classes. Without them memory stays small for any N.
     threads : int, optional
-        Default: the processors this process may use. The result does not depend on it. The plain pass has the
-        threads of NumPy's BLAS, on which its last bits do depend.
+        Default: the processors this process may use. The result does not depend on it.
     **single
         Fields of `Options`, which go before those of `options`.
 
@@ -106,6 +106,7 @@ class Scorer:
         **single: Any,
     ) -> None:
         self.model, self.options = model, options_of(options, single)
+        self._rules = rules_of(self.options)
         self._run = MonteCarlo(model, self.options.sampling, entropy=mutual_information, threads=threads)
 
     def __call__(self, features: FeatureCache | np.ndarray, *, labels: Any = None, details: bool = True) -> Result:
@@ -115,11 +116,12 @@ class Scorer:
         seconds = {"features": 0.0, "compile": 0.0, "head": 0.0}
         columns: dict[str, np.ndarray] = {}
         for start, rows in _chunks(features, seconds):
-            part = columns_of(self.model, rows, self._moments(rows, start, seconds), self.options)
+            part = columns_of(self.model, self._found(rows, start, details, seconds))
             _fill(columns, part, start, len(features), details)
         seconds["total"] = time.perf_counter() - began
         return Result(
             options=self.options,
+            class_count=self.model.head.num_classes,
             labels=truth,
             seconds=seconds,
             model_sha256=self.model.sha256,
@@ -149,10 +151,11 @@ class Scorer:
         way_out = "the labels are of other samples, or of another data set than the model"
         return checked_labels("labels", labels, len(features), self.model.head.num_classes, way_out)
 
-    def _moments(self, rows: np.ndarray, start: int, seconds: dict[str, float]) -> Moments:
-        """Return the moments of samples `start` onwards, and add the time that they take to `seconds`."""
+    def _found(self, rows: np.ndarray, start: int, details: bool, seconds: dict[str, float]) -> Columns:
+        """Return what the kernels find of samples `start` onwards, and add the time that they take to `seconds`."""
         began, compiling = time.perf_counter(), self._run.seconds_compiling
-        found = self._run(rows, np.arange(start, start + len(rows), dtype=np.int64))
+        ids = np.arange(start, start + len(rows), dtype=np.int64)
+        found = self._run.decide(rows, ids, self._rules, details=details)
         compiling = self._run.seconds_compiling - compiling
         seconds["compile"] += compiling
         seconds["head"] += time.perf_counter() - began - compiling

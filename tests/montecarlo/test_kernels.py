@@ -1,12 +1,14 @@
 """The building blocks of the kernels against NumPy."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
+from building_blocks import call
 from heads import model_of, random_features, random_head
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba.core import types
-from scipy.special import expit
+from scipy.special import entr, expit
 
 from fastuq.bench.peak import int8_peak
 from fastuq.errors import ModelError
@@ -14,69 +16,122 @@ from fastuq.model.activations import ACTIVATIONS, SIGMOID_STEPS, Activation, Ste
 from fastuq.model.head import Block
 from fastuq.montecarlo.engine import MonteCarlo
 from fastuq.montecarlo.kernels import elementwise, lanes, memory, running_sums
-from fastuq.montecarlo.kernels.compiled import has_vnni, kernel
+from fastuq.montecarlo.kernels.building import kernel
+from fastuq.montecarlo.kernels.dots import lane_of
 from fastuq.montecarlo.kernels.emit import in_ir
-from fastuq.montecarlo.kernels.ir import quad_of_byte
+from fastuq.montecarlo.kernels.flatten import ACTIVATION_NUMBERS
+from fastuq.montecarlo.kernels.ir import FLOATS, counting, load, plus, store
+from fastuq.montecarlo.kernels.jobs import Lanes, lanes_scratch
+from fastuq.montecarlo.kernels.plan import Sums, running_sums as room_for_sums
+from fastuq.montecarlo.kernels.targets import TARGETS, host_target
 
 
-@in_ir(types.float32)
-def exp32(builder, x):
-    return elementwise.exp_ir(builder, x)
+class Numbers(NamedTuple):
+    x: np.ndarray
+    out: np.ndarray
 
 
-@kernel
-def exp_of(x, out):
-    for i in range(len(x)):
-        out[i] = exp32(x[i])
+def mapped(emit, x):
+    """Apply what emit(builder, vector) writes to numbers, vector by vector."""
 
+    @in_ir()
+    def loop(builder, x, out, vectors):
+        with counting(builder, vectors) as i:
+            store(builder, emit(builder, load(builder, plus(builder, x, i, 64), FLOATS)), plus(builder, out, i, 64))
 
-@kernel
-def sigmoid_of(x, out):
-    for i in range(len(x)):
-        out[i] = elementwise.sigmoid32(x[i])
+    @kernel
+    def run(job):
+        loop(job.x, job.out, (len(job.x) + 15) // 16)
 
-
-def mapped(function, x):
-    out = np.empty(len(x), np.float32)
-    function(x, out)
-    return out.astype(np.float64)
+    padded = memory.filled(np.pad(x, (0, -len(x) % 16)), np.float32)
+    out = memory.zeros(len(padded), np.float32)
+    call(run, Numbers(padded, out))
+    return out[: len(x)].astype(np.float64)
 
 
 def test_exp_and_sigmoid_errors():
     x = np.linspace(-87, 87, 1_000_001).astype(np.float32)
     exact = np.exp(x.astype(np.float64))
-    assert (np.abs(mapped(exp_of, x) / exact - 1) < 3e-7 + 8e-8 * np.abs(x))[np.abs(x) < 86].all()
-    assert np.abs(mapped(sigmoid_of, x) - expit(x.astype(np.float64))).max() < 1e-6
+    assert (np.abs(mapped(elementwise.exp_ir, x) / exact - 1) < 3e-7 + 8e-8 * np.abs(x))[np.abs(x) < 86].all()
+    assert np.abs(mapped(elementwise.sigmoid_ir, x) - expit(x.astype(np.float64))).max() < 1e-6
 
 
 def test_sigmoid_far_out():
     x = np.array([-1e30, -200, 200, 1e30], np.float32)
-    assert np.array_equal(mapped(sigmoid_of, x).round(30), [0, 0, 1, 1])
+    assert np.array_equal(mapped(elementwise.sigmoid_ir, x).round(30), [0, 0, 1, 1])
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_entropy_terms(other):
+    """Relative error, also of 1 - p where p is tiny: sure outputs have an entropy too."""
+    tiny = np.geomspace(1e-30, 0.5, 200_001)
+    p = np.concatenate([tiny, 1 - tiny, [0, 1, -0.5, 1.5, -3, 7]]).astype(np.float32)
+    found = mapped(lambda builder, x: elementwise.surprise_ir(builder, x, other), p)
+    q = 1 - p.astype(np.float64) if other else p.astype(np.float64)
+    exact = entr(np.maximum(q, 0)) if not other else np.where(q > 0, -q * np.log1p(-p.astype(np.float64).clip(None, 1 - 1e-9)), 0)
+    exact = np.where(q > 0, exact, 0)
+    assert (np.abs(found - exact) <= 4e-7 * np.abs(exact) + 1e-36).all()
+
+
+class Sigmoids(NamedTuple):
+    z: np.ndarray
+    plan: tuple
+    codes: np.ndarray
+
+
+@kernel
+def _encode(job):
+    elementwise.encode(job.z, job.plan, 0, len(job.z), job.codes)
 
 
 def test_sigmoid_codes_are_those_of_numpy_at_every_step():
     """At each step and the floats beside it, where rounding an approximate sigmoid would be off by one."""
     beside = [np.nextafter(SIGMOID_STEPS, np.float32(side)) for side in (-np.inf, np.inf)]
     z = np.concatenate([SIGMOID_STEPS, *beside, np.linspace(-9, 9, 10_007).astype(np.float32)])
-    codes = np.empty(len(z), np.uint8)
-    elementwise.encode(z, 0, (False, np.float32(0), 0), len(z), codes, 0)
-    assert np.array_equal(codes, activation_of("sigmoid").codes.of(z))
+    head = random_head([(8, 8, 0.2, "sigmoid"), (8, 2, 0.2, "sigmoid")])
+    plan = MonteCarlo(model_of(head, random_features(9, 8)))._kernels.plan
+    codes = np.zeros(len(z) + 16, np.uint8)
+    call(_encode, Sigmoids(z, plan, codes))
+    assert np.array_equal(codes[: len(z)], activation_of("sigmoid").codes.of(z))
     assert np.array_equal(activation_of("sigmoid").codes.of(z)[: len(SIGMOID_STEPS)], np.arange(1, 256))
 
 
+class Turning(NamedTuple):
+    features: np.ndarray
+    first: int
+    samples: int
+    in_order: bool
+    lanes: Lanes
+    rows: np.ndarray
+
+
+@kernel
+def _turn(job):
+    lanes.turn_features(
+        job.features, job.first, job.samples, job.features.shape[1], job.in_order, job.lanes, job.rows
+    )  # fmt: skip
+
+
 @settings(max_examples=30)
-@given(samples=st.integers(1, 130), width=st.integers(1, 200), first=st.integers(0, 129))
-def test_transpose(samples, width, first):
+@given(
+    samples=st.integers(1, 130), width=st.integers(1, 200), first=st.integers(0, 129), in_order=st.booleans(),
+    target=st.sampled_from(TARGETS),
+)  # fmt: skip
+def test_features_are_turned(samples, width, first, in_order, target):
     first = min(first, samples - 1)
     features = np.random.default_rng(width).integers(-128, 128, (samples, width), np.int8)
-    rows = memory.empty(width * 64, np.int8)
-    lanes.transpose(features, first, rows.view(np.int32), lanes.transpose_scratch())
-    count = min(64, samples - first)
-    assert np.array_equal(rows.reshape(width, 64)[:, :count], features[first : first + count].T)
+    rows, count = memory.empty(width * 64, np.int8), min(64, samples - first)
+    call(_turn, Turning(features, first, count, in_order, lanes_scratch(target), rows))
+    of_slot = [slot if in_order else lane_of(target.dot, slot) for slot in range(64)]
+    expected = features[first + np.minimum(of_slot, count - 1)].T
+    assert np.array_equal(rows.reshape(width, 64), expected)
 
 
-def test_quads_turn_back():
-    assert [quad_of_byte(quad_of_byte(p)) for p in range(64)] == list(range(64))
+@pytest.mark.parametrize("target", TARGETS)
+def test_slots_and_lanes_turn_back(target):
+    lanes_ = [lane_of(target.dot, slot) for slot in range(64)]
+    assert sorted(lanes_) == list(range(64))
+    assert [lane_of(target.dot, lane) for lane in lanes_] == list(range(64))
 
 
 EXACT = {
@@ -87,44 +142,76 @@ EXACT = {
 }
 
 
+class Absorbing(NamedTuple):
+    z: np.ndarray
+    iterations: int
+    activation: int
+    classes: int
+    state: Sums
+    number: int
+
+
+@kernel
+def _absorb(job):
+    outputs = job.classes * 64
+    running_sums.softmax(job.z, 0, outputs, job.iterations, job.activation, job.classes, True)
+    running_sums.absorb(job.z, 0, outputs, job.iterations, job.activation, job.classes, 4, job.state, 0, job.number)
+
+
+class Finishing(NamedTuple):
+    state: Sums
+    iterations: int
+    mean: np.ndarray
+    std: np.ndarray
+
+
+@kernel
+def _finish(job):
+    running_sums.finish(job.state, 0, job.iterations, len(job.mean), job.mean, job.std)
+
+
+def finished(state, total):
+    mean, std = (np.empty(len(state.pivot), np.float32) for _ in range(2))
+    call(_finish, Finishing(state, total, mean, std))
+    return mean, std
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("pieces", [[11], [3, 8], [1, 1, 9]])
+@pytest.mark.parametrize("pieces", [[11], [8, 3], [64, 8, 64, 5]])
 def test_absorbed_moments(activation, pieces):
     rng = np.random.default_rng(3)
     classes, total = 5, sum(pieces)
     z = (rng.standard_normal((total, classes * 64)) * 3).astype(np.float32)
-    kinds = (np.float32, np.float64, np.float64)
-    state = running_sums.Sums(*(np.full(classes * 64, np.nan, kind) for kind in kinds))
+    state = room_for_sums(classes * 64)
+    for part in state:
+        part[:] = np.nan
     start = 0
     for count in pieces:
-        part, number = z[start : start + count].flatten(), elementwise.NUMBERS[activation]
-        running_sums.absorb(part, classes * 64, count, number, classes, state, 0, start == 0)
+        part = z[start : start + count].flatten()
+        call(_absorb, Absorbing(part, count, ACTIVATION_NUMBERS[activation], classes, state, start))
         start += count
-    mean, std = np.empty((3, classes), np.float32), np.empty((3, classes), np.float32)
-    places = np.random.default_rng(4).permutation(64)
-    running_sums.finish(state, 0, total, classes, places, mean, std, 0, 3)
-    exact = z.astype(np.float64).reshape(total, classes, 64)
-    exact = EXACT[activation](exact)  # a name that is not there fails
-    assert np.abs(mean - exact.mean(axis=0)[:, places[:3]].T).max() < 2e-6
-    assert np.abs(std - exact.std(axis=0)[:, places[:3]].T).max() < 2e-6
+    mean, std = finished(state, total)
+    exact = EXACT[activation](z.astype(np.float64).reshape(total, classes, 64))  # a name that is not there fails
+    assert np.abs(mean - exact.mean(axis=0).ravel()).max() < 2e-6
+    assert np.abs(std - exact.std(axis=0).ravel()).max() < 2e-6
 
 
 def test_moments_of_a_hundred_thousand_iterations_far_from_the_pivot():
     """One odd first iteration, then a tiny spread: float32 sums would lose it."""
-    z = np.full(2 * 64, 0.25, np.float32)
-    z[64:] += np.float32(2.0**-12)
-    state = running_sums.Sums(*(np.empty(64, kind) for kind in (np.float32, np.float64, np.float64)))
-    running_sums.absorb(np.ones(64, np.float32), 64, 1, elementwise.NUMBERS["linear"], 1, state, 0, True)
-    for _ in range(50_000):
-        running_sums.absorb(z, 64, 2, elementwise.NUMBERS["linear"], 1, state, 0, False)
-    mean, std = np.empty((1, 1), np.float32), np.empty((1, 1), np.float32)
-    running_sums.finish(state, 0, 100_001, 1, np.arange(64), mean, std, 0, 1)
-    values = np.concatenate([[1.0], np.tile(z[::64].astype(np.float64), 50_000)])
-    assert abs(mean[0, 0] - values.mean()) < 1e-7
-    assert abs(std[0, 0] - values.std()) < 1e-7
+    batch = np.full(64 * 64, 0.25, np.float32)
+    batch[::2] += np.float32(2.0**-12)
+    state, linear = room_for_sums(64), ACTIVATION_NUMBERS["linear"]
+    first = np.concatenate([np.ones(64, np.float32), batch[64:]])
+    call(_absorb, Absorbing(first, 64, linear, 1, state, 0))
+    for number in range(64, 100_032, 64):
+        call(_absorb, Absorbing(batch.copy(), 64, linear, 1, state, number))
+    mean, std = finished(state, 100_032)
+    values = np.concatenate([[1.0], np.full(100_031, float(batch[0]))])
+    assert abs(mean[0] - values.mean()) < 1e-7
+    assert abs(std[0] - values.std()) < 1e-7
 
 
-@pytest.mark.skipif(not has_vnni(), reason="this processor has no AVX512-VNNI")
+@pytest.mark.skipif(host_target().lanes < 8, reason="this processor has no vectors of 256 bits")
 def test_peak_is_measured():
     assert int8_peak(1, seconds=0.001) > 1e9
 
@@ -162,3 +249,5 @@ def test_codes_stand_for_the_outputs(name):
     assert np.ptp(codes) <= 255
     within = np.abs(codes * unit - outputs) <= 0.501 * unit
     assert (within | (np.abs(outputs) > np.percentile(np.abs(outputs), 99.9, axis=0))).all()
+
+

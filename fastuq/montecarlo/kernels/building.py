@@ -1,12 +1,13 @@
 """How kernels are compiled: by Numba to optimized LLVM IR, and by LLVM to the object code that `compiled` keeps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numba
 import numpy as np
 from llvmlite import binding, ir
-from numba.core import types
+from numba.core import config, types
 from numba.extending import intrinsic
 from numba.np import arrayobj
 
@@ -38,10 +39,21 @@ def object_code(function: Callable, record: Any, target: Target) -> bytes:
     def entry(frame):
         function(unpacked(frame))
 
-    with compiling_for(target):
+    with compiling_for(target), _as_written():
         made = numba.cfunc(types.void(types.CPointer(types.int64)), **_OPTIONS)(entry)
     text = made.inspect_llvm().replace(made.native_name, ENTRY)
     return target_machine().emit_object(binding.parse_assembly(text))
+
+
+@contextmanager
+def _as_written() -> Iterator[None]:
+    """Keep LLVM from looking for vectors: what pays is written as vectors already."""
+    given = config.LOOP_VECTORIZE, config.SLP_VECTORIZE
+    config.LOOP_VECTORIZE = config.SLP_VECTORIZE = 0
+    try:
+        yield
+    finally:
+        config.LOOP_VECTORIZE, config.SLP_VECTORIZE = given
 
 
 def _typed(value: Any) -> Any:

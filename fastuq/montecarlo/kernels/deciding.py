@@ -128,8 +128,9 @@ def _mark_positive(builder, found, classes, positive, width, samples):
         store(builder, builder.or_(load(builder, at, I8), mark), at)
 
 
-def _copy_columns(builder, found, rules, floats, numbers, room, samples):
+def _copy_columns(builder, found, rules, floats, numbers, entropy, room, samples):
     """Copy what was decided to the columns, which are `room` numbers apart."""
+
     def column(array, row, s):
         return plus(builder, array, builder.add(builder.mul(room, I64(row)), s), 4)
 
@@ -141,8 +142,8 @@ def _copy_columns(builder, found, rules, floats, numbers, room, samples):
         mean, std = (load(builder, plus(builder, array, at, 4), F32) for array in (found.mean, found.std))
         half = builder.fmul(rules.z, std)
         largest, finite = (load(builder, plus(builder, found.floats, s, 4), F32, 4 * LANES * row) for row in (0, 1))
-        entropy = builder.fptrunc(load(builder, plus(builder, found.entropy, s, 8), F64), F32)
-        values = (mean, builder.fsub(mean, half), builder.fadd(mean, half), largest, entropy, finite)
+        store(builder, load(builder, plus(builder, found.entropy, s, 8), F64), plus(builder, entropy, s, 8))
+        values = (mean, builder.fsub(mean, half), builder.fadd(mean, half), largest, finite)
         for row, value in enumerate(values):
             store(builder, value, column(floats, row, s))
 
@@ -162,7 +163,8 @@ def decide(builder, wanted, exclusive, found, classes, rules, columns, room, wid
                 store(builder, all_lanes(0.0, DOUBLES), entropy, half)
             entropy_of_part(builder, exclusive, arrays[0], classes, entropy)
         floats, numbers = (plus(builder, array, first, 4) for array in (columns.floats, columns.numbers))
-        _copy_columns(builder, found, rules, floats, numbers, room, samples)
+        entropy = plus(builder, columns.entropy, first, 8)
+        _copy_columns(builder, found, rules, floats, numbers, entropy, room, samples)
         positive = builder.add(columns.positive, builder.mul(first, width))
         _mark_positive(builder, found, classes, positive, width, samples)
 

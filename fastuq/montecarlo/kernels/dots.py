@@ -59,18 +59,19 @@ def lane_of(dot: Dot, slot: int) -> int:
 
 def _unpack(builder, a, b, size, high):
     """Interleave the low (or high) halves of each 16-byte part of two vectors, by elements of `size` bytes."""
-    kind = ir.VectorType(ir.IntType(8 * size), 64 // size)
-    part, half = 16 // size, 8 // size
+    whole = a.type
+    count, part, half = whole.count // size, 16 // size, 8 // size
+    kind = ir.VectorType(ir.IntType(8 * size), count)
     picks = []
-    for first in range(0, 64 // size, part):
+    for first in range(0, count, part):
         for i in range(half):
             at = first + i + (half if high else 0)
-            picks += [at, at + 64 // size]
-    return builder.bitcast(shuffle(builder, builder.bitcast(a, kind), builder.bitcast(b, kind), picks), BYTES)
+            picks += [at, at + count]
+    return builder.bitcast(shuffle(builder, builder.bitcast(a, kind), builder.bitcast(b, kind), picks), whole)
 
 
 def interleave(builder, a, b, c, d):
-    """Interleave four vectors of bytes by fours; byte p of each lands in lane `lane_of(p)` of the 64."""
+    """Interleave four vectors of bytes by fours; of 64, byte p of each lands in lane `lane_of(p)`."""
     pairs = [(_unpack(builder, a, b, 1, high), _unpack(builder, c, d, 1, high)) for high in (False, True)]
     return [_unpack(builder, *pair, 2, high) for pair in pairs for high in (False, True)]
 

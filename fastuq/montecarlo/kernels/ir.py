@@ -12,6 +12,8 @@ from contextlib import contextmanager
 
 from llvmlite import ir
 
+from fastuq.montecarlo.kernels.targets import current_target
+
 I1, I8, I16, I32, I64, F32, F64 = (
     ir.IntType(1), ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType(), ir.DoubleType(),
 )  # fmt: skip
@@ -122,6 +124,8 @@ def compress(builder, numbers, mask):
 
 
 def fma(builder, a, b, c):
-    """Return a * b + c of float32 or float64 numbers or vectors, rounded once."""
+    """Return a * b + c of float32 or float64 numbers or vectors, rounded once where the processor can."""
+    if not current_target().fused:
+        return builder.fadd(builder.fmul(a, b), c)
     lanes, element = (f"v{a.type.count}", a.type.element) if isinstance(a.type, ir.VectorType) else ("", a.type)
     return call(builder, f"llvm.fma.{lanes}f{32 if element == F32 else 64}", a.type, a, b, c)

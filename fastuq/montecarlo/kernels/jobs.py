@@ -241,12 +241,12 @@ class Rows(NamedTuple):
 
     Attributes
     ----------
-    first : int32 or float32
-        First block, [64 outputs][groups of inputs][64] of 32 bits each: four int8, two int16 or one float32; integers
-        negated where it is complemented, and with `excess_of` added.
-    later : int32 or float32
-        The other blocks likewise, from ``at[l]`` on; not negated and nothing added.
+    first : int8 or float32
+        First block as `rows.add_listed` and `rows.add_rows` read it; integers negated where it is complemented.
+    later : int8 or float32
+        The other blocks, [64 outputs][groups of inputs][64] of 32 bits each: four int8, two int16 or one float32.
     at : int64 (L,)
+        Where they begin, counted in 32 bits.
     offsets : int32 (L, R)
         What the zero points of a block's inputs add to its sums.
     """
@@ -277,8 +277,8 @@ class PerSampleScratch(NamedTuple):
         Keep bits of the widest layer.
     everything : uint64
         As many, all set.
-    values : int32 (T groups,)
-        Groups of the inputs that a mask takes.
+    values : int32 (T R + 16,)
+        Codes of the inputs that a mask takes.
     listed, bounds : int32 (T R + 64,), (T (R / 64 + 1),)
         Which groups or units, and where each chunk of them ends.
     base, sums : int32 or float32 (R,), (T R,)
@@ -361,13 +361,13 @@ def chunk_of(target: Target, integers: bool) -> int:
 
 def packed_rows(plan: Plan, target: Target, integers: bool) -> Rows:
     """Make room for a head laid out for one sample at a time."""
-    group, kind = (target.dot.group, np.int32) if integers else (1, np.float32)
+    group, kind, size = (target.dot.group, np.int8, 4) if integers else (1, np.float32, 1)
     outputs = -(-plan.widths[1:] // LANES) * LANES
     sizes = outputs * -(-plan.widths[:-1] // group)
     first, sizes[0] = int(sizes[0]), 0
     return Rows(
-        memory.zeros(first, kind),
-        memory.zeros(int(sizes.sum()), kind),
+        memory.zeros(size * first, kind),
+        memory.zeros(size * int(sizes.sum()), kind),
         memory.filled(np.cumsum(sizes) - sizes, np.int64),
         memory.zeros((len(sizes), int(outputs.max())), np.int32),
     )
@@ -383,7 +383,7 @@ def per_sample_scratch(plan: Plan, target: Target, integers: bool) -> PerSampleS
         *(memory.zeros(widest, np.float32) for _ in range(2)),
         words,
         memory.filled(np.full(len(words), ~np.uint64(0)), np.uint64),
-        memory.zeros(AT_ONCE * widest // target.dot.group, np.int32),
+        memory.zeros(AT_ONCE * widest + LANES, np.int32),
         memory.zeros(AT_ONCE * widest + LANES, np.int32),
         memory.zeros(AT_ONCE * (widest // LANES + 1), np.int32),
         memory.zeros(widest, kind),

@@ -14,12 +14,12 @@ from fastuq.montecarlo.kernels.emit import in_ir
 from fastuq.montecarlo.kernels.ir import I64, LANES, PART
 from fastuq.montecarlo.kernels.jobs import AT_ONCE, chunk_of, excess_of
 from fastuq.montecarlo.kernels.rows import (
-    add_groups,
+    add_listed,
     copy_words,
     dense_sums,
     group_codes,
     input_codes,
-    list_groups,
+    list_mask,
     real_of_sums,
 )
 from fastuq.montecarlo.kernels.running_sums import absorb, add_entropy, finish, softmax
@@ -39,9 +39,9 @@ def _chunk(builder):
 
 
 @in_ir(types.int64)
-def _weight_offset(builder, first):
-    """Return what is added to the weights: those of the first block may go in as unsigned."""
-    return builder.select(first, I64(excess_of(current_target().dot)), I64(0))
+def _weight_offset(builder):
+    """Return what is added to the weights of the first block: they may go in as unsigned."""
+    return I64(excess_of(current_target().dot))
 
 
 @in_ir(types.int64)
@@ -54,24 +54,25 @@ def _code_offset(builder):
 def pack_rows_int8(job):
     """Lay out the whole int8 head for `run_per_sample_int8`; see `Rows`."""
     plan, rows, size = job.plan, job.rows, _group_size()
-    width = 32 // size
-    mask = (np.int64(1) << width) - 1
     for block in range(len(plan.activations)):
         inputs, outputs, first = plan.widths[block], plan.widths[block + 1], block == 0
         groups, sign = (inputs + size - 1) // size, np.int64(-1 if first and plan.complement == 1 else 1)
-        out, at = (rows.first, 0) if first else (rows.later, rows.at[block])
+        out, at = (rows.first, np.int64(0)) if first else (rows.later, 4 * rows.at[block])
         for column in range((outputs + LANES - 1) // LANES * LANES):
-            total = np.int64(0)
-            for group in range(groups):
-                word = np.int64(0)
-                for i in range(size):
-                    d, weight = group * size + i, np.int64(0)
-                    if d < inputs and column < outputs:
-                        weight = sign * np.int64(plan.weights[plan.weight_at[block] + d * outputs + column])
-                    total += weight
-                    word |= ((weight + _weight_offset(first)) & mask) << (width * i)
-                place = (column // LANES * groups + group) * LANES + column % LANES
-                out[at + place] = np.int32(word)
+            total, lane, block_of_64 = np.int64(0), column % LANES, column // LANES
+            slot = lane % 16 // 4 * 16 + lane // 16 * 4 + lane % 4
+            for d in range(inputs):
+                weight = np.int64(0)
+                if column < outputs:
+                    weight = sign * np.int64(plan.weights[plan.weight_at[block] + d * outputs + column])
+                total += weight
+                if first and size == 4:
+                    out[(block_of_64 * inputs + d) * LANES + slot] = np.int8(weight + _weight_offset())
+                    continue
+                place = at + 4 * ((block_of_64 * groups + d // size) * LANES + lane) + d % size * (4 // size)
+                out[place] = np.int8(weight)
+                if size == 2:
+                    out[place + 1] = np.int8(weight >> 8)
             zero = np.int64(0) if first else plan.zero_points[block] - _code_offset()
             rows.offsets[block, column] = np.int32(total * zero)
 
@@ -82,15 +83,14 @@ def _base(job, n):
     plan, scratch, width, outputs = job.plan, job.scratch, job.plan.widths[0], job.plan.widths[1]
     room, chunks = len(scratch.base), (width + _chunk() - 1) // _chunk()
     input_codes(job.features, n, width, plan.input_scale, plan.input_shift, scratch.codes)
-    list_groups(
+    list_mask(
         scratch.codes, scratch.everything, width, False, scratch.values, 0, scratch.listed, 0, scratch.bounds, 0,
         scratch.excess, 0,
     )  # fmt: skip
     copy_words(scratch.zeros, 0, scratch.base, 0, room, 1)
-    add_groups(
-        job.rows.first, 0, groups_of(width), outputs, scratch.values, scratch.listed, scratch.bounds, room, chunks, 1,
-        scratch.base, room,
-    )  # fmt: skip
+    add_listed(
+        job.rows.first, width, outputs, scratch.values, scratch.listed, scratch.bounds, room, chunks, 1, scratch.base, room
+    )
     for i in range(room):
         scratch.base[i] -= scratch.excess[0]
         if plan.complement == 1:
@@ -129,14 +129,14 @@ def _first_block(job, sample, first, together):
     room, chunks = len(scratch.base), (width + _chunk() - 1) // _chunk()
     for t in range(together):
         keep_words(job.seed, 0, first + t, sample, plan.thresholds[0], width, scratch.words)
-        list_groups(
-            scratch.codes, scratch.words, width, plan.complement == 1, scratch.values, t * groups_of(width), scratch.listed,
+        list_mask(
+            scratch.codes, scratch.words, width, plan.complement == 1, scratch.values, t * room, scratch.listed,
             t * room, scratch.bounds, t * (chunks + 1), scratch.excess, t,
         )  # fmt: skip
         copy_words(scratch.base, 0, scratch.sums, t * room, outputs, plan.complement)
-    add_groups(
-        job.rows.first, 0, groups_of(width), outputs, scratch.values, scratch.listed, scratch.bounds, room, chunks,
-        together, scratch.sums, room,
+    add_listed(
+        job.rows.first, width, outputs, scratch.values, scratch.listed, scratch.bounds, room, chunks, together,
+        scratch.sums, room,
     )  # fmt: skip
 
 

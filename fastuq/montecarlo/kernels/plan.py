@@ -127,12 +127,14 @@ class Columns(NamedTuple):
 
     Attributes
     ----------
-    floats : float32 (6, N)
-        Mean, lower and upper end of the predicted class, largest mean, entropy of the mean, 1 where all outputs are finite.
+    floats : float32 (5, N)
+        Mean, lower and upper end of the predicted class, largest mean, 1 where all outputs are finite.
     numbers : int32 (5, N)
         Keep, reason, prediction, class of the largest mean, class of the largest plain output.
     positive : uint8 (N, ceil(C / 8))
         Bits of the predicted classes, zeros before.
+    entropy : float64 (N,)
+        Of the mean, in nats.
     entropies : float64 (N,)
         Mean over the iterations of the entropy.
     mean, std, plain : float32 (N, C) or (0, C)
@@ -141,6 +143,7 @@ class Columns(NamedTuple):
     floats: np.ndarray
     numbers: np.ndarray
     positive: np.ndarray
+    entropy: np.ndarray
     entropies: np.ndarray
     mean: np.ndarray
     std: np.ndarray
@@ -179,9 +182,10 @@ def columns(samples: int, classes: int, *, decide: bool, details: bool, scores: 
     """Make room for what is found of so many samples: columns to `decide`, moments as `details`, entropies as `scores`."""
     columns, rows = samples if decide else 0, samples if details else 0
     return Columns(
-        memory.zeros((6, columns), np.float32),
+        memory.zeros((5, columns), np.float32),
         memory.zeros((5, columns), np.int32),
         memory.zeros((columns, -(-classes // 8)), np.uint8),
+        memory.zeros(columns, np.float64),
         memory.zeros(samples if scores else 0, np.float64),
         *(memory.empty((rows, classes), np.float32) for _ in range(2)),
         memory.empty((rows if decide else 0, classes), np.float32),

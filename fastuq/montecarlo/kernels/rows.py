@@ -1,14 +1,14 @@
 """Sums of weight rows for one sample, where outputs lie across the vector lanes.
 
-The first block adds up, for each mask, the weights of the listed groups of inputs alone. Groups are the dot product's own
-(`targets.Dot`), so no rows are shuffled; inputs of a group that are not to count are zero. Several masks share one pass
-over the weights, which then come from the near cache.
+The first block adds up, for each mask, the weights of the inputs that it takes. Where the dot product takes fours of
+inputs, their rows are interleaved; where it takes pairs, the pairs are those of neighbours, and those that have none to take
+are left out. What was tried the other way round is in `docs/performance.md`.
 """
 
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from fastuq.montecarlo.kernels.dots import dot_of
+from fastuq.montecarlo.kernels.dots import dot_of, interleave
 from fastuq.montecarlo.kernels.elementwise import clip, round_ir
 from fastuq.montecarlo.kernels.emit import in_ir, outlined
 from fastuq.montecarlo.kernels.ir import (
@@ -21,9 +21,11 @@ from fastuq.montecarlo.kernels.ir import (
     I32,
     I64,
     LANES,
+    PART,
     WORDS,
     all_lanes,
     call,
+    compress,
     counting,
     floats,
     fma,
@@ -64,7 +66,7 @@ def _place(builder, first, rows, vector):
 
 
 @outlined
-def _add_groups(builder, registers, weights, values, listed, count, sums):
+def _add_pairs(builder, registers, weights, values, listed, count, sums):
     """Add to int32 sums the dot products of listed groups of inputs and their weights; all are addresses."""
     target = current_target()
     kind, dot = words(target.lanes), dot_of(target.dot)
@@ -81,24 +83,58 @@ def _add_groups(builder, registers, weights, values, listed, count, sums):
         store(builder, builder.load(slot), sums, 4 * target.lanes * number)
 
 
-@in_ir()
-def add_groups(builder, weights, weights_at, groups, outputs, values, lists, bounds, room, chunks, together, sums, width):
-    """Add to sums[together][width] the listed groups of `together` inputs and their weights to `outputs`, in chunks.
+@outlined
+def _add_fours(builder, rows, values, listed, count, sums):
+    """Add to 64 int32 sums the listed rows of 64 bytes times their values; rows are interleaved four at a time."""
+    target = current_target()
+    kind, dot, each = words(target.lanes), dot_of(target.dot), PART // target.lanes
+    slots = [cgutils.alloca_once(builder, kind) for _ in range(4 * each)]
+    for number, slot in enumerate(slots):
+        builder.store(load(builder, sums, kind, 4 * target.lanes * number), slot)
+    with counting(builder, count, 4) as i:
+        at = plus(builder, listed, i, 4)
+        numbers = [builder.zext(load(builder, at, I32, 4 * k), I64) for k in range(4)]
+        places = [plus(builder, rows, number, LANES) for number in numbers]
+        value = splat(builder, load(builder, builder.add(values, i), I32), target.lanes)
+        for piece in range(each):
+            vectors = [load(builder, place, ir.VectorType(I8, 4 * target.lanes), 4 * target.lanes * piece) for place in places]
+            for four, vector in enumerate(interleave(builder, *vectors)):
+                slot = slots[four * each + piece]
+                builder.store(dot(builder, builder.load(slot), builder.bitcast(vector, kind), value), slot)
+    for number, slot in enumerate(slots):
+        store(builder, builder.load(slot), sums, 4 * target.lanes * number)
 
-    weights[64 outputs][groups][64] int32 from byte `weights_at`; values[together][groups], lists[together][room] and
-    bounds[together][chunks + 1], all int32, where chunk c of a list is what lies from bound c to bound c + 1.
+
+@in_ir()
+def add_listed(builder, weights, inputs, outputs, values, lists, bounds, room, chunks, together, sums, width):
+    """Add to sums[together][width] what the masks of `together` iterations take of `inputs` inputs, for `outputs` outputs.
+
+    Where the dot product takes fours: weights[64 outputs][inputs][64] bytes, of which the columns lie in the order of the
+    slots; lists[together][room] are units (int32), values[together][4 room] their codes, bounds[together][chunks + 1] begin
+    with how many. Where it takes pairs: weights[64 outputs][pairs][64] int32, values[together][pairs] int32; lists are the
+    pairs that are not all zero, and chunk c of one is what lies from bound c to bound c + 1.
     """
-    weights = builder.add(weights, weights_at)
+    dot = current_target().dot
+    if dot.group == 4:
+        with counting(builder, outputs, LANES) as first, counting(builder, together) as t:
+            count = load(builder, plus(builder, bounds, builder.mul(t, builder.add(chunks, I64(1))), 4), I32)
+            listed = builder.mul(t, room)
+            rows = builder.add(weights, builder.mul(first, inputs))
+            place = plus(builder, sums, builder.add(builder.mul(t, width), first), 4)
+            here = plus(builder, values, listed, 4), plus(builder, lists, listed, 4)
+            _add_fours(builder, rows, *here, builder.zext(count, I64), place)
+        return
+    pairs = builder.sdiv(builder.add(inputs, I64(1)), I64(2))
 
     def run(registers, first):
-        rows = tuple(builder.add(weights, _place(builder, first, groups, number)) for number in range(registers))
+        rows = tuple(builder.add(weights, _place(builder, first, pairs, number)) for number in range(registers))
         with counting(builder, chunks) as chunk, counting(builder, together) as t:
             limits = plus(builder, bounds, builder.add(builder.mul(t, builder.add(chunks, I64(1))), chunk), 4)
             begin, end = (builder.zext(load(builder, limits, I32, at), I64) for at in (0, 4))
             listed = plus(builder, lists, builder.add(builder.mul(t, room), begin), 4)
-            inputs = plus(builder, values, builder.mul(t, groups), 4)
+            taken = plus(builder, values, builder.mul(t, room), 4)
             place = plus(builder, sums, builder.add(builder.mul(t, width), first), 4)
-            _add_groups(builder, registers, rows, inputs, listed, builder.sub(end, begin), place)
+            _add_pairs(builder, registers, rows, taken, listed, builder.sub(end, begin), place)
 
     _spans(builder, outputs, run)
 
@@ -140,58 +176,87 @@ def add_rows(builder, weights, weights_at, inputs, outputs, values, lists, bound
 
 def _sum_of_bytes(builder, total, values):
     """Add 64 signed bytes to 16 running sums, by fours."""
-    ones = all_lanes(1, BYTES)
-    if current_target().lanes == 16:
-        return dot_of(current_target().dot)(builder, total, builder.bitcast(ones, WORDS), builder.bitcast(values, WORDS))
     wide = builder.sext(values, ir.VectorType(I32, 64))
-    for first in range(0, 64, 16):
-        total = builder.add(total, lanes_of(builder, wide, first, 16))
+    if current_target().lanes == PART:
+        ones = builder.bitcast(all_lanes(1, BYTES), WORDS)
+        return dot_of(current_target().dot)(builder, total, ones, builder.bitcast(values, WORDS))
+    for first in range(0, 64, PART):
+        total = builder.add(total, lanes_of(builder, wide, first, PART))
     return total
 
 
+def _list_values(builder, codes, word, first, values, listed, count):
+    """List the set bits of a word and the codes at them, each behind the `count` that are there; return the new count."""
+    few = ir.VectorType(I8, PART)
+    if not current_target().compress:
+        after = list_word(builder, word, first, listed, count)
+        with counting(builder, builder.sub(after, count)) as i:
+            at = builder.add(count, i)
+            unit = builder.zext(load(builder, plus(builder, listed, at, 4), I32), I64)
+            store(builder, load(builder, builder.add(codes, unit), I8), builder.add(values, at))
+        return after
+    base = splat(builder, builder.trunc(first, I32))
+    for part in range(0, 64, PART):
+        mask = builder.trunc(builder.lshr(word, I64(part)), I16)
+        numbers = builder.add(ir.Constant(WORDS, list(range(part, part + PART))), base)
+        store(builder, compress(builder, numbers, mask), plus(builder, listed, count, 4))
+        picked = builder.zext(load(builder, builder.add(codes, first), few, part), WORDS)
+        store(builder, builder.trunc(compress(builder, picked, mask), few), builder.add(values, count))
+        count = builder.add(count, builder.zext(builder.ctpop(mask), I64))
+    return count
+
+
 @outlined
-def _list_groups(builder, codes, keep, width, invert, values, listed, bounds, excess):
-    """Write one mask's values, list and bounds; see `list_groups`. All are addresses but `width` and `invert`."""
-    dot = current_target().dot
+def _list_fours(builder, codes, keep, width, invert, values, listed, bounds, excess):
+    """Write one mask's units and codes, zeros up to fours; see `list_mask`. All are addresses but `width` and `invert`."""
     count, total = cgutils.alloca_once(builder, I64), cgutils.alloca_once(builder, WORDS)
     builder.store(I64(0), count)
+    with counting(builder, builder.sdiv(builder.add(width, I64(63)), I64(64))) as number:
+        first, word = builder.mul(number, I64(64)), word_of(builder, keep, number, width, invert)
+        builder.store(_list_values(builder, codes, word, first, values, listed, builder.load(count)), count)
+    found = builder.load(count)
+    for i in range(3):
+        store(builder, I32(0), plus(builder, listed, found, 4), 4 * i)
+    store(builder, all_lanes(0, BYTES), builder.add(values, found))
+    store(builder, builder.trunc(found, I32), bounds)
     builder.store(all_lanes(0, WORDS), total)
-    marks = I64(sum(1 << bit for bit in range(0, 64, dot.group)))
-    bound = cgutils.alloca_once(builder, I64)
+    with counting(builder, found, 64) as i:
+        builder.store(_sum_of_bytes(builder, builder.load(total), load(builder, builder.add(values, i), BYTES)), total)
+    whole = call(builder, "llvm.vector.reduce.add.v16i32", I32, builder.load(total))
+    store(builder, builder.mul(whole, I32(excess_of(current_target().dot))), excess)
+
+
+@outlined
+def _list_pairs(builder, codes, keep, width, invert, values, listed, bounds, excess):
+    """Write one mask's values, list and bounds; see `list_mask`. All are addresses but `width` and `invert`."""
+    count, bound = cgutils.alloca_once(builder, I64), cgutils.alloca_once(builder, I64)
+    builder.store(I64(0), count)
     builder.store(bounds, bound)
+    chunk = chunk_of(current_target(), True)
     with counting(builder, builder.sdiv(builder.add(width, I64(63)), I64(64))) as number:
         first = builder.mul(number, I64(64))
-        with builder.if_then(builder.icmp_signed("==", builder.srem(first, I64(chunk_of(current_target(), True))), I64(0))):
+        with builder.if_then(builder.icmp_signed("==", builder.and_(first, I64(chunk - 1)), I64(0))):
             store(builder, builder.trunc(builder.load(count), I32), builder.load(bound))
             builder.store(builder.add(builder.load(bound), I64(4)), bound)
         word = word_of(builder, keep, number, width, invert)
         bits = builder.bitcast(word, ir.VectorType(I1, 64))
         chosen = builder.select(bits, load(builder, builder.add(codes, first), BYTES), all_lanes(0, BYTES))
-        if dot.group == 4:
-            store(builder, chosen, builder.add(values, first))
-        else:
-            store(builder, builder.sext(chosen, ir.VectorType(I16, 64)), plus(builder, values, first, 2))
-        if excess_of(dot):
-            builder.store(_sum_of_bytes(builder, builder.load(total), chosen), total)
-        any_of = word
-        for shift in range(1, dot.group):
-            any_of = builder.or_(any_of, builder.lshr(word, I64(shift)))
-        groups = builder.and_(any_of, marks)
-        builder.store(list_word(builder, groups, first, listed, builder.load(count), dot.group), count)
+        store(builder, builder.sext(chosen, ir.VectorType(I16, 64)), plus(builder, values, first, 2))
+        pairs = builder.and_(builder.or_(word, builder.lshr(word, I64(1))), I64(0x5555555555555555))
+        builder.store(list_word(builder, pairs, first, listed, builder.load(count), 2), count)
     store(builder, builder.trunc(builder.load(count), I32), builder.load(bound))
-    whole = call(builder, "llvm.vector.reduce.add.v16i32", I32, builder.load(total))
-    store(builder, builder.mul(whole, I32(excess_of(dot))), excess)
+    store(builder, I32(0), excess)
 
 
 @in_ir()
-def list_groups(builder, codes, words, width, invert, values, values_at, listed, listed_at, bounds, bounds_at, excess, at):
-    """Write what one mask takes of the inputs of a sample, codes (int8, zeros behind them).
+def list_mask(builder, codes, words, width, invert, values, values_at, listed, listed_at, bounds, bounds_at, excess, at):
+    """Write what one mask takes of the inputs of a sample, codes (int8, zeros behind them), as `add_listed` reads it.
 
-    values[values_at:] (int32 groups) get the codes whose bit in `words` is set (or clear, with `invert`), zeros elsewhere;
-    listed[listed_at:] the groups that are not all zero, whose chunks (`jobs.chunk_of`) end at bounds[bounds_at:];
-    excess[at] by how much the sums will be too much, since weights went in with 128 added.
+    Those are the inputs whose bit in `words` is set (or clear, with `invert`). excess[at] gets by how much the sums will
+    be too much, since weights went in with 128 added.
     """
-    _list_groups(
+    write = _list_fours if current_target().dot.group == 4 else _list_pairs
+    write(
         builder, codes, words, width, invert, plus(builder, values, values_at, 4), plus(builder, listed, listed_at, 4),
         plus(builder, bounds, bounds_at, 4), plus(builder, excess, at, 4),
     )  # fmt: skip

@@ -48,6 +48,8 @@ class Target:
     vectors : tuple of int
         Registers of samples that a tile may span, most first; with 6 outputs all sums stay in registers.
     dot : Dot
+    fused : bool
+        Multiply-adds are rounded once. Where they are not, last bits of float32 numbers differ.
     compress : bool
         The processor moves chosen lanes to the front in one instruction.
     """
@@ -58,6 +60,7 @@ class Target:
     lanes: int
     vectors: tuple[int, ...]
     dot: Dot
+    fused: bool = True
     compress: bool = False
 
     @property
@@ -74,9 +77,10 @@ TARGETS = (
     Target("AVX512", "x86", (_AVX512,), 16, (4, 2, 1), _PAIRS, compress=True),
     Target("AVX-VNNI", "x86", (("avx2", "fma", "avxvnni"), ("avx512vl", "avx512vnni")), 8, (2,), _QUADS),
     Target("AVX2", "x86", (("avx2", "fma"),), 8, (2,), _PAIRS),
-    Target("SSE2", "x86", (("sse2",),), 4, (2,), _PAIRS),
+    Target("SSE2", "x86", (("sse2",),), 4, (2,), _PAIRS, fused=False),
     Target("NEON-DOT", "arm", (("dotprod",),), 4, (2,), Dot("sdot", 4, signed=True)),
-    Target("128-bit", "", ((),), 4, (2,), Dot("multiply_pairs", 2)),
+    Target("NEON", "arm", ((),), 4, (2,), Dot("multiply_pairs", 2)),
+    Target("128-bit", "", ((),), 4, (2,), Dot("multiply_pairs", 2), fused=False),
 )
 """From the best to the one that every processor runs. `docs/performance.md` says which of them were measured."""
 

@@ -33,10 +33,10 @@ from fastuq.montecarlo.kernels.ir import (
 from fastuq.montecarlo.kernels.plan import STORE_REAL, STORE_SUMS, TILE
 from fastuq.montecarlo.kernels.targets import current_target
 
-_AHEAD = 4096
+_AHEAD = 2048
 """Bytes ahead of a tile's weights that are fetched from the far caches: they are read once per block."""
-_NEAR = 24576
-"""Bytes of float32 inputs that stay in the near cache while all tiles read them."""
+_NEAR = 98304
+"""Bytes of float32 inputs that stay in a near cache while all tiles read them."""
 
 
 def _for_units(builder, samples, run):
