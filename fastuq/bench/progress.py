@@ -23,6 +23,7 @@ class Progress:
 
     def __init__(self, parts: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._bar = progress_bar(parts, "benchmark", unit="part")
+        self._in_lines = self._bar.disable and sys.stderr is not None
         self._parts, self._clock, self._began, self._number = parts, clock, clock(), 0
 
     @contextmanager
@@ -55,6 +56,6 @@ class Progress:
             self._line("done")
 
     def _line(self, text: str) -> None:
-        if self._bar.disable and sys.stderr is not None:
+        if self._in_lines:
             passed = tqdm.format_interval(self._clock() - self._began)
             print(f"[{self._number}/{self._parts}] {text}: {passed}", file=sys.stderr, flush=True)

@@ -1,8 +1,10 @@
 """The benchmark: its figures' contract, its checks before timing, its tables. Nothing here depends on a duration."""
 
+import io
 import json
 import platform
 import re
+import sys
 from dataclasses import replace
 from functools import partial
 
@@ -359,6 +361,17 @@ def test_a_log_has_a_line_per_part_and_the_tables_as_they_come(two_parts, capsys
     assert re.fullmatch(r"\[1/2\] first: 00:0\d\n\[2/2\] second: 00:0\d\nfastuq: no second part\n", err)
 
 
+def test_a_table_is_written_before_the_next_part_begins(two_parts, monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="utf-8"))  # buffers, as a file or a pipe does
+    seen = []
+    (first, second) = run.parts_of(None)
+    late = replace(second, measure=lambda advance: seen.append(written.getvalue().decode()) or {})
+    monkeypatch.setattr(run, "parts_of", lambda scope: [first, late])
+    assert main(["bench"]) == 0
+    assert seen[0].endswith("a       1.00\n")
+
+
 def test_standard_output_holds_the_json_alone(two_parts, capsys):
     assert main(["bench", "--json", "-"]) == 0
     out, err = capsys.readouterr()
@@ -371,6 +384,18 @@ def test_lines_have_the_time_since_the_start(capsys):
     with Progress(1, lambda: next(clock)) as progress, progress.part("heads"):
         progress.advance()
     assert capsys.readouterr().err == "[1/1] heads: 00:31\n[1/1] done: 1:05:00\n"
+
+
+def test_a_terminal_has_a_bar_and_no_lines(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with Progress(1) as progress, progress.part("heads"):
+        progress.advance()
+    assert "heads" in sys.stderr.getvalue()
+    assert "[1/1]" not in sys.stderr.getvalue()
 
 
 def test_figures_of_another_class_of_machine_stay(figures, monkeypatch, tmp_path, capsys):
@@ -405,7 +430,11 @@ def test_class_of_the_machine(monkeypatch, vnni, flags, found):
 
 
 def test_processes_run_side_by_side(tmp_path):
-    wait = "import os, time\nopen({!r}, 'w').close()\nwhile not os.path.exists({!r}): time.sleep(0.01)\nprint({})"
+    wait = (
+        "import os, time\nopen({!r}, 'w').close()\ncount = 0\n"
+        "while not os.path.exists({!r}) and count < 3000: count += 1; time.sleep(0.01)\n"
+        "print({} if count < 3000 else 0)"
+    )
     one, other = str(tmp_path / "one"), str(tmp_path / "other")
     assert run_pythons([wait.format(one, other, 1), wait.format(other, one, 2)]) == ["1\n", "2\n"]
     with pytest.raises(FastUQError, match="in another process failed: ValueError: of no use"):
