@@ -18,9 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "printed as soon as it is measured: the first within a minute, all of them within six on 2 cores. Needs "
         "TensorFlow."
     )
-    parser.add_argument(
-        "--quick", action="store_true", help="about a minute: the bundled model, fewer rounds and sizes"
-    )
+    parser.add_argument("--quick", action="store_true", help="the bundled model alone, fewer rounds and sizes")
     parser.add_argument(
         "--networks",
         nargs="+",
