@@ -24,8 +24,9 @@ cache-features: $(READY)
 score: $(READY)
 	$(BIN)/fastuq score
 
+# Files carry the class of the machine: out/bench-avx2.json, .md and .png, for instance.
 bench: $(READY)
-	$(BIN)/fastuq bench --json out/bench.json --markdown out/bench.md --plot out/bench.png
+	$(BIN)/fastuq bench --output out/bench
 
 cifar100c: $(READY)
 	$(BIN)/fastuq score-cifar100c --csv out/cifar100c.csv --json out/cifar100c.json --markdown out/cifar100c.md

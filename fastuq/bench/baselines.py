@@ -13,6 +13,7 @@ from fastuq.model.head import Head
 from fastuq.model.model import Model
 from fastuq.montecarlo.engine import moments
 from fastuq.montecarlo.masks import keep_bits
+from fastuq.montecarlo.reference import naive_moments
 from fastuq.training.keras_heads import head_network
 from fastuq.training.tensorflow import tensorflow
 
@@ -86,26 +87,33 @@ def keras_head(head: Head, *, rows: int = 3200, seed: int = 0) -> Callable[[np.n
 
 
 def check_baselines(model: Model, features: np.ndarray, keras: Callable[..., tuple[Any, Any]], num_iter: int) -> None:
-    """Raise FastUQError unless the baselines compute what the fast path computes.
+    """Raise FastUQError unless fast path and baselines compute the same.
 
-    NumPy and plain Numba get the very masks; Keras draws its own, so its moments are compared within their
-    Monte-Carlo error.
+    NumPy gets the very masks, and so does the int8 head of the reference; Keras draws its own, so its moments are
+    compared within their Monte-Carlo error.
     """
     found = moments(model, features, num_iter=num_iter, precision="float32")
     require_equal("NumPy and float32 head", numpy_head(model, features, num_iter), (found.mean, found.std))
-    found = moments(model, features, num_iter=num_iter)
-    require_equal(
-        "plain Numba and int8 head", plain_numba_head(model.head_int8, features, num_iter), (found.mean, found.std)
-    )
     few = features[:_CHECK_SAMPLES]
+    expected = naive_moments(model, lambda rows: rows, few, num_iter=num_iter, precision="int8")
+    found = moments(model, features, num_iter=num_iter)
+    first = slice(_CHECK_SAMPLES)
+    require_equal("reference and int8 head", expected, (found.mean[first], found.std[first]))
     found = moments(model, few, num_iter=_CHECK_ITERATIONS, precision="float32", masks="per_sample")
     mean, std = keras(model.dequantize(few), _CHECK_ITERATIONS)
     # Outputs p lie in 0 to 1, so both p and p^2 have a variance of at most the mean of p^2.
-    square, expected = mean**2 + std**2, found.mean**2 + found.std**2
-    error = np.sqrt((square + expected) / _CHECK_ITERATIONS) + 1e-6
-    far = float(max((np.abs(mean - found.mean) / error).max(), (np.abs(square - expected) / error).max()))
+    square, wanted = mean**2 + std**2, found.mean**2 + found.std**2
+    error = np.sqrt((square + wanted) / _CHECK_ITERATIONS) + 1e-6
+    far = float(max((np.abs(mean - found.mean) / error).max(), (np.abs(square - wanted) / error).max()))
     if far > 6:
         raise FastUQError(
             f"Keras and float32 head: expected the same moments up to Monte-Carlo error, found {far:.1f} standard "
             "errors; the results of this installation are not to be trusted: run its tests with `make test`"
         )
+
+
+def check_plain_numba(model: Model, features: np.ndarray, num_iter: int) -> None:
+    """Raise FastUQError unless plain Numba computes what the int8 kernels compute under the same masks."""
+    found = moments(model, features, num_iter=num_iter)
+    expected = plain_numba_head(model.head_int8, features, num_iter)
+    require_equal("plain Numba and int8 head", expected, (found.mean, found.std))

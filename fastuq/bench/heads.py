@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastuq.bench.baselines import check_baselines, keras_head, numpy_head
+from fastuq.bench.baselines import check_baselines, check_plain_numba, keras_head, numpy_head
 from fastuq.bench.peak import int8_peak
 from fastuq.bench.plain_numba import plain_numba_head
 from fastuq.bench.timing import Side, Timing, interleave
@@ -20,10 +20,14 @@ from fastuq.util.process import processors
 WIDTH, HIDDEN, CLASSES = 2048, 300, 100
 NUM_ITER = 50
 KINDS = ("int8.shared", "int8.per_sample", "float32.shared", "float32.per_sample")
-GRID_ITERATIONS, GRID_SAMPLES = (50, 200, 1000), (1, 32, 1024, 8192)
-GRID_WORK = 1024 * 1000
-"""Samples times iterations beyond which the grid leaves out per-sample masks."""
+GRID_ITERATIONS, GRID_SAMPLES = (50, 200, 1000), (1, 16, 32, 64, 1024)
+SMALL_WIDTH, SMALL_SAMPLES = 1280, (128, 1024, 8192)
 _BASELINE_SAMPLES = 1024
+_FIRST = 64
+"""Samples of the first call of a kernel, which compiles it."""
+_SECONDS, _GRID_SECONDS = 3.0, 1.0
+"""What the measurements of one side may take, where they are more than three."""
+_PEAKS = 4
 
 
 def paper_model(width: int = WIDTH) -> Model:
@@ -87,24 +91,70 @@ def bench_head(*, rounds: int, samples: int, advance: Callable[[], object], widt
     """
     model, features = paper_model(width), random_features(samples, width)
     few = features[:_BASELINE_SAMPLES]
-    real = model.dequantize(few)
     keras = keras_head(model.head)
     check_baselines(model, few, keras, NUM_ITER)
-    # Masks are drawn and heads packed anew in every call, as they are for a user who scores once.
-    sides = {kind: Side(partial(_run_anew, model, kind, features), samples) for kind in KINDS}
-    sides["keras_repeated_batch"] = Side(partial(keras, real, NUM_ITER), len(few))
-    sides["plain_numba"] = Side(partial(plain_numba_head, model.head_int8, few, NUM_ITER), len(few))
-    sides["numpy_batched"] = Side(partial(numpy_head, model, few, NUM_ITER), len(few))
+    check_plain_numba(model, few, NUM_ITER)
+    sides = {kind: _kernel_side(model, kind, features) for kind in KINDS}
+    sides["keras_repeated_batch"] = _keras_side(model, keras, few)
+    sides["plain_numba"] = Side(partial(plain_numba_head, model.head_int8, few, NUM_ITER), len(few), _done)
+    sides["numpy_batched"] = _numpy_side(model, few)
     threads = processors()
     peaks = [int8_peak(threads)]
-    timings = interleave(sides, rounds, advance)
-    peaks += [int8_peak(threads) for _ in range(rounds)]
+    timings = interleave(sides, rounds, advance, seconds=_SECONDS)
+    peaks += [int8_peak(threads) for _ in range(_PEAKS - 1)]
     return {
         "head": {kind: timings.pop(kind) for kind in KINDS},
         "baseline": timings,
         "operations": shared_operations(model.head, NUM_ITER),
         "peak": max(peaks),
     }
+
+
+def bench_small_head(
+    *, rounds: int, samples: Sequence[int], advance: Callable[[], object], width: int = SMALL_WIDTH
+) -> dict[int, dict[str, Timing]]:
+    """Time dropout .2 and one dense layer, softmax: int8, shared masks, beside Keras and NumPy.
+
+    Returns
+    -------
+    dict
+        By number of samples, Timing by name. Baselines take no more than 1,024 samples, for all numbers above alike.
+    """
+    model, features = random_model_of(width, ((0.2, CLASSES, "softmax"),)), random_features(max(samples), width)
+    keras = keras_head(model.head)
+    check_baselines(model, features[:_BASELINE_SAMPLES], keras, NUM_ITER)
+    sides = {}
+    for n in samples:
+        few = features[: min(n, _BASELINE_SAMPLES)]
+        sides["int8.shared", n] = _kernel_side(model, "int8.shared", features[:n])
+        sides["keras_repeated_batch", len(few)] = _keras_side(model, keras, few)
+        sides["numpy_batched", len(few)] = _numpy_side(model, few)
+    timings = interleave(sides, rounds, advance, seconds=_SECONDS)
+    baselines = ("keras_repeated_batch", "numpy_batched")
+    return {
+        n: {name: timings[name, min(n, _BASELINE_SAMPLES)] for name in baselines}
+        | {"int8.shared": timings["int8.shared", n]}
+        for n in samples
+    }
+
+
+def _kernel_side(model: Model, kind: str, features: np.ndarray) -> Side:
+    """Return a kernel that draws masks and packs heads anew in every call, as it does for a user who scores once."""
+    run = partial(_run_anew, model, kind)
+    return Side(partial(run, features), len(features), partial(run, features[:_FIRST]))
+
+
+def _keras_side(model: Model, keras: Callable[..., object], features: np.ndarray) -> Side:
+    real = model.dequantize(features)
+    return Side(partial(keras, real, NUM_ITER), len(real), partial(keras, real[:_FIRST], NUM_ITER))
+
+
+def _numpy_side(model: Model, features: np.ndarray) -> Side:
+    return Side(partial(numpy_head, model, features, NUM_ITER), len(features), _done)
+
+
+def _done() -> None:
+    """Do nothing: the comparison of the results has called this side already."""
 
 
 def _run_anew(model: Model, kind: str, features: np.ndarray) -> Moments:
@@ -114,29 +164,23 @@ def _run_anew(model: Model, kind: str, features: np.ndarray) -> Moments:
 def bench_grid(
     *,
     rounds: int,
-    iterations: tuple[int, ...],
-    samples: tuple[int, ...],
+    iterations: Sequence[int],
+    samples: Sequence[int],
     advance: Callable[[], object],
     width: int = WIDTH,
-) -> list[dict[str, Any]]:
-    """Time both int8 kernels at every number of iterations and samples: a row (dict) for each."""
+) -> dict[tuple[str, int, int], Timing]:
+    """Time both int8 kernels, masks drawn and heads packed beforehand: Timing by (kind, iterations, samples)."""
     model, features = paper_model(width), random_features(max(samples), width)
-    rows = []
+    timings: dict[tuple[str, int, int], Timing] = {}
     for num_iter in iterations:
         runs = {kind: kernel_of(model, kind, num_iter) for kind in KINDS[:2]}
         sides = {
-            (kind, n): Side(partial(run, features[:n]), n)
-            for kind, run in runs.items()
+            (kind, num_iter, n): Side(partial(run, features[:n]), n, partial(run, features[: min(n, _FIRST)]))
             for n in samples
-            if kind == "int8.shared" or n * num_iter <= GRID_WORK
+            for kind, run in runs.items()
         }
-        named = {f"{kind} {n}": side for (kind, n), side in sides.items()}
-        timings = interleave(named, rounds, advance)
-        rows += [
-            {"kind": kind, "num_iter": num_iter, "n": n, "ms_per_sample": timings[f"{kind} {n}"].median}
-            for kind, n in sides
-        ]
-    return rows
+        timings |= interleave(sides, rounds, advance, seconds=_GRID_SECONDS)
+    return timings
 
 
 def shared_operations(head: Head, num_iter: int) -> float:

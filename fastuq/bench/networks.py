@@ -1,6 +1,6 @@
 """Whole networks in the benchmark: the naive loop, one pass, the backbone once, and the head from the cache."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,18 +8,21 @@ from pathlib import Path
 import numpy as np
 
 from fastuq.bench.heads import NUM_ITER, kernel_of
+from fastuq.bench.process import run_pythons
 from fastuq.bench.timing import Side, Timing, interleave, require_equal
 from fastuq.errors import ModelError
 from fastuq.model.backbone import Backbone
 from fastuq.model.model import Model, load_model
 from fastuq.montecarlo.reference import naive_moments
-from fastuq.training.random_model import random_model
+from fastuq.training.networks import network_of
 
 BUNDLED = "bundled"
 _CHECK_ITERATIONS = 3
-_BATCHES = (8, 32, 64)
-_SLOW_ROUNDS = 3
-"""Rounds of the naive loops at most: a single run lasts seconds."""
+_BATCHES = (8, 32)
+NAIVE_ITERATIONS = 10
+"""Iterations of the naive loop that are timed, for all of them: they are alike, and none depends on another."""
+_SECONDS = 2.5
+"""What the measurements of one side may take, where they are more than three."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class NetworkTimings:
     naive, one_pass : dict of Timing
         The naive loop at T = 50, and one quantized pass; by delegate, ``xnnpack`` and ``reference``.
     backbone : dict of Timing
-        By number of images that come at once, ``1`` to ``64``.
+        By number of images that come at once, ``1`` to ``32``.
     head : Timing
         int8 head, shared masks, T = 50, many cached features.
     one_image : Timing
@@ -55,53 +58,73 @@ class NetworkTimings:
         return min(self.backbone, key=lambda size: self.backbone[size].median)
 
 
+def missing_networks(names: Sequence[str], folder: Path) -> list[str]:
+    """Return the networks that have to be made in `folder`; raises InputError where a name is none that is known."""
+    missing = [name for name in names if name != BUNDLED and not Path(name).is_dir() and not _is_kept(folder / name)]
+    for name in missing:
+        network_of(name)
+    return missing
+
+
+def _is_kept(folder: Path) -> bool:
+    try:
+        load_model(folder)
+    except ModelError:
+        return False
+    return True
+
+
+def make_networks(names: Sequence[str], folder: Path) -> None:
+    """Make randomly initialised networks in `folder`: side by side, each in a process of its own."""
+    script = "from fastuq.training.random_model import random_model; random_model({!r}, {!r})"
+    run_pythons([script.format(name, str(folder / name)) for name in names])
+
+
 def open_network(name: str, folder: Path) -> Model:
-    """Return the bundled model, a model folder, or a randomly initialised network (made in `folder` and kept there)."""
+    """Return the bundled model, a model folder, or a randomly initialised network that was made in `folder`."""
     if name == BUNDLED:
         return load_model()
-    if Path(name).is_dir():
-        return load_model(name)
-    kept = folder / name
-    try:
-        return load_model(kept)
-    except ModelError:
-        return random_model(name, kept)
+    return load_model(name if Path(name).is_dir() else folder / name)
 
 
 def bench_network(model: Model, *, rounds: int, samples: int, advance: Callable[[], object]) -> NetworkTimings:
     """Time one network, after the naive loop and the fast path gave the same moments."""
     images = np.random.default_rng(0).integers(0, 256, (max(_BATCHES), *model.input_shape), np.uint8)
     one = images[:1]
-    backbones = {
+    loops = {
         "xnnpack": _fastest(model.read_backbone(), one),
         "reference": Backbone(model.read_backbone(), xnnpack=False),
     }
-    for name, backbone in backbones.items():
-        _check(model, backbone, one, name)
-    naive = {f"naive {name}": Side(partial(_naive, model, b, one)) for name, b in backbones.items()}
-    slow = interleave(naive, min(rounds, _SLOW_ROUNDS), advance)
-    passes = {name: Backbone(model.full_path, xnnpack=name == "xnnpack") for name in backbones}
+    sides = {}
+    for name, loop in loops.items():
+        _check(model, loop, one, name)
+        naive = partial(_naive, model, loop, one)
+        sides["naive", name] = Side(partial(naive, NAIVE_ITERATIONS), NAIVE_ITERATIONS / NUM_ITER, partial(naive, 2))
+        sides["pass", name] = Side(partial(Backbone(model.full_path, xnnpack=name == "xnnpack"), one))
     run, backbone = kernel_of(model, "int8.shared"), Backbone(model.read_backbone())
     cached = np.resize(backbone(images), (samples, model.head.num_features))
-    sides = {f"pass {name}": Side(partial(p, one)) for name, p in passes.items()}
-    sides |= {f"batch {n}": Side(partial(backbone, images[:n]), n) for n in (1, *_BATCHES)}
-    sides["head"] = Side(partial(run, cached), samples)
-    sides["one image"] = Side(lambda: run(backbone(one)))
-    quick = interleave(sides, rounds, advance)
+    sides |= {("batch", str(n)): Side(partial(backbone, images[:n]), n) for n in (1, *_BATCHES)}
+    sides["head", ""] = Side(partial(run, cached), samples)
+    sides["one image", ""] = Side(lambda: run(backbone(one)))
+    timings = interleave(sides, rounds, advance, seconds=_SECONDS)
+
+    def of(kind: str) -> dict[str, Timing]:
+        return {name: timing for (found, name), timing in timings.items() if found == kind}
+
     return NetworkTimings(
         model.network,
         model.head.num_features,
-        {name: slow[f"naive {name}"] for name in backbones},
-        {name: quick[f"pass {name}"] for name in passes},
-        {str(n): quick[f"batch {n}"] for n in (1, *_BATCHES)},
-        quick["head"],
-        quick["one image"],
+        of("naive"),
+        of("pass"),
+        of("batch"),
+        timings["head", ""],
+        timings["one image", ""],
     )
 
 
-def _naive(model: Model, backbone: Backbone, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _naive(model: Model, backbone: Backbone, image: np.ndarray, num_iter: int) -> tuple[np.ndarray, np.ndarray]:
     """Run the naive loop with the float32 head: in NumPy it is the faster one."""
-    return naive_moments(model, backbone, image, num_iter=NUM_ITER, precision="float32")
+    return naive_moments(model, backbone, image, num_iter=num_iter, precision="float32")
 
 
 def _check(model: Model, backbone: Backbone, image: np.ndarray, name: str) -> None:

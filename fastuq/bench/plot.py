@@ -27,6 +27,7 @@ def write_plot(path: str | Path, figures: dict[str, Any]) -> None:
     axes.set_xlim(min(ms for _, ms, _ in bars) / 3, max(ms for _, ms, _ in bars) * 6)
     for place, (_, ms, _) in zip(places, bars, strict=True):
         axes.text(ms * 1.15, place, f"{ms:,.0f} ms" if ms >= 10 else f"{ms:.3g} ms", va="center", fontsize=8)
+    axes.set_title(f"{figures['machine_class']}, {figures['machine']['processor']}", fontsize=9)
     axes.set_xlabel(f"milliseconds per sample, T = {figures['settings']['num_iter']}")
     axes.spines[["top", "right"]].set_visible(False)
     with atomic_path(path) as partial:

@@ -1,20 +1,23 @@
-"""What the benchmark measures in processes of their own: compiling and starting, memory."""
+"""What the benchmark does in processes of their own: compiling and starting, memory."""
 
 import hashlib
 import json
 import os
-import subprocess
+import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Any
 
 import numpy as np
 
 from fastuq import __version__
-from fastuq.bench.heads import paper_model, random_features
-from fastuq.bench.timing import seconds_of
+from fastuq.bench.heads import kernel_of, paper_model, random_features
+from fastuq.bench.timing import Side, Timing, interleave, seconds_of
 from fastuq.cache import BATCH_SIZE, FeatureCache
 from fastuq.cache.file import CacheFile, create_file
 from fastuq.cache.header import Header, Shard
@@ -23,39 +26,62 @@ from fastuq.model.model import Model
 from fastuq.scoring.scoring import score
 
 _SCORE_64 = """
-from fastuq.bench.heads import kernel_of, paper_model, random_features
-kernel_of(paper_model(256), "int8.shared", 2)(random_features(64, 256))
+import numpy, fastuq
+fastuq.score(fastuq.load_model(), numpy.zeros((64, 1280), numpy.int8))
 """
 _SCORE_CACHE = "from fastuq.bench.process import score_cache; score_cache({path!r}, {samples})"
+_LATER_RUNS, _CACHE_ROUNDS = 3, 3
+_ROWS_AT_ONCE = 8192
+"""Samples that the head alone takes at once: as many as scoring reads from a cache."""
 
 
-def bench_start() -> dict[str, float]:
-    """Return the seconds from the start of Python to the first result, with nothing compiled and with all compiled."""
+def bench_start() -> dict[str, Any]:
+    """Return the seconds from the start of Python to the first result, with nothing compiled and with all compiled.
+
+    The bundled model scores 64 samples. Nothing is compiled in the first run alone, so it is a single one.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "NUMBA_CACHE_DIR": folder}
-        start = partial(_run_python, _SCORE_64, environment)
-        return {name: seconds_of(start) for name in ("first_run", "later_run")}
+        start = partial(run_pythons, [_SCORE_64], {**os.environ, "NUMBA_CACHE_DIR": folder})
+        first = seconds_of(start)
+        later = [seconds_of(start) for _ in range(_LATER_RUNS)]
+    return {"first_run": first, "later_run": statistics.median(later), "later_run_spread": [min(later), max(later)]}
 
 
-def bench_cache(samples: int, folder: Path) -> dict[str, float]:
+def bench_cache(samples: int, folder: Path) -> dict[str, Any]:
     """Return what `score_cache` measures of a cache of that many samples, written to `folder` for the time being."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as place:
-        return json.loads(_run_python(_SCORE_CACHE.format(path=str(Path(place, "features.h5")), samples=samples)))
+        (printed,) = run_pythons([_SCORE_CACHE.format(path=str(Path(place, "features.h5")), samples=samples)])
+    return json.loads(printed)
 
 
 def score_cache(path: str, samples: int) -> None:
-    """Write a feature cache of random features, score it, and print as JSON what that took and held."""
-    model = paper_model()
+    """Write a feature cache of random features, score it, and print as JSON what that took and held.
+
+    The head alone takes as many samples from memory, by as many at once, to nothing but mean and standard deviation.
+    """
+    model, rows = paper_model(), random_features(_ROWS_AT_ONCE)
     _write_cache(Path(path), model, samples)
+    head, reading = kernel_of(model, "int8.shared"), []
     with FeatureCache.open(path) as cache:
-        score(model, cache.read(0, 64))  # compiles
-        seconds = score(model, cache, details=False).seconds
+
+        def score_all() -> None:
+            reading.append(score(model, cache, details=False).seconds["features"] / samples * 1e3)
+
+        def head_alone() -> None:
+            for start in range(0, samples, len(rows)):
+                head(rows[: samples - start])
+
+        sides = {
+            "score": Side(score_all, samples, lambda: score(model, cache.read(0, 64), details=False)),
+            "head": Side(head_alone, samples, lambda: head(rows[:64])),
+        }
+        timings = interleave(sides, _CACHE_ROUNDS)
+    timings["read"] = Timing(statistics.median(reading), min(reading), max(reading))
     figures = {
         "samples": samples,
-        "read_ms_per_sample": seconds["features"] / samples * 1e3,
-        "head_ms_per_sample": seconds["head"] / samples * 1e3,
-        "score_ms_per_sample": seconds["total"] / samples * 1e3,
+        **{f"{name}_ms_per_sample": timing.median for name, timing in timings.items()},
+        "spread": {name: [timing.low, timing.high] for name, timing in timings.items()},
         "peak_rss_mb": _peak_rss_mb(),
     }
     print(json.dumps(figures))
@@ -98,10 +124,26 @@ def _peak_rss_mb() -> float:
     raise FastUQError("peak memory: this system does not report it in /proc/self/status; run the benchmark on Linux")
 
 
-def _run_python(script: str, environment: dict[str, Any] | None = None) -> str:
-    """Run a script in another Python and return what it prints; raises FastUQError where it fails."""
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise FastUQError(f"a measurement in another process failed: {reason}")
-    return done.stdout
+def run_pythons(scripts: Sequence[str], environment: dict[str, str] | None = None) -> list[str]:
+    """Run scripts side by side, each in a Python of its own; return what they print, FastUQError where one fails."""
+    with ExitStack() as stack:
+        started = []
+        for script in scripts:
+            command = [sys.executable, "-c", script]
+            child = Popen(command, env=environment, stdout=PIPE, stderr=PIPE, text=True)
+            stack.callback(_end, child)
+            started.append(child)
+        printed = []
+        for child in started:
+            output, errors = child.communicate()
+            if child.returncode != 0:
+                reason = (errors.strip().splitlines() or [f"exit status {child.returncode}"])[-1]
+                raise FastUQError(f"a part of the benchmark that runs in another process failed: {reason}")
+            printed.append(output)
+        return printed
+
+
+def _end(child: Popen) -> None:
+    """End a process that still runs, and close its pipes."""
+    with child:
+        child.terminate()

@@ -2,32 +2,51 @@
 
 import os
 import platform
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from fastuq.bench import tables
+from fastuq.bench.figures import (
+    grid_figures,
+    head_figures,
+    network_figures,
+    small_head_figures,
+    start_and_cache_figures,
+)
 from fastuq.bench.heads import (
     GRID_ITERATIONS,
     GRID_SAMPLES,
-    KINDS,
     NUM_ITER,
+    SMALL_SAMPLES,
+    SMALL_WIDTH,
     WIDTH,
     bench_grid,
     bench_head,
-    ratio,
+    bench_small_head,
 )
-from fastuq.bench.networks import NetworkTimings, bench_network, open_network
+from fastuq.bench.networks import (
+    NAIVE_ITERATIONS,
+    NetworkTimings,
+    bench_network,
+    make_networks,
+    missing_networks,
+    open_network,
+)
 from fastuq.bench.paper_times import PAPER
 from fastuq.bench.process import bench_cache, bench_start
-from fastuq.bench.timing import Timing
+from fastuq.bench.progress import Progress
 from fastuq.montecarlo.kernels.targets import host_target
 from fastuq.util.checks import whole_number
 from fastuq.util.defaults import NETWORKS, QUICK_NETWORKS, QUICK_ROUNDS, ROUNDS
 from fastuq.util.process import processors
-from fastuq.util.progress import progress_bar
 
 _PACKAGES = ("fastuq", "numpy", "numba", "llvmlite", "h5py", "ai-edge-litert", "tensorflow")
+_GRID_ROUNDS = 3
+Advance = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -41,10 +60,12 @@ class Scope:
     rounds : int
     samples : int
         Cached features that the head is timed on.
+    small_samples : tuple of int
+        Numbers of samples of the head of one layer.
     iterations, sizes : tuple of int
         T and N of the grid.
     cached : int
-        Samples of the cache that is scored for its memory.
+        Samples of the cache that is scored.
     folder : Path
         Where randomly initialised networks are kept.
     """
@@ -52,10 +73,29 @@ class Scope:
     networks: tuple[str, ...]
     rounds: int
     samples: int
+    small_samples: tuple[int, ...]
     iterations: tuple[int, ...]
     sizes: tuple[int, ...]
     cached: int
     folder: Path
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the benchmark.
+
+    Attributes
+    ----------
+    title : str
+    measure : callable
+        Called with a function to be called after each measurement; returns its figures.
+    table : callable, optional
+        All figures so far -> the table of this part.
+    """
+
+    title: str
+    measure: Callable[[Advance], dict[str, Any]]
+    table: Callable[[dict[str, Any]], tables.Table] | None = None
 
 
 def scope_of(*, quick: bool, networks: list[str] | None, rounds: int | None, folder: Path) -> Scope:
@@ -63,106 +103,96 @@ def scope_of(*, quick: bool, networks: list[str] | None, rounds: int | None, fol
     if rounds is not None:
         rounds = whole_number("rounds", rounds, 1, 1000)
     if quick:
-        return Scope(
-            tuple(networks or QUICK_NETWORKS), rounds or QUICK_ROUNDS, 2048, (NUM_ITER,), (1, 32, 1024), 65_536, folder
-        )
-    return Scope(tuple(networks or NETWORKS), rounds or ROUNDS, 8192, GRID_ITERATIONS, GRID_SAMPLES, 1_000_000, folder)
+        named, rounds = tuple(networks or QUICK_NETWORKS), rounds or QUICK_ROUNDS
+        return Scope(named, rounds, 2048, (128, 1024), (NUM_ITER,), GRID_SAMPLES, 32_768, folder)
+    named, rounds = tuple(networks or NETWORKS), rounds or ROUNDS
+    return Scope(named, rounds, 8192, SMALL_SAMPLES, GRID_ITERATIONS, GRID_SAMPLES, 100_000, folder)
 
 
-def run_bench(scope: Scope) -> dict[str, Any]:
-    """Run the benchmark; the returned mapping is what `--json` writes, times in milliseconds."""
-    models = [open_network(name, scope.folder) for name in scope.networks]
-    with progress_bar(4 + len(models), "benchmark", unit="part") as bar:
-        bar.set_description("compiling")
-        start = bench_start()
-        bar.update()
-        bar.set_description("cache")
-        cache = bench_cache(scope.cached, scope.folder)
-        bar.update()
-        bar.set_description("heads")
-        heads = bench_head(rounds=scope.rounds, samples=scope.samples, advance=bar.refresh)
-        bar.update()
-        bar.set_description("grid")
-        grid = bench_grid(
-            rounds=min(scope.rounds, 3), iterations=scope.iterations, samples=scope.sizes, advance=bar.refresh
-        )
-        bar.update()
-        networks = []
-        for model in models:
-            bar.set_description(model.network)
-            networks.append(bench_network(model, rounds=scope.rounds, samples=scope.samples, advance=bar.refresh))
-            bar.update()
-    return {
+def run_bench(scope: Scope, show: Callable[[Sequence[str]], object] = lambda lines: None) -> dict[str, Any]:
+    """Run the benchmark; the returned mapping is what `--json` writes, times in milliseconds.
+
+    Parameters
+    ----------
+    scope : Scope
+    show : callable
+        Called with the lines of each table as soon as it is measured, and before with those that name the machine.
+    """
+    parts = parts_of(scope)
+    figures: dict[str, Any] = {
+        "machine_class": machine_class(),
         "machine": machine(),
         "versions": versions(),
-        "settings": {"num_iter": NUM_ITER, "num_features": WIDTH, "samples": scope.samples, "rounds": scope.rounds},
+        "settings": {
+            "num_iter": NUM_ITER,
+            "num_features": WIDTH,
+            "samples": scope.samples,
+            "rounds": scope.rounds,
+            "naive_iterations_timed": NAIVE_ITERATIONS,
+        },
         "paper": PAPER,
-        **_network_figures(networks),
-        **_head_figures(heads),
-        "head_grid": grid,
-        "compile_seconds": start,
-        "cache": {key: value for key, value in cache.items() if key != "peak_rss_mb"},
-        "peak_rss_mb": cache["peak_rss_mb"],
     }
+    show(tables.heading(figures))
+    with Progress(len(parts)) as progress:
+        for part in parts:
+            with progress.part(part.title):
+                figures |= part.measure(progress.advance)
+            if part.table:
+                with progress.aside():
+                    show(["", *tables.text(part.table(figures))])
+    return figures
 
 
-def _network_figures(networks: list[NetworkTimings]) -> dict[str, Any]:
-    best = {n.network: n.best_batch for n in networks}
-    cold = {n.network: n.backbone[best[n.network]].median + n.head.median for n in networks}
-    naive, one_pass = (
-        {way: {n.network: getattr(n, part)[way].median for n in networks} for way in ("xnnpack", "reference")}
-        for part in ("naive", "one_pass")
-    )
-    return {
-        "naive_ms_per_sample": naive,
-        "one_pass_ms": one_pass,
-        "backbone_ms_per_image": {
-            n.network: {
-                "batch_1": n.backbone["1"].median,
-                "best": n.backbone[best[n.network]].median,
-                "best_batch": int(best[n.network]),
-            }
-            for n in networks
-        },
-        "one_image_ms": {n.network: n.one_image.median for n in networks},
-        "network_head_ms_per_sample": {n.network: n.head.median for n in networks},
-        "cold_ms_per_sample": cold,
-        "speedup": {
-            "cold": {n.network: n.naive["xnnpack"].median / cold[n.network] for n in networks},
-            "cached": {n.network: ratio(n.head, n.naive["xnnpack"]) for n in networks},
-        },
-        "network_spread": {
-            n.network: {
-                "naive_xnnpack": _spread(n.naive["xnnpack"]),
-                "naive_reference": _spread(n.naive["reference"]),
-                "backbone": _spread(n.backbone[best[n.network]]),
-                "head": _spread(n.head),
-            }
-            for n in networks
-        },
-    }
+def parts_of(scope: Scope) -> list[Part]:
+    """Return what is measured, in order; raises InputError where a network is none that is known."""
+    missing = missing_networks(scope.networks, scope.folder)
+    measured: list[NetworkTimings] = []
+
+    def make(advance: Advance) -> dict[str, Any]:
+        make_networks(missing, scope.folder)
+        return {}
+
+    def network(name: str, advance: Advance) -> dict[str, Any]:
+        model = open_network(name, scope.folder)
+        measured.append(bench_network(model, rounds=scope.rounds, samples=scope.samples, advance=advance))
+        return network_figures(measured)
+
+    return [
+        Part("heads", partial(_heads, scope), tables.heads),
+        Part("head of one layer", partial(_small_head, scope), tables.small_head),
+        Part("iterations and samples", partial(_grid, scope), tables.grid),
+        Part("start, cache and memory", partial(_start_and_cache, scope), tables.start_and_cache),
+        *([Part(f"making {' and '.join(missing)}", make)] if missing else []),
+        *(
+            Part(f"network {name}", partial(network, name), lambda found: tables.network(found, measured[-1].network))
+            for name in scope.networks
+        ),
+    ]
 
 
-def _head_figures(heads: dict[str, Any]) -> dict[str, Any]:
-    head, baseline = heads["head"], heads["baseline"]
-    keras, fastest = baseline["keras_repeated_batch"], head["int8.shared"]
-    reached = heads["operations"] / (fastest.median / 1e3)
-    return {
-        "head_ms_per_sample": {kind: head[kind].median for kind in KINDS},
-        "baseline_ms_per_sample": {name: timing.median for name, timing in baseline.items()},
-        "times_faster_than_keras": {kind: ratio(head[kind], keras) for kind in KINDS},
-        "head_spread": {name: _spread(timing) for name, timing in {**head, **baseline}.items()},
-        "peak": {
-            "int8_gops": heads["peak"] / 1e9,
-            "needed_gop_per_sample": heads["operations"] / 1e9,
-            "reached_gops": reached / 1e9,
-            "share": reached / heads["peak"],
-        },
-    }
+def _heads(scope: Scope, advance: Advance) -> dict[str, Any]:
+    return head_figures(bench_head(rounds=scope.rounds, samples=scope.samples, advance=advance))
 
 
-def _spread(timing: Timing) -> list[float]:
-    return [timing.low, timing.high]
+def _small_head(scope: Scope, advance: Advance) -> dict[str, Any]:
+    found = bench_small_head(rounds=scope.rounds, samples=scope.small_samples, advance=advance)
+    return small_head_figures(SMALL_WIDTH, found)
+
+
+def _grid(scope: Scope, advance: Advance) -> dict[str, Any]:
+    rounds = min(scope.rounds, _GRID_ROUNDS)
+    return grid_figures(bench_grid(rounds=rounds, iterations=scope.iterations, samples=scope.sizes, advance=advance))
+
+
+def _start_and_cache(scope: Scope, advance: Advance) -> dict[str, Any]:
+    start = bench_start()
+    advance()
+    return start_and_cache_figures(start, bench_cache(scope.cached, scope.folder))
+
+
+def machine_class() -> str:
+    """Return the class of this machine: the instructions that decide how fast the kernels are."""
+    return host_target().name
 
 
 def machine() -> dict[str, Any]:
@@ -189,9 +219,13 @@ def versions() -> dict[str, str | None]:
 
 
 def _processor() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(name: str) -> str:
+    """Return what the system says of its first processor under that name; nothing where it does not."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+        return ""
+    return next((line.split(":", 1)[1].strip() for line in lines if line.split(":")[0].strip() == name), "")

@@ -44,6 +44,7 @@ def finish_model(
     test: ImageSet | None,
     made: dict[str, Any],
     minimum_correlation: float = MIN_CORRELATION,
+    sizes: bool = True,
     threads: int | None = None,
 ) -> Model:
     """Quantize the head, convert the whole network, measure sizes and accuracies, and write the model folder.
@@ -60,12 +61,16 @@ def finish_model(
         Features of training images, for the activation ranges of the int8 head.
     test : ImageSet, optional
         Images to report the accuracy on.
+    sizes : bool
+        Report the sizes; for that in float32 the whole network is converted once more.
     made : dict
         How the model was made; the report is added.
     """
     runner = Backbone(data, threads=threads)
     correlation = check_backbone(backbone, runner, calibration, minimum_correlation)
-    full, report = _whole_network(backbone, runner, head, calibration, test, threads)
+    whole, full, report = _whole_network(backbone, runner, head, calibration, test, threads)
+    if sizes:
+        report = {"bytes_float32": float_size(whole), "bytes_int8": len(full), **report}
     return save_model(
         output,
         network=network,
@@ -83,18 +88,16 @@ def finish_model(
 
 def _whole_network(
     backbone: Any, runner: Backbone, head: Head, calibration: np.ndarray, test: ImageSet | None, threads: int | None
-) -> tuple[bytes, dict[str, Any]]:
-    """Return the whole network in int8, and what is reported of it: sizes, and accuracies where there are labels."""
+) -> tuple[Any, bytes, dict[str, Any]]:
+    """Return the whole network, in Keras and in int8, and its accuracies where there are labels."""
     import keras
 
     whole = keras.Model(backbone.input, head_network(head)(backbone.output))
     full = to_int8(whole, calibration)
-    report: dict[str, Any] = {"bytes_float32": float_size(whole), "bytes_int8": len(full)}
     full_runner = Backbone(full, threads=threads)
-    if test is not None and test.labels is not None:
-        report["test_images"] = test.name
-        report.update(_accuracies(whole, runner, full_runner, head, test))
-    return full, report
+    if test is None or test.labels is None:
+        return whole, full, {}
+    return whole, full, {"test_images": test.name, **_accuracies(whole, runner, full_runner, head, test)}
 
 
 def _accuracies(whole: Any, backbone: Backbone, full: Backbone, head: Head, test: ImageSet) -> dict[str, float]:

@@ -95,6 +95,14 @@ NETWORKS = {
 }
 
 
+def network_of(name: str) -> Network:
+    """Return how the network of that name is built; raises InputError where there is none."""
+    if name not in NETWORKS:
+        published = ", ".join(known for known, entry in NETWORKS.items() if entry.imagenet_file)
+        raise InputError(f"network: expected one of {published}, found {name!r}")
+    return NETWORKS[name]
+
+
 def build_backbone(
     network: str, *, weights: str = "none", input_shape: tuple[int, int, int] = (32, 32, 3), seed: int = 0
 ) -> Any:
@@ -115,9 +123,7 @@ def build_backbone(
     DownloadError
         The ImageNet weights are not on this machine and cannot be fetched.
     """
-    if network not in NETWORKS:
-        published = ", ".join(name for name, entry in NETWORKS.items() if entry.imagenet_file)
-        raise InputError(f"network: expected one of {published}, found {network!r}")
+    entry = network_of(network)
     if weights not in ("imagenet", "none") and not Path(weights).is_file():
         raise InputError(f"weights: expected imagenet, none or a file, found {weights!r}, which is not there")
     tensorflow()
@@ -126,7 +132,6 @@ def build_backbone(
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     inputs = keras.Input(input_shape, name="image")
-    entry = NETWORKS[network]
     try:
         with silence():
             outputs = entry.build(inputs, None if weights == "none" else weights)
