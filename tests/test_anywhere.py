@@ -23,11 +23,16 @@ from fastuq.montecarlo import engine
 from fastuq.util import process
 
 PROBE = """
-from fastuq.montecarlo.kernels.compiled import kernel
+from typing import NamedTuple
+import numpy as np
+from fastuq.montecarlo.kernels.building import kernel
+
+class Job(NamedTuple):
+    x: np.ndarray
 
 @kernel
-def one(x):
-    return x + 1
+def one(job):
+    job.x[0] += 1
 """
 USE = """
 import os, pwd
@@ -35,8 +40,10 @@ def nobody(number): raise KeyError(number)
 pwd.getpwuid = nobody
 {before}
 import fastuq.montecarlo.engine
-from fastuq.montecarlo.kernels import compiled, probe
-assert probe.one(1) == 2
+from fastuq.montecarlo.kernels import compiled, probe, targets
+x = probe.np.ones(1)
+compiled.Kernel("probe", "one")(targets.host_target(), probe.Job(x))
+assert x[0] == 2
 print(compiled.cache_folder() is not None)
 """
 
@@ -72,7 +79,7 @@ def test_kernels_are_kept_without_home_or_writable_package(read_only, tmp_path, 
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
     (folder,) = (tmp_path / "tmp").iterdir()
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert len(list(folder.rglob("probe.one-*.nbi"))) == 1
+    assert len(list(folder.rglob("one-*.o"))) == 1
     assert list((tmp_path / "here").iterdir()) == []  # Numba itself would make a folder named ~
 
 
@@ -90,7 +97,7 @@ def test_a_cache_folder_that_others_can_write_is_not_trusted(read_only, tmp_path
     assert read_only("real = os.geteuid(); os.geteuid = lambda: real + 1").stdout == "False\n"  # made by another user
     (tmp_path / "tmp").chmod(0o777)  # where anybody can rename what is there
     assert read_only().stdout == "False\n"
-    assert not list(tmp_path.rglob("*.nbi"))
+    assert not list(tmp_path.rglob("*.o"))
 
 
 def test_what_no_cache_costs_is_said(monkeypatch, capsys):

@@ -17,8 +17,8 @@ from fastuq.model.model import Model
 from fastuq.montecarlo.kernels.compiled import cache_folder
 from fastuq.montecarlo.kernels.flatten import float32_plan, int8_plan, packed_bytes
 from fastuq.montecarlo.kernels.heads import HeadKernels, Run
-from fastuq.montecarlo.kernels.jobs import TOGETHER
 from fastuq.montecarlo.kernels.plan import Columns, Packed, Part, Rules, Selection, columns, running_sums, selection_of
+from fastuq.montecarlo.kernels.scratch import TOGETHER
 from fastuq.montecarlo.kernels.targets import Target, host_target
 from fastuq.montecarlo.masks import check_sample_ids
 from fastuq.montecarlo.sampling import Sampling
@@ -128,7 +128,7 @@ class MonteCarlo:
         return Moments(found.mean, found.std, found.entropies.astype(np.float32) if self._entropy else None)
 
     def decide(self, features: np.ndarray, sample_ids: np.ndarray, rules: Rules, *, details: bool) -> Columns:
-        """Return the columns of the samples under `rules`, and with `details` mean, std and plain pass of all classes."""
+        """Return the columns of samples under `rules`, with `details` mean, std and plain pass of every class."""
         return self._run(features, sample_ids, rules, details=details)
 
     def _run(self, features: np.ndarray, sample_ids: Any, rules: Rules | None, *, details: bool) -> Columns:
@@ -166,7 +166,12 @@ class MonteCarlo:
         self._in_threads(pool, "one by one", work, samples[1], least, most, first=samples[0])
 
     def _run_shared(
-        self, pool: ThreadPoolExecutor, features: np.ndarray, samples: tuple[int, int], rules: Rules | None, found: Columns
+        self,
+        pool: ThreadPoolExecutor,
+        features: np.ndarray,
+        samples: tuple[int, int],
+        rules: Rules | None,
+        found: Columns,
     ) -> None:
         kernels, size = self._kernels, self._block_size(samples[1] - samples[0])
         blocks = samples[0] // size, -(-samples[1] // size)
@@ -190,23 +195,26 @@ class MonteCarlo:
         """Return how many samples make a block: 64, or fewer where some threads would have none."""
         return next((size for size in (64, 32) if -(-samples // size) >= self.threads), 16)
 
-    def _pack(self, pool: ThreadPoolExecutor, part: Part, before: tuple | None) -> tuple[Selection, Packed]:
+    def _pack(
+        self, pool: ThreadPoolExecutor, part: Part, before: tuple[Selection, Packed] | None
+    ) -> tuple[Selection, Packed]:
         """Return the packed heads of a part, with the plain pass behind the last iteration of all where it is wanted.
 
         They are kept where they are all there are. The memory of what was packed `before` is used again.
         """
-        complete = part.count == part.iterations
+        complete = part.length == part.iterations
         if complete and part.decide in self._packed:
             return self._packed[part.decide]
-        plain = part.count if part.decide and part.first + part.count == part.iterations else -1
-        kernels, rooms = self._kernels, part.count + (plain >= 0)
-        selection = selection_of(kernels.plan, rooms, before and before[0])
+        plain = part.length if part.decide and part.first + part.length == part.iterations else -1
+        kernels, rooms = self._kernels, part.length + (plain >= 0)
+        used = before or (None, None)
+        selection = selection_of(kernels.plan, rooms, used[0])
 
         def in_threads(name: str) -> Run:
             return lambda work, count: self._in_threads(pool, name, work, count, _WORTH_A_TASK)
 
         kernels.select(self._seed, part.first, plain, selection, in_threads("select"))
-        made = selection, kernels.pack(selection, plain, in_threads("pack"), before and before[1])
+        made = selection, kernels.pack(selection, plain, in_threads("pack"), used[1])
         if complete:
             self._packed[part.decide] = made
         return made

@@ -1,6 +1,7 @@
 """What scoring comes to: the options it ran with, every sample's figures, and their summary.
 
-The kernels find all that is said of a sample (`fastuq.montecarlo.kernels.deciding`); `fastuq.scoring.decisions` says it in NumPy.
+The kernels find all that is said of a sample (`fastuq.montecarlo.kernels.deciding`); `fastuq.scoring.decisions` says it
+in NumPy.
 """
 
 from dataclasses import asdict, dataclass

@@ -9,14 +9,31 @@ import pytest
 from places import ROOT
 
 PROBE = """
-from fastuq.montecarlo.kernels.compiled import kernel
-from fastuq.montecarlo.kernels.elementwise import sigmoid32
-
+from typing import NamedTuple
+import numpy as np
+from fastuq.montecarlo.kernels.building import kernel
+from fastuq.montecarlo.kernels.elementwise import activate_numbers
+class Job(NamedTuple):
+    x: np.ndarray
+    activation: int
 @kernel
-def probe(x):
-    return sigmoid32(x)
+def probe(job):
+    activate_numbers(job.x, 0, job.activation, 1)
 """
-USE = "import numpy; from fastuq.montecarlo.kernels.probe import probe; print(round(float(probe(numpy.float32(1))), 3))"
+USE = """
+import sys
+import numpy as np
+from typing import NamedTuple
+from fastuq.montecarlo.kernels.compiled import Kernel
+from fastuq.montecarlo.kernels.flatten import ACTIVATION_NUMBERS
+from fastuq.montecarlo.kernels.targets import host_target
+class Job(NamedTuple):
+    x: np.ndarray
+    activation: int
+x = np.ones(16, np.float32)
+Kernel("probe", "probe")(host_target(), Job(x, ACTIVATION_NUMBERS["sigmoid"]))
+print(round(float(x[3]), 3), "numba" in sys.modules)
+"""
 FORMULA = "return builder.fdiv(one, builder.fadd(one, exp_ir(builder, x, -1)))"
 
 
@@ -27,22 +44,51 @@ def package(tmp_path):
     return tmp_path
 
 
-def used(package):
-    environment = {name: text for name, text in os.environ.items() if not name.startswith("NUMBA_")}
+def used(package, **more):
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("NUMBA_")} | more
     done = subprocess.run([sys.executable, "-c", USE], cwd=package, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
+def kept(package):
+    return sorted(package.rglob("probe-*.o"))
+
+
 def test_a_change_of_what_a_kernel_is_made_of_compiles_it_again(package):
-    """Numba looks at the file of the kernel alone, and would run the old code for ever."""
-    assert used(package) == "0.731"
-    kept = set(package.rglob("probe.probe-*.nbc"))
-    assert used(package) == "0.731"
-    assert set(package.rglob("probe.probe-*.nbc")) == kept  # found, not made again
+    """A change of the kernel's own file alone would not be enough to look at."""
+    assert used(package) == "0.731 True"
+    first = [(file, file.stat().st_mtime_ns) for file in kept(package)]
+    assert used(package) == "0.731 False", "what is kept is run without Numba"
+    assert [(file, file.stat().st_mtime_ns) for file in kept(package)] == first  # found, not made again
     source = package / "fastuq/montecarlo/kernels/elementwise.py"
     text = source.read_text()
     assert FORMULA in text
     source.write_text(text.replace(FORMULA, FORMULA.replace("-1", "1")))
-    assert used(package) == "0.269"
-    assert len(set(package.rglob("probe.probe-*.nbc"))) == 1  # what the old sources made is gone
+    assert used(package) == "0.269 True"
+    assert len(kept(package)) == 1  # what the old sources made is gone
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "a folder"])
+def test_kept_code_that_is_not_as_it_was_written_is_made_again(package, damage):
+    """Machine code that was altered would be run."""
+    used(package)
+    (file,) = kept(package)
+    code = file.read_bytes()
+    if damage == "a folder":
+        file.unlink()
+        file.mkdir()
+    else:
+        file.write_bytes(
+            {"cut": code[:-9], "flipped": code[:99] + bytes([code[99] ^ 1]) + code[100:], "empty": b""}[damage]
+        )
+    assert used(package) == "0.731 True"
+    assert used(package) == ("0.731 True" if damage == "a folder" else "0.731 False")
+
+
+def test_code_belongs_to_the_processor(package):
+    """A folder may be shared by machines of two kinds."""
+    assert used(package) == "0.731 True"
+    assert used(package, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="+64bit") == "0.731 True"
+    assert len(kept(package)) == 2
+    assert used(package) == "0.731 False"

@@ -21,8 +21,9 @@ from fastuq.montecarlo.kernels.dots import lane_of
 from fastuq.montecarlo.kernels.emit import in_ir
 from fastuq.montecarlo.kernels.flatten import ACTIVATION_NUMBERS
 from fastuq.montecarlo.kernels.ir import FLOATS, counting, load, plus, store
-from fastuq.montecarlo.kernels.jobs import Lanes, lanes_scratch
-from fastuq.montecarlo.kernels.plan import Sums, running_sums as room_for_sums
+from fastuq.montecarlo.kernels.plan import Sums
+from fastuq.montecarlo.kernels.plan import running_sums as room_for_sums
+from fastuq.montecarlo.kernels.scratch import Lanes, lanes_scratch
 from fastuq.montecarlo.kernels.targets import TARGETS, host_target
 
 
@@ -68,7 +69,11 @@ def test_entropy_terms(other):
     p = np.concatenate([tiny, 1 - tiny, [0, 1, -0.5, 1.5, -3, 7]]).astype(np.float32)
     found = mapped(lambda builder, x: elementwise.surprise_ir(builder, x, other), p)
     q = 1 - p.astype(np.float64) if other else p.astype(np.float64)
-    exact = entr(np.maximum(q, 0)) if not other else np.where(q > 0, -q * np.log1p(-p.astype(np.float64).clip(None, 1 - 1e-9)), 0)
+    exact = (
+        entr(np.maximum(q, 0))
+        if not other
+        else np.where(q > 0, -q * np.log1p(-p.astype(np.float64).clip(None, 1 - 1e-9)), 0)
+    )
     exact = np.where(q > 0, exact, 0)
     assert (np.abs(found - exact) <= 4e-7 * np.abs(exact) + 1e-36).all()
 
@@ -249,5 +254,3 @@ def test_codes_stand_for_the_outputs(name):
     assert np.ptp(codes) <= 255
     within = np.abs(codes * unit - outputs) <= 0.501 * unit
     assert (within | (np.abs(outputs) > np.percentile(np.abs(outputs), 99.9, axis=0))).all()
-
-

@@ -54,10 +54,13 @@ def reads_an_address(*addresses):
 
 
 def test_no_kernel_takes_an_address_or_makes_an_array():
-    """An address keeps no array alive: with none taken, and none made in kernels, none can outlive its array."""
+    """An address keeps no array alive: with none taken, and none made in kernels, none can outlive its array.
+
+    Kernels are compiled without Numba's run-time library too, so that one that allocates does not compile.
+    """
     wrong = {name: found for function, name in kernels().items() if (found := forbidden(function))}
     assert not wrong
-    assert len(kernels()) > 20
+    assert len(kernels()) > 10
 
 
 def test_the_old_mistake_is_seen():

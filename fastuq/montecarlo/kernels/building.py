@@ -7,7 +7,9 @@ from typing import Any
 import numba
 import numpy as np
 from llvmlite import binding, ir
-from numba.core import config, types
+from numba import types
+from numba.core import config
+from numba.core.types.containers import BaseTuple
 from numba.extending import intrinsic
 from numba.np import arrayobj
 
@@ -62,7 +64,7 @@ def _typed(value: Any) -> Any:
         value = value.record
     if isinstance(value, tuple):
         kinds = tuple(map(_typed, value))
-        return types.BaseTuple.from_types(kinds, None if type(value) is tuple else type(value))
+        return BaseTuple.from_types(kinds, None if type(value) is tuple else type(value))
     if isinstance(value, np.ndarray):
         return types.Array(numba.from_dtype(value.dtype), value.ndim, "C")
     return types.boolean if isinstance(value, bool) else types.int64 if isinstance(value, int) else numba.typeof(value)
@@ -82,7 +84,7 @@ class _Reader:
     def read(self, kind: Any) -> Any:
         if isinstance(kind, types.Array):
             return self._array(kind)
-        if isinstance(kind, types.BaseTuple):
+        if isinstance(kind, BaseTuple):
             return self.context.make_tuple(self.builder, kind, [self.read(part) for part in kind.types])
         word = self.word()
         if kind == types.float32:
@@ -93,7 +95,8 @@ class _Reader:
         context, builder = self.context, self.builder
         made, item = context.make_array(kind)(context, builder), context.get_data_type(kind.dtype)
         data = builder.inttoptr(self.word(), item.as_pointer())
-        shape, strides = [self.word() for _ in range(kind.ndim)], []
+        shape = [self.word() for _ in range(kind.ndim)]
+        strides: list[Any] = []
         step = size = I64(context.get_abi_sizeof(item))
         for length in reversed(shape):
             strides.insert(0, step)

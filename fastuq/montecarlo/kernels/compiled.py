@@ -1,8 +1,8 @@
 """Compiled kernels: made once per processor, kept as object code, loaded without Numba, called with arrays.
 
 A kernel is a function of one record (a NamedTuple of arrays, numbers and other records). `Kernel` names it; the code is
-in a module that imports Numba and is imported where the code must be made. What was made is kept by the hash of all sources
-that it is made of, the processor and the types of the record.
+in a module that imports Numba and is imported where the code must be made. What was made is kept by the hash of all
+sources that it is made of, the processor and the types of the record.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ import numpy as np
 from llvmlite import binding
 
 from fastuq.errors import InputError
-from fastuq.montecarlo.kernels.targets import Target, processor
+from fastuq.montecarlo.kernels.targets import Target, features_text, processor
 
 ENTRY = "fastuq_kernel"
 """Name of the one function of an object file."""
@@ -41,6 +41,11 @@ class Frame:
         words: list[int] = []
         self.record, self.kinds = record, _flatten(record, words)
         self.words = words
+
+
+def laid_flat(record: Any) -> Any:
+    """Return a record laid flat once, to be given to kernels in its place, many times."""
+    return Frame(record)
 
 
 def _flatten(value: Any, words: list[int]) -> str:
@@ -112,15 +117,12 @@ _LOADED: list[tuple] = []
 """Machine code lives as long as the process: kernels may run in other threads until the end."""
 
 
-def target_machine(**options: Any) -> binding.TargetMachine:
+def target_machine() -> binding.TargetMachine:
     """Return LLVM's code generator for `targets.processor`."""
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
-    name, features = processor()
-    unlike = [f"-{feature}" for feature in binding.get_host_cpu_features() if feature not in features]
-    given = ",".join([*(f"+{feature}" for feature in sorted(features)), *unlike])
     return binding.Target.from_default_triple().create_target_machine(
-        cpu=name, features=given, opt=3, reloc="pic", codemodel="jitdefault", jit=True, **options
+        cpu=processor()[0], features=features_text(), opt=3, reloc="pic", codemodel="jitdefault", jit=True
     )
 
 

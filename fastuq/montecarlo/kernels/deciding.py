@@ -136,7 +136,11 @@ def _copy_columns(builder, found, rules, floats, numbers, entropy, room, samples
 
     with counting(builder, samples) as s:
         for row in range(5):
-            store(builder, load(builder, plus(builder, found.numbers, s, 4), I32, 4 * LANES * row), column(numbers, row, s))
+            store(
+                builder,
+                load(builder, plus(builder, found.numbers, s, 4), I32, 4 * LANES * row),
+                column(numbers, row, s),
+            )
         prediction = builder.zext(load(builder, plus(builder, found.numbers, s, 4), I32, 4 * LANES * 2), I64)
         at = builder.add(builder.mul(prediction, I64(LANES)), s)
         mean, std = (load(builder, plus(builder, array, at, 4), F32) for array in (found.mean, found.std))
@@ -171,7 +175,7 @@ def decide(builder, wanted, exclusive, found, classes, rules, columns, room, wid
 
 @in_ir()
 def write_entropies(builder, wanted, found, iterations, entropies, first, samples):
-    """Where they are `wanted`: add what these iterations came to, of all `iterations`, to mean entropies, and clear it."""
+    """Where `wanted`: add what these iterations came to, of all `iterations`, to mean entropies, and clear it."""
     with builder.if_then(wanted):
         with counting(builder, samples) as s:
             total = load(builder, plus(builder, found.entropies, s, 8), F64)

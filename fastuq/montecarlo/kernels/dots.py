@@ -1,12 +1,26 @@
 """Dot products of small integers, by `targets.Dot`, and how their inputs lie in memory.
 
-A group of inputs (four of 8 bits, or two of 16) fills one 32-bit lane, and a lane is a sample or an output: the same loops
-serve both kinds. Sums are exact: |sum| <= 65536 * 255 * 127 < 2^31.
+A group of inputs (four of 8 bits, or two of 16) fills one 32-bit lane, and a lane is a sample or an output: the same
+loops serve both kinds. Sums are exact: |sum| <= 65536 * 255 * 127 < 2^31.
 """
 
 from llvmlite import ir
 
-from fastuq.montecarlo.kernels.ir import BYTES, I8, I16, I32, LANES, PART, WORDS, all_lanes, call, load, shuffle, store, words
+from fastuq.montecarlo.kernels.ir import (
+    BYTES,
+    I8,
+    I16,
+    I32,
+    LANES,
+    PART,
+    WORDS,
+    all_lanes,
+    call,
+    load,
+    shuffle,
+    store,
+    words,
+)
 from fastuq.montecarlo.kernels.targets import Dot
 
 
@@ -77,7 +91,7 @@ def interleave(builder, a, b, c, d):
 
 
 def store_group(builder, dot, rows, out, stride):
-    """Store a group of rows (four or two addresses of 64 codes) as lanes: 64 bytes for each part, `stride` bytes apart."""
+    """Store a group of rows (four or two addresses of 64 codes) as lanes: 64 bytes a part, `stride` bytes apart."""
     if dot.group == 4:
         codes = [load(builder, row, BYTES) for row in rows]
         if dot.signed:
@@ -107,7 +121,7 @@ def slot_of_chunk(builder, dot, place):
 
 
 def join_quads(builder, numbers):
-    """Clip four vectors of 16 words, all parts of a block, to 0..255 and join them as 64 bytes by AVX512 instructions."""
+    """Clip four vectors of 16 words, all parts of a block, to 0..255 and join them as 64 bytes; AVX512."""
     shorts = ir.VectorType(I16, 32)
     pairs = [call(builder, "llvm.x86.avx512.packssdw.512", shorts, *numbers[i : i + 2]) for i in (0, 2)]
     return call(builder, "llvm.x86.avx512.packuswb.512", BYTES, *pairs)

@@ -115,7 +115,10 @@ def _sigmoid_code(builder, z, steps):
     """Return how many of the steps are at most z: the 8-bit code of sigmoid(z), exactly as NumPy finds it."""
     code = round_ir(builder, builder.fmul(sigmoid_ir(builder, z), F32(255.0)))  # off by one at most
     at = plus(builder, steps, builder.sext(code, I64), 4)
-    above, below = builder.fcmp_ordered(">=", z, load(builder, at, F32, 4)), builder.fcmp_ordered("<", z, load(builder, at, F32))
+    above, below = (
+        builder.fcmp_ordered(">=", z, load(builder, at, F32, 4)),
+        builder.fcmp_ordered("<", z, load(builder, at, F32)),
+    )
     return builder.add(code, builder.sub(builder.zext(above, I32), builder.zext(below, I32)))
 
 

@@ -69,7 +69,9 @@ def _known_codes(activation: str) -> Codes:
 
 def _number(activation: str) -> int:
     if activation not in ACTIVATION_NUMBERS:
-        raise ModelError(f"activation {activation}: there is no kernel for it; there are {', '.join(ACTIVATION_NUMBERS)}")
+        raise ModelError(
+            f"activation {activation}: there is no kernel for it; there are {', '.join(ACTIVATION_NUMBERS)}"
+        )
     return ACTIVATION_NUMBERS[activation]
 
 

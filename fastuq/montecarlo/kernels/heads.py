@@ -6,19 +6,9 @@ from typing import Any
 import numpy as np
 
 from fastuq.montecarlo.kernels import memory
-from fastuq.montecarlo.kernels.compiled import Frame, Kernel
+from fastuq.montecarlo.kernels.compiled import Kernel, laid_flat
 from fastuq.montecarlo.kernels.ir import LANES
-from fastuq.montecarlo.kernels.jobs import (
-    PackJob,
-    PerSampleJob,
-    RowsJob,
-    SelectJob,
-    SharedJob,
-    pack_scratch,
-    packed_rows,
-    per_sample_scratch,
-    shared_scratch,
-)
+from fastuq.montecarlo.kernels.jobs import PackJob, PerSampleJob, RowsJob, SelectJob, SharedJob
 from fastuq.montecarlo.kernels.plan import (
     Columns,
     Packed,
@@ -32,6 +22,7 @@ from fastuq.montecarlo.kernels.plan import (
     whole_block,
     words_for,
 )
+from fastuq.montecarlo.kernels.scratch import pack_scratch, packed_rows, per_sample_scratch, shared_scratch
 from fastuq.montecarlo.kernels.targets import Target
 
 SELECT = Kernel("selection", "select_iterations")
@@ -56,24 +47,24 @@ class HeadKernels:
 
     def __init__(self, plan: Plan, target: Target, precision: str) -> None:
         self.plan, self.target, self.integers = plan, target, precision == "int8"
-        self._frame = Frame(plan)
+        self._frame = laid_flat(plan)
         self._pack_kernel, self._shared, self._pack_rows, self._per_sample = _KERNELS[precision]
         self._kind: Any = np.int32 if self.integers else np.float32
         self._group = target.dot.group if self.integers else 1
         self._full: Any = None
         self._rows: Any = None
         self._select_scratch = memory.Pool(lambda: words_for(plan.widths.max()))
-        self._pack_scratch = memory.Pool(lambda: Frame(pack_scratch(plan)))
-        self._shared_scratch = memory.Pool(lambda: Frame(shared_scratch(plan, target, self.integers)))
-        self._states = memory.Pool(lambda: Frame(running_sums(int(plan.widths[-1]) * LANES)))
-        self._per_sample_scratch = memory.Pool(lambda: Frame(per_sample_scratch(plan, target, self.integers)))
+        self._pack_scratch = memory.Pool(lambda: laid_flat(pack_scratch(plan)))
+        self._shared_scratch = memory.Pool(lambda: laid_flat(shared_scratch(plan, target, self.integers)))
+        self._states = memory.Pool(lambda: laid_flat(running_sums(int(plan.widths[-1]) * LANES)))
+        self._per_sample_scratch = memory.Pool(lambda: laid_flat(per_sample_scratch(plan, target, self.integers)))
 
     def select(self, seed: np.uint64, first: int, whole: int, selection: Selection, run: Run) -> None:
         """List the units of iterations `first` onwards; room `whole` gets all of them."""
 
         def work(start: int, stop: int) -> None:
             with self._select_scratch.taken() as words:
-                SELECT(self.target, SelectJob(self._frame, seed, first, start, stop, whole, words, selection))  # type: ignore[arg-type]
+                SELECT(self.target, SelectJob(self._frame, seed, first, start, stop, whole, words, selection))
 
         run(work, len(selection.counts))
 
@@ -83,17 +74,17 @@ class HeadKernels:
             block, everything = whole_block(self.plan)
             full = self._packed(block, everything, -1, lambda work, count: work(0, count))
             full.bias[:] = 0
-            self._full = Frame(full)
+            self._full = laid_flat(full)
         return self._packed(self.plan, selection, whole, run, before)
 
     def _packed(self, plan: Plan, selection: Selection, whole: int, run: Run, before: Packed | None = None) -> Packed:
         packed = packed_room(plan, selection.counts, self._group, self._kind, before)
-        frame, given = (self._frame if plan is self.plan else Frame(plan)), Frame((selection, packed))
-        choice, room = (Frame(part) for part in given.record)
+        frame = self._frame if plan is self.plan else laid_flat(plan)
+        choice, room = laid_flat(selection), laid_flat(packed)
 
         def work(start: int, stop: int) -> None:
             with self._pack_scratch.taken() as scratch:
-                self._pack_kernel(self.target, PackJob(frame, choice, start, stop, whole, room, scratch))  # type: ignore[arg-type]
+                self._pack_kernel(self.target, PackJob(frame, choice, start, stop, whole, room, scratch))
 
         run(work, len(selection.counts))
         return packed
@@ -119,15 +110,15 @@ class HeadKernels:
             job = SharedJob(
                 self._frame, features, selection, packed, self._full, size, start, stop, part,
                 state or own, rules, columns, scratch,
-            )  # type: ignore[arg-type]  # fmt: skip
+            )  # fmt: skip
             self._shared(self.target, job)
 
     def prepare_per_sample(self) -> None:
         """Lay out the weights for `run_per_sample`."""
         if self._rows is None:
             rows = packed_rows(self.plan, self.target, self.integers)
-            self._pack_rows(self.target, RowsJob(self._frame, rows))  # type: ignore[arg-type]
-            self._rows = Frame(rows)
+            self._pack_rows(self.target, RowsJob(self._frame, rows))
+            self._rows = laid_flat(rows)
 
     def run_per_sample(
         self,
@@ -144,5 +135,5 @@ class HeadKernels:
         with self._per_sample_scratch.taken() as scratch:
             job = PerSampleJob(
                 self._frame, features, sample_ids, self._rows, seed, start, stop, part, rules, columns, scratch
-            )  # type: ignore[arg-type]
+            )
             self._per_sample(self.target, job)

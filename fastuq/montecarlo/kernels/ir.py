@@ -4,8 +4,8 @@ They are written as IR because numba's own loops do not keep tiles in registers.
 `emit` makes of arrays, and nothing is checked: callers pad their buffers. Every load and store is declared unaligned,
 so that a misaligned buffer is slow, never a crash; `memory.empty` aligns to 64 bytes.
 
-Vectors of 16 lanes (`WORDS`, `FLOATS`) are for what is written once for every processor: LLVM cuts them into the registers
-that there are. Tiles use the registers as they are (`words`, `floats`).
+Vectors of 16 lanes (`WORDS`, `FLOATS`) are for what is written once for every processor: LLVM cuts them into the
+registers that there are. Tiles use the registers as they are (`words`, `floats`).
 """
 
 from contextlib import contextmanager

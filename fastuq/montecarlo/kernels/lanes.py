@@ -51,7 +51,9 @@ def turn_features(builder, features, first, samples, width, in_order, lanes, row
                 store(builder, value, builder.add(plus(builder, lanes.square, slot, LANES), d))
         source = builder.select(whole, source, lanes.square)
         stride = builder.select(whole, width, I64(LANES))
-        _turn_square(builder, source, stride, whole, lanes.samples, lanes.words, size, plus(builder, rows, start, LANES))
+        _turn_square(
+            builder, source, stride, whole, lanes.samples, lanes.words, size, plus(builder, rows, start, LANES)
+        )
 
 
 @outlined

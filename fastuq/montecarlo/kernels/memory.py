@@ -42,7 +42,7 @@ def reused(array: np.ndarray | None, count: int, dtype: Any) -> np.ndarray:
 class Pool:
     """Scratch memory of one kernel, made when a thread asks for it and used again by the next one."""
 
-    def __init__(self, make: Callable[[], tuple]) -> None:
+    def __init__(self, make: Callable[[], Any]) -> None:
         self._make, self._idle = make, []  # type: ignore[var-annotated]
 
     @contextmanager

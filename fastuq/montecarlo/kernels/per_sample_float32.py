@@ -11,9 +11,10 @@ from fastuq.montecarlo.kernels.deciding import activate_plain, place_found, writ
 from fastuq.montecarlo.kernels.elementwise import activate_numbers, scale_numbers
 from fastuq.montecarlo.kernels.emit import in_ir
 from fastuq.montecarlo.kernels.ir import I64, LANES, PART
-from fastuq.montecarlo.kernels.jobs import AT_ONCE, chunk_of
-from fastuq.montecarlo.kernels.rows import add_rows, copy_scaled, input_reals, list_chunks
+from fastuq.montecarlo.kernels.listing import list_chunks
+from fastuq.montecarlo.kernels.rows import add_rows, copy_scaled, input_reals
 from fastuq.montecarlo.kernels.running_sums import absorb, add_entropy, finish, softmax
+from fastuq.montecarlo.kernels.scratch import AT_ONCE, chunk_of
 from fastuq.montecarlo.kernels.targets import current_target
 from fastuq.montecarlo.kernels.threefry import keep_words
 
@@ -50,8 +51,8 @@ def _base(job, n):
     copy_scaled(scratch.zeros, 0, _ONE, scratch.zeros, 0, scratch.base, 0, room)
     list_chunks(scratch.everything, width, False, scratch.listed, 0, scratch.bounds, 0, _chunk())
     add_rows(
-        job.rows.first, 0, width, outputs, scratch.inputs, scratch.listed, scratch.bounds, room, chunks, 1, scratch.base,
-        room,
+        job.rows.first, 0, width, outputs, scratch.inputs, scratch.listed, scratch.bounds, room, chunks, 1,
+        scratch.base, room,
     )  # fmt: skip
 
 
@@ -63,7 +64,8 @@ def _first_block(job, sample, first, together):
     for t in range(together):
         keep_words(job.seed, 0, first + t, sample, plan.thresholds[0], width, scratch.words)
         list_chunks(
-            scratch.words, width, plan.complement == 1, scratch.listed, t * room, scratch.bounds, t * (chunks + 1), _chunk()
+            scratch.words, width, plan.complement == 1, scratch.listed, t * room, scratch.bounds, t * (chunks + 1),
+            _chunk()
         )  # fmt: skip
         if plan.complement == 1:
             copy_scaled(scratch.base, 0, _ONE, plan.bias, 0, scratch.z, t * room, outputs)

@@ -1,7 +1,7 @@
 """int8 head one sample at a time: for masks that differ by sample, and for few samples under shared masks.
 
-Outputs lie across the vector lanes. The first block adds up the weights of the dropped (or kept) inputs alone; the later
-ones run dense on codes whose dropped units hold the code of zero.
+Outputs lie across the vector lanes. The first block adds up the weights of the dropped (or kept) inputs alone; the
+later ones run dense on codes whose dropped units hold the code of zero.
 """
 
 import numpy as np
@@ -12,17 +12,17 @@ from fastuq.montecarlo.kernels.deciding import activate_plain, place_found, writ
 from fastuq.montecarlo.kernels.elementwise import encode
 from fastuq.montecarlo.kernels.emit import in_ir
 from fastuq.montecarlo.kernels.ir import I64, LANES, PART
-from fastuq.montecarlo.kernels.jobs import AT_ONCE, chunk_of, excess_of
+from fastuq.montecarlo.kernels.listing import list_mask
 from fastuq.montecarlo.kernels.rows import (
     add_listed,
     copy_words,
     dense_sums,
     group_codes,
     input_codes,
-    list_mask,
     real_of_sums,
 )
 from fastuq.montecarlo.kernels.running_sums import absorb, add_entropy, finish, softmax
+from fastuq.montecarlo.kernels.scratch import AT_ONCE, chunk_of, excess_of
 from fastuq.montecarlo.kernels.shared_int8 import groups_of
 from fastuq.montecarlo.kernels.targets import current_target
 from fastuq.montecarlo.kernels.threefry import keep_words
@@ -89,7 +89,17 @@ def _base(job, n):
     )  # fmt: skip
     copy_words(scratch.zeros, 0, scratch.base, 0, room, 1)
     add_listed(
-        job.rows.first, width, outputs, scratch.values, scratch.listed, scratch.bounds, room, chunks, 1, scratch.base, room
+        job.rows.first,
+        width,
+        outputs,
+        scratch.values,
+        scratch.listed,
+        scratch.bounds,
+        room,
+        chunks,
+        1,
+        scratch.base,
+        room,
     )
     for i in range(room):
         scratch.base[i] -= scratch.excess[0]

@@ -36,8 +36,8 @@ class Plan(NamedTuple):
     complement : int
         1 where the first block is computed as X W - X[:, dropped] W[dropped], 0 where the kept inputs are summed.
     weights : int8 or float32, flat
-        Weights (inputs, outputs) of all blocks, then from ``nothing`` on a row of zeros and 64 more; float32 ones include
-        the 1 / (1 - p) of dropout.
+        Weights (inputs, outputs) of all blocks, then from ``nothing`` on a row of zeros and 64 more; float32 ones
+        include the 1 / (1 - p) of dropout.
     nothing : int
     weight_at, output_at, unit_at : int64 (L,)
         Where each block's weights, outputs (in scale and bias) and input units (in an iteration's selection) begin.
@@ -82,9 +82,9 @@ class Selection(NamedTuple):
 class Packed(NamedTuple):
     """Thinned heads, in the order in which tiles read them.
 
-    Block l of iteration t begins at byte ``weights_at[t, l]`` of the weights as [tile][group of inputs][6], 32 bits each
-    (four int8, two int16 or one float32), negated where the block is complemented, and at ``vectors_at[t, l]`` of the others,
-    which are filled up to whole tiles.
+    Block l of iteration t begins at byte ``weights_at[t, l]`` of the weights as [tile][group of inputs][6], 32 bits
+    each (four int8, two int16 or one float32), negated where the block is complemented, and at ``vectors_at[t, l]`` of
+    the others, which are filled up to whole tiles.
 
     Attributes
     ----------
@@ -163,8 +163,8 @@ class Part(NamedTuple):
 
     Attributes
     ----------
-    first, count, iterations : int
-        `count` from `first` on, of `iterations` in all.
+    first, length, iterations : int
+        `length` from `first` on, of `iterations` in all.
     scores : bool
         Add up the entropies of the iterations.
     decide : bool
@@ -172,23 +172,25 @@ class Part(NamedTuple):
     """
 
     first: int
-    count: int
+    length: int
     iterations: int
     scores: bool
     decide: bool
 
 
 def columns(samples: int, classes: int, *, decide: bool, details: bool, scores: bool) -> Columns:
-    """Make room for what is found of so many samples: columns to `decide`, moments as `details`, entropies as `scores`."""
-    columns, rows = samples if decide else 0, samples if details else 0
+    """Make room for what is found of so many samples: columns to `decide`, moments (`details`), entropies (`scores`)."""
+    decided, rows = samples if decide else 0, samples if details else 0
     return Columns(
-        memory.zeros((5, columns), np.float32),
-        memory.zeros((5, columns), np.int32),
-        memory.zeros((columns, -(-classes // 8)), np.uint8),
-        memory.zeros(columns, np.float64),
-        memory.zeros(samples if scores else 0, np.float64),
-        *(memory.empty((rows, classes), np.float32) for _ in range(2)),
-        memory.empty((rows if decide else 0, classes), np.float32),
+        *[
+            memory.zeros((5, decided), np.float32),
+            memory.zeros((5, decided), np.int32),
+            memory.zeros((decided, -(-classes // 8)), np.uint8),
+            memory.zeros(decided, np.float64),
+            memory.zeros(samples if scores else 0, np.float64),
+            *(memory.empty((rows, classes), np.float32) for _ in range(2)),
+            memory.empty((rows if decide else 0, classes), np.float32),
+        ]
     )
 
 
@@ -219,11 +221,19 @@ def packed_room(plan: Plan, counts: np.ndarray, group: int, kind: type, before: 
     weights_at, vectors_at = (np.cumsum(s.ravel()).reshape(s.shape) - s for s in (sizes, outputs))
     vectors, codes = int(outputs.sum()), int(outputs.sum()) if kind is np.int32 else 0
     rooms: tuple = (None,) * 5 if before is None else before[:5]
-    wanted = ((int(sizes.sum()), kind), (vectors, np.int32), (codes, np.int32), (codes, np.float32), (vectors, np.float32))
+    wanted = (
+        (int(sizes.sum()), kind),
+        (vectors, np.int32),
+        (codes, np.int32),
+        (codes, np.float32),
+        (vectors, np.float32),
+    )
     return Packed(
-        *(memory.reused(room, *each) for room, each in zip(rooms, wanted, strict=True)),
-        memory.filled(4 * weights_at, np.int64),
-        memory.filled(vectors_at, np.int64),
+        *[
+            *(memory.reused(room, *each) for room, each in zip(rooms, wanted, strict=True)),
+            memory.filled(4 * weights_at, np.int64),
+            memory.filled(vectors_at, np.int64),
+        ]
     )
 
 

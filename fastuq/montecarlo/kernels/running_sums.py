@@ -89,10 +89,10 @@ def _fold(builder, sums, totals, vectors, first):
 def absorb(builder, z, z_at, outputs, iterations, activation, rows, vectors, state, at, number):
     """Activate the outputs z[z_at:] as [iterations][outputs] of several iterations and add them to the running sums.
 
-    Of each, `vectors` times 16 of every 64 in `rows` rows count; they belong to the running sums from `at` on. Iteration
-    `number` is the first of these; the first of all is the pivot, which keeps the variance free of cancellation. It goes
-    vector by vector, so that the sums stay in registers for all the iterations; float64 keeps them exact enough for
-    100,000 of them. `state` is of type `Sums`. Softmax is done before.
+    Of each, `vectors` times 16 of every 64 in `rows` rows count; they belong to the running sums from `at` on.
+    Iteration `number` is the first of these; the first of all is the pivot, which keeps the variance free of
+    cancellation. It goes vector by vector, so that the sums stay in registers for all the iterations; float64 keeps
+    them exact enough for 100,000 of them. `state` is of type `Sums`. Softmax is done before.
     """
     pivot, *sums = (plus(builder, array, at, size) for array, size in zip(state, (4, 8, 8, 8, 8), strict=True))
     first = builder.icmp_signed("==", number, I64(0))
@@ -105,7 +105,7 @@ def absorb(builder, z, z_at, outputs, iterations, activation, rows, vectors, sta
 
 @in_ir()
 def softmax(builder, z, z_at, outputs, iterations, activation, classes, of_lanes):
-    """Where the activation is softmax: replace z[z_at:] as [iterations][outputs] by it, classes of 64 lanes or of one."""
+    """Where the activation is softmax: replace z[z_at:] as [iterations][outputs] by it, of 64 lanes or of one."""
     z = plus(builder, z, z_at, 4)
     with (
         builder.if_then(builder.icmp_signed("==", activation, I64(SOFTMAX))),
@@ -138,14 +138,14 @@ def entropy_of_part(builder, exclusive, p, classes, totals):
 
 
 def entropy_terms(builder, exclusive, p):
-    """Return what outputs add to the entropy: -p ln p, and -(1-p) ln(1-p) too where classes do not exclude each other."""
+    """Return what outputs add to the entropy: -p ln p, and -(1-p) ln(1-p) where classes do not exclude each other."""
     no = surprise_ir(builder, p, True)
     return builder.fadd(surprise_ir(builder, p, False), builder.select(exclusive, builder.fsub(no, no), no))
 
 
 @in_ir()
 def add_entropies(builder, wanted, exclusive, p, outputs, iterations, classes, parts, totals):
-    """Add the entropies of activated outputs p[iterations][outputs] of 64 lanes to totals[64], where they are wanted."""
+    """Add the entropies of activated outputs p[iterations][outputs] of 64 lanes to totals[64], where wanted."""
     with (
         builder.if_then(wanted),
         counting(builder, iterations) as iteration,

@@ -10,7 +10,8 @@ from fastuq.montecarlo.kernels.threefry import keep_words, list_units
 def select_iterations(job):
     """List the units that the kernels visit: the kept inputs of each block, in a complemented first one the dropped.
 
-    The plain pass drops nothing, and its first block is the whole product: none is listed there. Block l's list begins at ``plan.unit_at[l]`` of its iteration's room, filled up with unit 0 to a multiple of four.
+    The plain pass drops nothing, and its first block is the whole product: none is listed there. Block l's list begins
+    at ``plan.unit_at[l]`` of its iteration's room, filled up with unit 0 to a multiple of four.
     """
     plan, words, (units, counts) = job.plan, job.words, job.selection
     for t in range(job.start, job.stop):

@@ -6,10 +6,10 @@ from fastuq.montecarlo.kernels.building import kernel
 from fastuq.montecarlo.kernels.deciding import activate_plain, write_entropies, write_found
 from fastuq.montecarlo.kernels.elementwise import activate_numbers, scale_numbers
 from fastuq.montecarlo.kernels.ir import LANES, PART
-from fastuq.montecarlo.kernels.jobs import TOGETHER
 from fastuq.montecarlo.kernels.lanes import real_rows, turn_features
 from fastuq.montecarlo.kernels.plan import TILE
 from fastuq.montecarlo.kernels.running_sums import absorb, add_entropies, finish, softmax
+from fastuq.montecarlo.kernels.scratch import TOGETHER
 from fastuq.montecarlo.kernels.selection import output_count
 from fastuq.montecarlo.kernels.tiles import float_block
 
@@ -61,7 +61,7 @@ def run_shared_float32(job):
     """Run the packed iterations over blocks of samples, adding to the running sums; see `SharedJob`."""
     plan, part, scratch = job.plan, job.part, job.scratch
     classes, activation = plan.widths[-1], plan.activations[-1]
-    outputs, ends = (classes + TILE) * LANES, part.first + part.count == part.iterations
+    outputs, ends = (classes + TILE) * LANES, part.first + part.length == part.iterations
     for number in range(job.start, job.stop):
         first, at = number * job.size, number * classes * LANES % len(job.state.pivot)
         samples = min(job.size, len(job.features) - first)
@@ -70,8 +70,8 @@ def run_shared_float32(job):
         if plan.complement == 1 or (part.decide and ends):
             _full_product(job, samples)
         parts = (samples + PART - 1) // PART
-        for begin in range(0, part.count, TOGETHER):
-            together = min(TOGETHER, part.count - begin)
+        for begin in range(0, part.length, TOGETHER):
+            together = min(TOGETHER, part.length - begin)
             for t in range(together):
                 _run_iteration(job, begin + t, samples, False, scratch.z, t * outputs)
             softmax(scratch.z, 0, outputs, together, activation, classes, True)
@@ -83,6 +83,6 @@ def run_shared_float32(job):
         if ends:
             finish(job.state, at, part.iterations, classes * LANES, scratch.found.mean, scratch.found.std)
             if part.decide:
-                _run_iteration(job, part.count, samples, True, scratch.found.plain, 0)
+                _run_iteration(job, part.length, samples, True, scratch.found.plain, 0)
                 activate_plain(activation, scratch.found.plain, classes)
             write_found(job, classes, first, samples)

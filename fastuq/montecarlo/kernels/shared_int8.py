@@ -13,10 +13,10 @@ from fastuq.montecarlo.kernels.deciding import activate_plain, write_entropies, 
 from fastuq.montecarlo.kernels.elementwise import encode_rows
 from fastuq.montecarlo.kernels.emit import in_ir
 from fastuq.montecarlo.kernels.ir import I64, LANES, PART
-from fastuq.montecarlo.kernels.jobs import TOGETHER
 from fastuq.montecarlo.kernels.lanes import code_rows, turn_features
 from fastuq.montecarlo.kernels.plan import STORE_CODES, STORE_REAL, STORE_SUMS, TILE
 from fastuq.montecarlo.kernels.running_sums import absorb, add_entropies, finish, softmax
+from fastuq.montecarlo.kernels.scratch import TOGETHER
 from fastuq.montecarlo.kernels.selection import output_count
 from fastuq.montecarlo.kernels.targets import current_target
 from fastuq.montecarlo.kernels.tiles import gather_groups, int8_block
@@ -75,7 +75,7 @@ def run_shared_int8(job):
     """Run the packed iterations over blocks of samples, adding to the running sums; see `SharedJob`."""
     plan, part, scratch = job.plan, job.part, job.scratch
     classes, activation = plan.widths[-1], plan.activations[-1]
-    outputs, ends = (classes + TILE) * LANES, part.first + part.count == part.iterations
+    outputs, ends = (classes + TILE) * LANES, part.first + part.length == part.iterations
     for number in range(job.start, job.stop):
         first, at = number * job.size, number * classes * LANES % len(job.state.pivot)
         samples = min(job.size, len(job.features) - first)
@@ -84,8 +84,8 @@ def run_shared_int8(job):
         if plan.complement == 1 or (part.decide and ends):
             _full_product(job, samples)
         parts = (samples + PART - 1) // PART
-        for begin in range(0, part.count, TOGETHER):
-            together = min(TOGETHER, part.count - begin)
+        for begin in range(0, part.length, TOGETHER):
+            together = min(TOGETHER, part.length - begin)
             for t in range(together):
                 _run_iteration(job, begin + t, samples, scratch.z, t * outputs)
             softmax(scratch.z, 0, outputs, together, activation, classes, True)
@@ -97,6 +97,6 @@ def run_shared_int8(job):
         if ends:
             finish(job.state, at, part.iterations, classes * LANES, scratch.found.mean, scratch.found.std)
             if part.decide:
-                _run_iteration(job, part.count, samples, scratch.found.plain, 0)
+                _run_iteration(job, part.length, samples, scratch.found.plain, 0)
                 activate_plain(activation, scratch.found.plain, classes)
             write_found(job, classes, first, samples)

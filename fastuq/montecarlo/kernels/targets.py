@@ -1,6 +1,7 @@
 """What kernels are compiled for: the shape of a tile and the dot product, by what the processor offers.
 
-One tile serves all of them (`tiles`); a target is a row of numbers in `TARGETS`. The integers that come out are the same.
+One tile serves all of them (`tiles`); a target is a row of numbers in `TARGETS`. The integers that come out are the
+same.
 """
 
 import functools
@@ -66,8 +67,8 @@ class Target:
     @property
     def runs_here(self) -> bool:
         """Whether this processor can run it."""
-        name, there = processor()
-        return (self.machine in ("", _machine(name))) and any(there.issuperset(needed) for needed in self.features)
+        there = processor()[1]
+        return self.machine in ("", _machine()) and any(there.issuperset(needed) for needed in self.features)
 
 
 _AVX512 = ("avx512f", "avx512bw", "avx512vl", "avx512dq")
@@ -85,23 +86,26 @@ TARGETS = (
 """From the best to the one that every processor runs. `docs/performance.md` says which of them were measured."""
 
 
+def features_text() -> str:
+    """Return the features of the processor that is compiled for, as LLVM takes them."""
+    given = os.environ.get("NUMBA_CPU_FEATURES")
+    return binding.get_host_cpu_features().flatten() if given is None else given
+
+
 @functools.cache
 def processor() -> tuple[str, frozenset[str]]:
     """Return LLVM's name of the processor that is compiled for, and the names of its features.
 
     NUMBA_CPU_NAME and NUMBA_CPU_FEATURES replace the host's, as for all that Numba compiles.
     """
-    name, given = os.environ.get("NUMBA_CPU_NAME"), os.environ.get("NUMBA_CPU_FEATURES")
-    if given is None:
-        found = {feature for feature, there in binding.get_host_cpu_features().items() if there}
-    else:
-        found = {feature[1:] for feature in given.split(",") if feature.startswith("+")}
-    return name or binding.get_host_cpu_name(), frozenset(found)
+    name = os.environ.get("NUMBA_CPU_NAME") or binding.get_host_cpu_name()
+    return name, frozenset(feature[1:] for feature in features_text().split(",") if feature.startswith("+"))
 
 
-def _machine(name: str) -> str:
+def _machine() -> str:
+    """Return the family of this processor, as `Target.machine` names it."""
     triple = binding.get_process_triple()
-    return "x86" if triple.startswith(("x86", "i686")) else "arm" if triple.startswith(("aarch64", "arm64")) else name
+    return "x86" if triple.startswith("x86_64") else "arm" if triple.startswith(("aarch64", "arm64")) else triple
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """Tiles of the shared-mask kernels: 6 outputs by as many samples as leave all sums in registers.
 
-64 samples lie side by side in a row, four parts of 16. Inputs of a block are stored part by part, so that what a tile reads
-again and again stays in the near cache. `targets` says how many registers of samples a tile spans.
+64 samples lie side by side in a row, four parts of 16. Inputs of a block are stored part by part, so that what a tile
+reads again and again stays in the near cache. `targets` says how many registers of samples a tile spans.
 """
 
 from llvmlite import ir
@@ -169,9 +169,9 @@ def _int8_tile(builder, vectors, unit, stored, inputs, groups, weights, of_outpu
 def int8_block(builder, samples, stored, scratch, groups, packed, weights_at, at, outputs, rounding, out, out_at):
     """Run a block of the head for up to 64 samples, tile by tile.
 
-    `scratch` has the inputs, [part of 16 samples][groups][16] of 32 bits each, and the rows `base` of 64 int32 that sums
-    start from. `packed` is weights[tile][groups][6] of 32 bits from byte `weights_at`; start int32 (row of `base`),
-    correction int32, scale and bias float32 of each output, from `at` on. With sum = start + correction +
+    `scratch` has the inputs, [part of 16 samples][groups][16] of 32 bits each, and the rows `base` of 64 int32 that
+    sums start from. `packed` is weights[tile][groups][6] of 32 bits from byte `weights_at`; start int32 (row of
+    `base`), correction int32, scale and bias float32 of each output, from `at` on. With sum = start + correction +
     inputs x weights and x = float(sum) * scale + bias, `stored` says what goes to the rows of 64 of `out`, which begin
     at its byte `out_at`: STORE_SUMS the sums, STORE_REAL x, STORE_CODES
     min(max(rint(min(x, top)) + zero, 0), 255) as bytes, where `rounding` is (top, zero).
@@ -208,7 +208,9 @@ def gather_groups(builder, rows, stride, units, units_at, groups, out):
 
 
 @outlined
-def _float_tile(builder, vectors, unit, begins, data, part_stride, listed, count, weights, of_outputs, factor, base, out):
+def _float_tile(
+    builder, vectors, unit, begins, data, part_stride, listed, count, weights, of_outputs, factor, base, out
+):
     """Run a piece of one tile; see `float_block`. `base` and `out` are address, row and part stride."""
     lanes = current_target().lanes
     kind, (starts, bias), totals = floats(lanes), of_outputs, []
@@ -247,11 +249,13 @@ def _float_tile(builder, vectors, unit, begins, data, part_stride, listed, count
 
 
 @in_ir()
-def float_block(builder, samples, data, inputs, listed, count, packed, weights_at, at, outputs, factor, base, rows, out):
+def float_block(
+    builder, samples, data, inputs, listed, count, packed, weights_at, at, outputs, factor, base, rows, out
+):
     """Run a block of the float32 head for up to 64 samples, tile by tile, sums in the order of the list.
 
-    `data` is an array with the element where it begins: [part of 16 samples][inputs][16]; `listed` (array and place) says
-    which `count` of the inputs are taken. `packed` is weights[tile][count][6] from byte `weights_at`, start int32
+    `data` is an array with the element where it begins: [part of 16 samples][inputs][16]; `listed` (array and place)
+    says which `count` of the inputs are taken. `packed` is weights[tile][count][6] from byte `weights_at`, start int32
     and bias float32 of each output, from `at` on. A sum starts as factor * base[start] + bias, where `base` is
     [part][rows][16]. `out` is an array, its first element, and the strides of rows and parts, in bytes.
     """
@@ -272,8 +276,8 @@ def float_block(builder, samples, data, inputs, listed, count, packed, weights_a
                 here = (builder.add(out_address, builder.mul(out[2], output)), out[2], out[3])
                 _float_tile(
                     builder, vectors, unit, begins, data, builder.mul(inputs, I64(4 * PART)),
-                    plus(builder, listed, first, 4), size, plus(builder, tile_weights, first, 4 * TILE), of_tile, factor,
-                    base, here,
+                    plus(builder, listed, first, 4), size, plus(builder, tile_weights, first, 4 * TILE), of_tile,
+                    factor, base, here,
                 )  # fmt: skip
 
     _for_units(builder, samples, run)
