@@ -17,7 +17,18 @@ from fastuq.model.model import Model
 from fastuq.montecarlo.kernels.compiled import cache_folder
 from fastuq.montecarlo.kernels.flatten import float32_plan, int8_plan, packed_bytes
 from fastuq.montecarlo.kernels.heads import HeadKernels, Run
-from fastuq.montecarlo.kernels.plan import Columns, Packed, Part, Rules, Selection, columns, running_sums, selection_of
+from fastuq.montecarlo.kernels.plan import (
+    FOLD,
+    Columns,
+    Packed,
+    Part,
+    Rules,
+    Selection,
+    columns,
+    joined,
+    running_sums,
+    selection_of,
+)
 from fastuq.montecarlo.kernels.scratch import TOGETHER
 from fastuq.montecarlo.kernels.targets import Target, host_target
 from fastuq.montecarlo.masks import check_sample_ids
@@ -31,8 +42,10 @@ RUNS_AT_ONCE = 100_000
 """Iterations times samples that one call of a per-sample kernel takes: about a tenth of a second."""
 FEW_SAMPLES = 16
 """Up to this many samples shared masks run one by one: packing their heads would cost more."""
-_WORTH_A_TASK = 400
-"""Iterations of a sample, or heads to pack, that are worth a task of their own: about half a millisecond."""
+_WORTH_A_TASK = 100
+"""Iterations of a sample that are worth a task of their own: about a quarter of a millisecond."""
+_HEADS_A_TASK = 16
+"""Heads to select and pack that are worth one."""
 LANES = 64
 _COMPILED: set[tuple] = set()
 """Kernels that this process has compiled or loaded."""
@@ -156,14 +169,33 @@ class MonteCarlo:
         found: Columns,
     ) -> None:
         ids = ids if self._masks == "per_sample" else np.zeros_like(ids)
-        part, kernels = Part(0, self._num_iter, self._num_iter, self._entropy, rules is not None), self._kernels
+        judged, total = rules or _NO_RULES, self._num_iter
+        part, kernels = Part(0, total, total, self._entropy, rules is not None), self._kernels
 
         def work(start: int, stop: int) -> None:
-            kernels.run_per_sample(features, ids, self._seed, start, stop, part, rules or _NO_RULES, found)
+            kernels.run_per_sample(features, ids, self._seed, start, stop, part, None, judged, found)
 
         self._in_threads(pool, "rows", lambda start, stop: kernels.prepare_per_sample(), 1)
-        least, most = _WORTH_A_TASK // self._num_iter, max(1, RUNS_AT_ONCE // self._num_iter)
-        self._in_threads(pool, "one by one", work, samples[1], least, most, first=samples[0])
+        least, most = _WORTH_A_TASK // total, max(1, RUNS_AT_ONCE // total)
+        if samples[1] - samples[0] >= self.threads or total <= FOLD or self._entropy:
+            self._in_threads(pool, "one by one", work, samples[1], least, most, first=samples[0])
+            return
+
+        pieces = -(-total // FOLD)
+        states = [running_sums(-(-self._num_classes // LANES) * LANES) for _ in range(samples[1] * pieces)]
+
+        def work_piece(start: int, stop: int) -> None:
+            for number in range(start, stop):
+                n, first = number // pieces, number % pieces * FOLD
+                piece = part._replace(first=first, length=min(FOLD, total - first))
+                kernels.run_per_sample(features, ids, self._seed, n, n + 1, piece, states[number], judged, found)
+
+        self._in_threads(pool, "one by one", work_piece, samples[1] * pieces, first=samples[0] * pieces)
+        for n in range(*samples):
+            whole = joined(states[n * pieces : (n + 1) * pieces])
+            kernels.run_per_sample(
+                features, ids, self._seed, n, n + 1, part._replace(first=total, length=0), whole, judged, found
+            )  # fmt: skip
 
     def _run_shared(
         self,
@@ -211,7 +243,7 @@ class MonteCarlo:
         selection = selection_of(kernels.plan, rooms, used[0])
 
         def in_threads(name: str) -> Run:
-            return lambda work, count: self._in_threads(pool, name, work, count, _WORTH_A_TASK)
+            return lambda work, count: self._in_threads(pool, name, work, count, _HEADS_A_TASK)
 
         kernels.select(self._seed, part.first, plain, selection, in_threads("select"))
         made = selection, kernels.pack(selection, plain, in_threads("pack"), used[1])

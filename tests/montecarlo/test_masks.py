@@ -1,13 +1,18 @@
 """Keep bits: published known answers, statistics, and purity of the function."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
+from building_blocks import call
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from fastuq.errors import InputError
-from fastuq.montecarlo.kernels.selection import selection_width
+from fastuq.montecarlo.kernels.building import kernel
+from fastuq.montecarlo.kernels.plan import selection_width
+from fastuq.montecarlo.kernels.targets import TARGETS
 from fastuq.montecarlo.kernels.threefry import keep_words, list_units
 from fastuq.montecarlo.masks import keep_bits, keep_threshold, threefry
 
@@ -34,10 +39,24 @@ def test_generator_gives_the_published_answers(rounds, counter, key, answer):
     assert [int(word[0]) for word in drawn] == [int(word) for word in words(answer)]
 
 
-def kernel_bits(seed, layer, iteration, sample, width, rate):
-    bits = np.zeros(4 * (-(-width // 256)), np.uint64)
-    keep_words(np.uint64(seed), layer, iteration, sample, keep_threshold(rate), width, bits)
-    return bits
+class Drawing(NamedTuple):
+    seed: np.uint64
+    layer: int
+    iteration: int
+    sample: int
+    threshold: int
+    width: int
+    words: np.ndarray
+    units: np.ndarray
+    counts: np.ndarray
+
+
+@kernel
+def _draw(job):
+    keep_words(job.seed, job.layer, job.iteration, job.sample, job.threshold, job.width, job.words)
+    room = len(job.units) // 2
+    job.counts[0] = list_units(job.words, job.width, False, job.units, 0)
+    job.counts[1] = list_units(job.words, job.width, True, job.units, room)
 
 
 @settings(max_examples=150)
@@ -48,15 +67,17 @@ def kernel_bits(seed, layer, iteration, sample, width, rate):
     sample=st.integers(0, 2**63 - 1),
     width=st.integers(1, 700),
     rate=st.one_of(st.sampled_from([0.0, 0.1, 0.2, 0.4, 0.5, 0.9]), st.floats(0, 0.9)),
+    target=st.sampled_from([target for target in TARGETS if target.runs_here]),
 )
-def test_kernel_makes_the_bits_of_the_reference(seed, layer, iteration, sample, width, rate):
+def test_kernel_makes_the_bits_of_the_reference(seed, layer, iteration, sample, width, rate, target):
     expected = keep_bits(seed, layer, np.array([iteration]), sample, width, rate)[0]
-    bits = kernel_bits(seed, layer, iteration, sample, width, rate)
-    assert np.array_equal(np.unpackbits(bits.view(np.uint8), bitorder="little")[:width].astype(bool), expected)
-    for invert in (False, True):
-        units = np.empty(selection_width(width), np.int32)
-        count = list_units(bits, width, invert, units, 0, None, None)
-        assert np.array_equal(units[:count], np.flatnonzero(expected != invert))
+    room, counts = selection_width(width), np.zeros(2, np.int64)
+    words_, units = np.zeros(4 * (-(-width // 256)), np.uint64), np.empty(2 * room, np.int32)
+    job = Drawing(np.uint64(seed), layer, iteration, sample, keep_threshold(rate), width, words_, units, counts)
+    call(_draw, job, target)
+    assert np.array_equal(np.unpackbits(words_.view(np.uint8), bitorder="little")[:width].astype(bool), expected)
+    for number, kept in enumerate((expected, ~expected)):
+        assert np.array_equal(units[number * room :][: counts[number]], np.flatnonzero(kept))
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.2, 0.4, 0.5, 0.9, 1 / 3])

@@ -10,6 +10,7 @@ from fastuq.errors import InputError
 from fastuq.montecarlo import engine
 from fastuq.montecarlo.engine import MonteCarlo, moments
 from fastuq.montecarlo.kernels.flatten import packed_bytes
+from fastuq.montecarlo.kernels.plan import Rules
 
 
 def check(model, features, ids, num_iter, masks, precision, **options):
@@ -184,3 +185,32 @@ def test_no_call_of_a_kernel_lasts_so_long_that_ctrl_c_is_not_heard(paper, monke
     assert max(sizes) == 3
     assert sum(sizes) == len(features)
     assert np.array_equal(found.mean, whole.mean)
+
+
+@pytest.mark.parametrize("masks", ["shared", "per_sample"])
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+def test_threads_share_the_iterations_of_few_samples(paper, precision, masks):
+    """One after the other, or pieces of 64 by several threads: the same additions in the same order."""
+    model, features = paper
+    options = {"num_iter": 203, "seed": 5, "masks": masks, "precision": precision}
+    alone, shared = (moments(model, features[:3], threads=threads, **options) for threads in (1, 5))
+    assert np.array_equal(shared.mean, alone.mean)
+    assert np.array_equal(shared.std, alone.std)
+    rules = Rules(np.float32(1), np.float32(0.5), False)
+    columns = [
+        MonteCarlo(model, threads=threads, **options).decide(features[:3], np.arange(3), rules, details=True)
+        for threads in (1, 5)
+    ]
+    for name in columns[0]._fields:
+        assert np.array_equal(*(getattr(found, name) for found in columns)), name
+
+
+@pytest.mark.parametrize("samples", [17, 31, 33, 63, 65, 127])
+def test_blocks_of_any_size_give_the_same_results(paper, samples):
+    """Small blocks, so that no thread waits, run on narrower tiles."""
+    model, features = paper
+    whole = moments(model, features, num_iter=9, threads=1)
+    for threads in (1, 2, 3):
+        found = moments(model, features[:samples], num_iter=9, threads=threads)
+        assert np.array_equal(found.mean, whole.mean[:samples])
+        assert np.array_equal(found.std, whole.std[:samples])

@@ -128,12 +128,14 @@ class HeadKernels:
         start: int,
         stop: int,
         part: Part,
+        state: Sums | None,
         rules: Rules,
         columns: Columns,
     ) -> None:
-        """Run all iterations for samples `start` to `stop`; see `PerSampleJob`."""
-        with self._per_sample_scratch.taken() as scratch:
+        """Run a part for samples `start` to `stop`; see `PerSampleJob`. Without a `state` it must be all iterations."""
+        with self._per_sample_scratch.taken() as scratch, self._states.taken() as own:
             job = PerSampleJob(
-                self._frame, features, sample_ids, self._rows, seed, start, stop, part, rules, columns, scratch
-            )
+                self._frame, features, sample_ids, self._rows, seed, start, stop, part, state or own, rules, columns,
+                scratch,
+            )  # fmt: skip
             self._per_sample(self.target, job)

@@ -97,7 +97,9 @@ class PerSampleJob(NamedTuple):
     start, stop : int
         Samples to run.
     part : Part
-        All iterations.
+        All iterations, or those that another call will finish: the one that runs none and finds them in `state`.
+    state : Sums
+        Of one sample.
     """
 
     plan: Plan
@@ -108,6 +110,7 @@ class PerSampleJob(NamedTuple):
     start: int
     stop: int
     part: Part
+    state: Sums
     rules: Rules
     columns: Columns
     scratch: PerSampleScratch

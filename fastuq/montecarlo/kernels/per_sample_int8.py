@@ -151,29 +151,48 @@ def _first_block(job, sample, first, together):
 
 
 @kernel
+def _run_iterations(job, n, first, together):
+    """Run iterations first to first + together of sample n, and add them to the running sums."""
+    plan, scratch, classes = job.plan, job.scratch, job.plan.widths[-1]
+    activation, room, sample = plan.activations[-1], len(scratch.base), job.sample_ids[n]
+    _first_block(job, sample, first, together)
+    for t in range(together):
+        _later_blocks(job, first + t, sample, False, t)
+    softmax(scratch.z, 0, room, together, activation, classes, False)
+    absorb(scratch.z, 0, room, together, activation, 1, (classes + PART - 1) // PART, job.state, 0, first)
+
+
+@kernel
 def run_per_sample_int8(job):
-    """Run all iterations for samples; see `PerSampleJob`."""
-    plan, part, scratch = job.plan, job.part, job.scratch
-    classes, activation, room = plan.widths[-1], plan.activations[-1], len(scratch.base)
-    vectors = (classes + PART - 1) // PART
+    """Run the iterations of a part for samples, and write what all of them come to; see `PerSampleJob`."""
+    plan, part, scratch, classes = job.plan, job.part, job.scratch, job.plan.widths[-1]
+    room, end = len(scratch.base), part.first + part.length
     for n in range(job.start, job.stop):
-        place, sample = (n - job.start) % LANES, job.sample_ids[n]
+        place = (n - job.start) % LANES
         _base(job, n)
-        for first in range(0, part.iterations, AT_ONCE):
-            together = min(AT_ONCE, part.iterations - first)
-            _first_block(job, sample, first, together)
-            for t in range(together):
-                _later_blocks(job, first + t, sample, False, t)
-            softmax(scratch.z, 0, room, together, activation, classes, False)
-            absorb(scratch.z, 0, room, together, activation, 1, vectors, scratch.state, 0, first)
+        # A part that begins later needs the first iteration all the same: it is the pivot.
+        begin = -1 if part.first > 0 and part.length > 0 else part.first
+        while begin < end:
+            first = max(begin, 0)
+            together = 1 if begin < 0 else min(AT_ONCE, end - first)
+            _run_iterations(job, n, first, together)
             add_entropy(part.scores, plan.exclusive, scratch.z, room, together, classes, scratch.found.entropies, place)
-        finish(scratch.state, 0, part.iterations, classes, scratch.mean, scratch.std)
-        if part.decide:
-            copy_words(scratch.base, 0, scratch.sums, 0, plan.widths[1], 1)
-            scratch.excess[0] = 0
-            _later_blocks(job, 0, sample, True, 0)
-        place_found(scratch.mean, scratch.std, scratch.z, scratch.found, classes, place)
-        if place == LANES - 1 or n == job.stop - 1:
-            activate_plain(activation, scratch.found.plain, classes)
-            write_entropies(part.scores, scratch.found, part.iterations, job.columns.entropies, n - place, place + 1)
-            write_found(job, classes, n - place, place + 1)
+            begin = part.first if begin < 0 else begin + together
+        if end == part.iterations and (part.first == 0 or part.length == 0):
+            finish(job.state, 0, part.iterations, classes, scratch.mean, scratch.std)
+            if part.decide:
+                copy_words(scratch.base, 0, scratch.sums, 0, plan.widths[1], 1)
+                scratch.excess[0] = 0
+                _later_blocks(job, 0, job.sample_ids[n], True, 0)
+            place_found(scratch.mean, scratch.std, scratch.z, scratch.found, classes, place)
+            if place == LANES - 1 or n == job.stop - 1:
+                _write(job, classes, n - place, place + 1)
+
+
+@kernel
+def _write(job, classes, first, samples):
+    """Write what up to 64 samples came to."""
+    part, found = job.part, job.scratch.found
+    activate_plain(job.plan.activations[-1], found.plain, classes)
+    write_entropies(part.scores, found, part.iterations, job.columns.entropies, first, samples)
+    write_found(job, classes, first, samples)

@@ -179,7 +179,7 @@ class Part(NamedTuple):
 
 
 def columns(samples: int, classes: int, *, decide: bool, details: bool, scores: bool) -> Columns:
-    """Make room for what is found of so many samples: columns to `decide`, moments (`details`), entropies (`scores`)."""
+    """Make room for what is found of so many samples: columns to `decide`, moments (`details`), entropies."""
     decided, rows = samples if decide else 0, samples if details else 0
     return Columns(
         *[
@@ -197,6 +197,18 @@ def columns(samples: int, classes: int, *, decide: bool, details: bool, scores: 
 def running_sums(count: int) -> Sums:
     """Make room for the running sums of so many numbers."""
     return Sums(memory.empty(count, np.float32), *(memory.empty(count, np.float64) for _ in range(4)))
+
+
+def joined(parts: list[Sums]) -> Sums:
+    """Join the sums of the same sample's iterations, `FOLD` of them a part, in the order of the iterations.
+
+    The very additions that one after the other would have made, hence the same bits.
+    """
+    whole = parts[-1]
+    for sums in parts[:-1]:
+        whole.total1[:] += sums.sum1
+        whole.total2[:] += sums.sum2
+    return whole
 
 
 def selection_of(plan: Plan, count: int, before: Selection | None = None) -> Selection:

@@ -214,7 +214,7 @@ def real_of_sums(builder, sums, sums_at, excess, excess_at, offsets, offsets_at,
 
 @in_ir()
 def group_codes(builder, codes, words, masked, outputs, zero, inputs):
-    """Turn codes (uint8) into a dense block's inputs (int32 groups); if `masked` those whose bit is clear are `zero`."""
+    """Turn codes (uint8) into a dense block's inputs (int32 groups); if `masked`, `zero` where a bit is clear."""
     dot, other = current_target().dot, splat(builder, builder.trunc(zero, I8), 64)
     with counting(builder, builder.sdiv(builder.add(outputs, I64(63)), I64(64))) as number:
         first = builder.mul(number, I64(64))

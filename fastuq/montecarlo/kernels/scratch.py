@@ -7,7 +7,7 @@ import numpy as np
 from fastuq.montecarlo.kernels import memory
 from fastuq.montecarlo.kernels.dots import lane_of
 from fastuq.montecarlo.kernels.ir import LANES
-from fastuq.montecarlo.kernels.plan import TILE, Plan, Sums, running_sums, words_for
+from fastuq.montecarlo.kernels.plan import TILE, Plan, words_for
 from fastuq.montecarlo.kernels.targets import Dot, Target
 
 TOGETHER = 8
@@ -136,7 +136,6 @@ class PerSampleScratch(NamedTuple):
     z : float32 (T R,)
         Outputs.
     mean, std : float32 (R,)
-    state : Sums
     """
 
     codes: np.ndarray
@@ -155,7 +154,6 @@ class PerSampleScratch(NamedTuple):
     z: np.ndarray
     mean: np.ndarray
     std: np.ndarray
-    state: Sums
     found: Found
 
 
@@ -269,7 +267,6 @@ def per_sample_scratch(plan: Plan, target: Target, integers: bool) -> PerSampleS
         memory.zeros(widest, np.uint8),
         memory.zeros(AT_ONCE * widest, np.float32),
         *(memory.zeros(widest, np.float32) for _ in range(2)),
-        running_sums(-(-classes // 16) * 16),
         found_scratch(classes),
     ]
     return PerSampleScratch(*arrays)

@@ -213,14 +213,14 @@ def _float_tile(
 ):
     """Run a piece of one tile; see `float_block`. `base` and `out` are address, row and part stride."""
     lanes = current_target().lanes
-    kind, (starts, bias), totals = floats(lanes), of_outputs, []
+    kind, (starts, bias) = floats(lanes), of_outputs
+    totals: list = []
     places = _places(builder, vectors, unit, out[2])
     base_places = _places(builder, vectors, unit, base[2])
     scaled = splat(builder, factor, lanes)
     for row in range(TILE):
-        for vector in range(vectors):
-            totals.append((cgutils.alloca_once(builder, kind), plus(builder, builder.add(out[0], places[vector]),
-                           builder.mul(out[1], I64(row)))))  # fmt: skip
+        here = builder.add(out[0], builder.mul(out[1], I64(row)))
+        totals += [(cgutils.alloca_once(builder, kind), builder.add(here, place)) for place in places]
     with builder.if_else(begins) as (anew, going_on):
         with anew:
             for row in range(TILE):
