@@ -1,6 +1,7 @@
 """Monte-Carlo dropout on features: checks shapes, bounds memory, calls the kernels. Features + head -> moments."""
 
 import functools
+import os
 import sys
 import threading
 import time
@@ -132,6 +133,7 @@ class MonteCarlo:
         else:
             plan = float32_plan(model.head, model.feature_scale, model.feature_zero_point)
         self._kernels = HeadKernels(plan, target or host_target(), sampling.precision)
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
         self._packed: dict[bool, tuple[Selection, Packed]] = {}
         self.seconds_compiling = 0.0
 
@@ -150,14 +152,23 @@ class MonteCarlo:
         found = columns(n, self._num_classes, decide=decide, details=details, scores=self._entropy)
         rows = np.ascontiguousarray(features)
         one_by_one = self._masks == "per_sample" or n <= FEW_SAMPLES  # both ways give the same bits
-        with ThreadPoolExecutor(self.threads) as pool:
-            for start in range(0, n, SAMPLES_AT_ONCE):
-                stop = min(start + SAMPLES_AT_ONCE, n)
-                if one_by_one:
-                    self._run_one_by_one(pool, rows, ids, (start, stop), rules, found)
-                else:
-                    self._run_shared(pool, rows, (start, stop), rules, found)
+        pool = self._thread_pool()
+        for start in range(0, n, SAMPLES_AT_ONCE):
+            stop = min(start + SAMPLES_AT_ONCE, n)
+            if one_by_one:
+                self._run_one_by_one(pool, rows, ids, (start, stop), rules, found)
+            else:
+                self._run_shared(pool, rows, (start, stop), rules, found)
         return found
+
+    def _thread_pool(self) -> ThreadPoolExecutor:
+        """Return threads that wait for work between calls: to start them takes longer than one image does.
+
+        A forked child has none of its parent's threads.
+        """
+        if self._pool is None or self._pool[0] != os.getpid():
+            self._pool = os.getpid(), ThreadPoolExecutor(self.threads)
+        return self._pool[1]
 
     def _run_one_by_one(
         self,
@@ -181,21 +192,34 @@ class MonteCarlo:
             self._in_threads(pool, "one by one", work, samples[1], least, most, first=samples[0])
             return
 
-        pieces = -(-total // FOLD)
-        states = [running_sums(-(-self._num_classes // LANES) * LANES) for _ in range(samples[1] * pieces)]
-
-        def work_piece(start: int, stop: int) -> None:
-            for number in range(start, stop):
-                n, first = number // pieces, number % pieces * FOLD
-                piece = part._replace(first=first, length=min(FOLD, total - first))
-                kernels.run_per_sample(features, ids, self._seed, n, n + 1, piece, states[number], judged, found)
-
-        self._in_threads(pool, "one by one", work_piece, samples[1] * pieces, first=samples[0] * pieces)
         for n in range(*samples):
-            whole = joined(states[n * pieces : (n + 1) * pieces])
-            kernels.run_per_sample(
-                features, ids, self._seed, n, n + 1, part._replace(first=total, length=0), whole, judged, found
-            )  # fmt: skip
+            self._run_one(pool, features, ids, n, part, judged, found)
+
+    def _run_one(
+        self,
+        pool: ThreadPoolExecutor,
+        features: np.ndarray,
+        ids: np.ndarray,
+        n: int,
+        part: Part,
+        rules: Rules,
+        found: Columns,
+    ) -> None:
+        """Run one sample, whose iterations the threads share."""
+        kernels, width = self._kernels, -(-self._num_classes // LANES) * LANES
+        kept = np.zeros((-(-part.iterations // FOLD), 2, width))
+        state = running_sums(width)
+
+        def work(start: int, stop: int) -> None:
+            own, end = (state if start == 0 else running_sums(width)), min(stop * FOLD, part.iterations)
+            piece = part._replace(first=start * FOLD, length=end - start * FOLD)
+            if piece.length > 0:
+                kernels.run_per_sample(features, ids, self._seed, n, n + 1, piece, (own, kept), rules, found)
+
+        self._in_threads(pool, "pieces", work, len(kept), -(-len(kept) // self.threads))
+        joined(state, kept)
+        last = part._replace(first=part.iterations, length=0)
+        kernels.run_per_sample(features, ids, self._seed, n, n + 1, last, (state, kept[:0]), rules, found)
 
     def _run_shared(
         self,

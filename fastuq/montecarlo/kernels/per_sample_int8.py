@@ -13,6 +13,7 @@ from fastuq.montecarlo.kernels.elementwise import encode
 from fastuq.montecarlo.kernels.emit import in_ir
 from fastuq.montecarlo.kernels.ir import I64, LANES, PART
 from fastuq.montecarlo.kernels.listing import list_mask
+from fastuq.montecarlo.kernels.plan import FOLD
 from fastuq.montecarlo.kernels.rows import (
     add_listed,
     copy_words,
@@ -21,7 +22,7 @@ from fastuq.montecarlo.kernels.rows import (
     input_codes,
     real_of_sums,
 )
-from fastuq.montecarlo.kernels.running_sums import absorb, add_entropy, finish, softmax
+from fastuq.montecarlo.kernels.running_sums import absorb, add_entropy, finish, keep_sums, softmax
 from fastuq.montecarlo.kernels.scratch import AT_ONCE, chunk_of, excess_of
 from fastuq.montecarlo.kernels.shared_int8 import groups_of
 from fastuq.montecarlo.kernels.targets import current_target
@@ -178,6 +179,8 @@ def run_per_sample_int8(job):
             _run_iterations(job, n, first, together)
             add_entropy(part.scores, plan.exclusive, scratch.z, room, together, classes, scratch.found.entropies, place)
             begin = part.first if begin < 0 else begin + together
+            if len(job.kept) > 0 and begin > part.first and (begin % FOLD == 0 or begin == end):
+                keep_sums(job.state, job.kept, (begin - 1) // FOLD, job.kept.shape[2])
         if end == part.iterations and (part.first == 0 or part.length == 0):
             finish(job.state, 0, part.iterations, classes, scratch.mean, scratch.std)
             if part.decide:

@@ -104,6 +104,16 @@ def absorb(builder, z, z_at, outputs, iterations, activation, rows, vectors, sta
 
 
 @in_ir()
+def keep_sums(builder, state, kept, number, width):
+    """Copy the sums of the last `FOLD` iterations to kept[number], as they are before they join the others."""
+    place = plus(builder, kept, builder.mul(builder.mul(number, I64(2)), width), 8)
+    for row, array in enumerate((state.sum1, state.sum2)):
+        with counting(builder, width, 8) as i:
+            at = plus(builder, place, builder.add(builder.mul(width, I64(row)), i), 8)
+            store(builder, load(builder, plus(builder, array, i, 8), DOUBLES), at)
+
+
+@in_ir()
 def softmax(builder, z, z_at, outputs, iterations, activation, classes, of_lanes):
     """Where the activation is softmax: replace z[z_at:] as [iterations][outputs] by it, of 64 lanes or of one."""
     z = plus(builder, z, z_at, 4)
