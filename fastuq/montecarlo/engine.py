@@ -45,8 +45,8 @@ FEW_SAMPLES = 16
 """Up to this many samples shared masks run one by one: packing their heads would cost more."""
 _WORTH_A_TASK = 100
 """Iterations of a sample that are worth a task of their own: about a quarter of a millisecond."""
-_HEADS_A_TASK = 16
-"""Heads to select and pack that are worth one."""
+_MASKS_A_TASK, _HEADS_A_TASK = 400, 16
+"""Masks to draw, and heads to pack, that are worth one."""
 LANES = 64
 _COMPILED: set[tuple] = set()
 """Kernels that this process has compiled or loaded."""
@@ -266,11 +266,11 @@ class MonteCarlo:
         used = before or (None, None)
         selection = selection_of(kernels.plan, rooms, used[0])
 
-        def in_threads(name: str) -> Run:
-            return lambda work, count: self._in_threads(pool, name, work, count, _HEADS_A_TASK)
+        def in_threads(name: str, least: int) -> Run:
+            return lambda work, count: self._in_threads(pool, name, work, count, least)
 
-        kernels.select(self._seed, part.first, plain, selection, in_threads("select"))
-        made = selection, kernels.pack(selection, plain, in_threads("pack"), used[1])
+        kernels.select(self._seed, part.first, plain, selection, in_threads("select", _MASKS_A_TASK))
+        made = selection, kernels.pack(selection, plain, in_threads("pack", _HEADS_A_TASK), used[1])
         if complete:
             self._packed[part.decide] = made
         return made
