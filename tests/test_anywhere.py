@@ -25,13 +25,14 @@ from fastuq.util import process
 PROBE = """
 from typing import NamedTuple
 import numpy as np
-from fastuq.montecarlo.kernels.building import kernel
+from fastuq.montecarlo.kernels.building import kernel, record_of
 
 class Job(NamedTuple):
     x: np.ndarray
 
 @kernel
-def one(job):
+def one(frame):
+    job = record_of(frame)
     job.x[0] += 1
 """
 USE = """

@@ -11,13 +11,14 @@ from places import ROOT
 PROBE = """
 from typing import NamedTuple
 import numpy as np
-from fastuq.montecarlo.kernels.building import kernel
+from fastuq.montecarlo.kernels.building import kernel, record_of
 from fastuq.montecarlo.kernels.elementwise import activate_numbers
 class Job(NamedTuple):
     x: np.ndarray
     activation: int
 @kernel
-def probe(job):
+def probe(frame):
+    job = record_of(frame)
     activate_numbers(job.x, 0, job.activation, 1)
 """
 USE = """

@@ -16,7 +16,7 @@ from fastuq.model.activations import ACTIVATIONS, SIGMOID_STEPS, Activation, Ste
 from fastuq.model.head import Block
 from fastuq.montecarlo.engine import MonteCarlo
 from fastuq.montecarlo.kernels import elementwise, lanes, memory, running_sums
-from fastuq.montecarlo.kernels.building import kernel
+from fastuq.montecarlo.kernels.building import kernel, record_of
 from fastuq.montecarlo.kernels.dots import lane_of
 from fastuq.montecarlo.kernels.emit import in_ir
 from fastuq.montecarlo.kernels.flatten import ACTIVATION_NUMBERS
@@ -41,7 +41,8 @@ def mapped(emit, x):
             store(builder, emit(builder, load(builder, plus(builder, x, i, 64), FLOATS)), plus(builder, out, i, 64))
 
     @kernel
-    def run(job):
+    def run(frame):
+        job = record_of(frame)
         loop(job.x, job.out, (len(job.x) + 15) // 16)
 
     padded = memory.filled(np.pad(x, (0, -len(x) % 16)), np.float32)
@@ -85,7 +86,8 @@ class Sigmoids(NamedTuple):
 
 
 @kernel
-def _encode(job):
+def _encode(frame):
+    job = record_of(frame)
     elementwise.encode(job.z, job.plan, 0, len(job.z), job.codes)
 
 
@@ -111,7 +113,8 @@ class Turning(NamedTuple):
 
 
 @kernel
-def _turn(job):
+def _turn(frame):
+    job = record_of(frame)
     lanes.turn_features(
         job.features, job.first, job.samples, job.features.shape[1], job.in_order, job.lanes, job.rows
     )  # fmt: skip
@@ -157,7 +160,8 @@ class Absorbing(NamedTuple):
 
 
 @kernel
-def _absorb(job):
+def _absorb(frame):
+    job = record_of(frame)
     outputs = job.classes * 64
     running_sums.softmax(job.z, 0, outputs, job.iterations, job.activation, job.classes, True)
     running_sums.absorb(job.z, 0, outputs, job.iterations, job.activation, job.classes, 4, job.state, 0, job.number)
@@ -171,7 +175,8 @@ class Finishing(NamedTuple):
 
 
 @kernel
-def _finish(job):
+def _finish(frame):
+    job = record_of(frame)
     running_sums.finish(job.state, 0, job.iterations, len(job.mean), job.mean, job.std)
 
 

@@ -6,7 +6,7 @@ Each sum is the same fused multiply-adds in the same order as in `shared_float32
 import numpy as np
 from numba.core import types
 
-from fastuq.montecarlo.kernels.building import kernel
+from fastuq.montecarlo.kernels.building import kernel, record_of
 from fastuq.montecarlo.kernels.deciding import activate_plain, place_found, write_entropies, write_found
 from fastuq.montecarlo.kernels.elementwise import activate_numbers, scale_numbers
 from fastuq.montecarlo.kernels.emit import in_ir
@@ -28,8 +28,9 @@ def _chunk(builder):
 
 
 @kernel
-def pack_rows_float32(job):
+def pack_rows_float32(frame):
     """Lay out the whole float32 head for `run_per_sample_float32`; see `Rows`."""
+    job = record_of(frame)
     plan, rows = job.plan, job.rows
     for block in range(len(plan.activations)):
         inputs, outputs, first = plan.widths[block], plan.widths[block + 1], plan.weight_at[block]
@@ -114,8 +115,9 @@ def _run_iterations(job, n, first, together):
 
 
 @kernel
-def run_per_sample_float32(job):
+def run_per_sample_float32(frame):
     """Run the iterations of a part for samples, and write what all of them come to; see `PerSampleJob`."""
+    job = record_of(frame)
     plan, part, scratch, classes = job.plan, job.part, job.scratch, job.plan.widths[-1]
     room, end = len(scratch.base), part.first + part.length
     for n in range(job.start, job.stop):

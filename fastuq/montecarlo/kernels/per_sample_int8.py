@@ -7,7 +7,7 @@ later ones run dense on codes whose dropped units hold the code of zero.
 import numpy as np
 from numba.core import types
 
-from fastuq.montecarlo.kernels.building import kernel
+from fastuq.montecarlo.kernels.building import kernel, record_of
 from fastuq.montecarlo.kernels.deciding import activate_plain, place_found, write_entropies, write_found
 from fastuq.montecarlo.kernels.elementwise import encode
 from fastuq.montecarlo.kernels.emit import in_ir
@@ -52,8 +52,9 @@ def _code_offset(builder):
 
 
 @kernel
-def pack_rows_int8(job):
+def pack_rows_int8(frame):
     """Lay out the whole int8 head for `run_per_sample_int8`; see `Rows`."""
+    job = record_of(frame)
     plan, rows, size = job.plan, job.rows, _group_size()
     for block in range(len(plan.activations)):
         inputs, outputs, first = plan.widths[block], plan.widths[block + 1], block == 0
@@ -164,8 +165,9 @@ def _run_iterations(job, n, first, together):
 
 
 @kernel
-def run_per_sample_int8(job):
+def run_per_sample_int8(frame):
     """Run the iterations of a part for samples, and write what all of them come to; see `PerSampleJob`."""
+    job = record_of(frame)
     plan, part, scratch, classes = job.plan, job.part, job.scratch, job.plan.widths[-1]
     room, end = len(scratch.base), part.first + part.length
     for n in range(job.start, job.stop):
