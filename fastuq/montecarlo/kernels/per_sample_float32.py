@@ -50,7 +50,7 @@ def _base(job, n):
     sign = np.float32(-1 if plan.complement == 1 else 1)
     input_reals(job.features, n, width, plan.input_scale, plan.input_shift, _ONE, scratch.inputs)
     input_reals(job.features, n, width, plan.input_scale, plan.input_shift, sign, scratch.negated)
-    copy_scaled(scratch.zeros, 0, _ONE, scratch.zeros, 0, scratch.base, 0, room)
+    copy_scaled(scratch.nothing, 0, _ONE, scratch.nothing, 0, scratch.base, 0, room)
     list_chunks(scratch.everything, width, False, scratch.listed, 0, scratch.bounds, 0, _chunk())
     add_rows(
         job.rows.first, 0, width, outputs, scratch.inputs, scratch.listed, scratch.bounds, room, chunks, 1,
@@ -72,7 +72,7 @@ def _first_block(job, sample, first, together):
         if plan.complement == 1:
             copy_scaled(scratch.base, 0, _ONE, plan.bias, 0, scratch.z, t * room, outputs)
         else:
-            copy_scaled(scratch.zeros, 0, _ONE, plan.bias, 0, scratch.z, t * room, outputs)
+            copy_scaled(scratch.nothing, 0, _ONE, plan.bias, 0, scratch.z, t * room, outputs)
     add_rows(
         job.rows.first, 0, width, outputs, scratch.negated, scratch.listed, scratch.bounds, room, chunks, together,
         scratch.z, room,
@@ -93,13 +93,13 @@ def _later_blocks(job, iteration, sample, plain, t):
         if plain:  # the weights have the 1 / (1 - p) of dropout
             scale_numbers(scratch.z, at, plan.keeps[block + 1], (outputs + PART - 1) // PART)
         copy_scaled(
-            scratch.zeros, 0, _ONE, plan.bias, plan.output_at[block + 1], scratch.sums, 0, following
+            scratch.nothing, 0, _ONE, plan.bias, plan.output_at[block + 1], scratch.sums, 0, following
         )  # fmt: skip
         add_rows(
             rows.later, 4 * rows.at[block + 1], outputs, following, scratch.z[at : at + room], scratch.listed,
             scratch.bounds, room, 1, 1, scratch.sums, room,
         )  # fmt: skip
-        copy_scaled(scratch.sums, 0, _ONE, scratch.zeros, 0, scratch.z, at, following)
+        copy_scaled(scratch.sums, 0, _ONE, scratch.nothing, 0, scratch.z, at, following)
 
 
 @kernel

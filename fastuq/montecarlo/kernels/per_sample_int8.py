@@ -89,7 +89,7 @@ def _base(job, n):
         scratch.codes, scratch.everything, width, False, scratch.values, 0, scratch.listed, 0, scratch.bounds, 0,
         scratch.excess, 0,
     )  # fmt: skip
-    copy_words(scratch.zeros, 0, scratch.base, 0, room, 1)
+    copy_words(scratch.nothing, 0, scratch.base, 0, room, 1)
     add_listed(
         job.rows.first,
         width,
