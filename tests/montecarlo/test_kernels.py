@@ -63,6 +63,12 @@ def test_sigmoid_far_out():
     assert np.array_equal(mapped(elementwise.sigmoid_ir, x).round(30), [0, 0, 1, 1])
 
 
+@pytest.mark.parametrize("name", [name for name, function in elementwise.FORWARD.items() if function])
+def test_what_is_no_number_stays_none(name):
+    """A clipped NaN would pass for a sure output."""
+    assert np.isnan(mapped(elementwise.FORWARD[name], np.array([np.nan], np.float32))).all()
+
+
 @pytest.mark.parametrize("other", [False, True])
 def test_entropy_terms(other):
     """Relative error, also of 1 - p where p is tiny: sure outputs have an entropy too."""
