@@ -53,7 +53,7 @@ class SharedJob(NamedTuple):
     features : int8 (N, D)
     selection, packed
         Of the iterations, and as the last one of the plain pass where `part` begins.
-    full : Packed
+    dense : Packed
         The whole first block.
     size : int
         Samples of a block: 16, 32 or 64.
@@ -68,7 +68,7 @@ class SharedJob(NamedTuple):
     features: np.ndarray
     selection: Selection
     packed: Packed
-    full: Packed
+    dense: Packed
     size: int
     start: int
     stop: int

@@ -18,11 +18,11 @@ _ONE = np.float32(1)
 
 @kernel
 def _full_product(job, samples):
-    """Compute the whole product of the first block, [part][rows][16], from its packed weights `full`."""
+    """Compute the whole product of the first block, [part][rows][16], from its packed weights `dense`."""
     plan, scratch = job.plan, job.scratch
     width, rows = plan.widths[0], len(scratch.base) // LANES
     float_block(
-        samples, (scratch.inputs, 0), width, (scratch.every, 0), width, job.full, 0, 0, plan.widths[1], _ONE,
+        samples, (scratch.inputs, 0), width, (scratch.every, 0), width, job.dense, 0, 0, plan.widths[1], _ONE,
         scratch.base, rows, (scratch.base, 0, 4 * PART, rows * 4 * PART),
     )  # fmt: skip
 

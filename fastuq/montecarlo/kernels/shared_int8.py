@@ -33,12 +33,12 @@ def groups_of(builder, count):
 
 @kernel
 def _full_product(job, samples):
-    """Compute the whole product of the first block, with its correction, from the packed weights `full`."""
+    """Compute the whole product of the first block, with its correction, from the packed weights `dense`."""
     plan, scratch = job.plan, job.scratch
     groups = groups_of(plan.widths[0])
     gather_groups(scratch.codes, LANES, scratch.every, 0, groups, scratch.inputs)
     int8_block(
-        samples, STORE_SUMS, scratch, groups, job.full, 0, 0, plan.widths[1], _AS_IT_IS, scratch.base, 0
+        samples, STORE_SUMS, scratch, groups, job.dense, 0, 0, plan.widths[1], _AS_IT_IS, scratch.base, 0
     )  # fmt: skip
 
 
