@@ -70,6 +70,18 @@ def test_a_change_of_what_a_kernel_is_made_of_compiles_it_again(package):
     assert len(kept(package)) == 1  # what the old sources made is gone
 
 
+def test_code_of_sources_that_change_meanwhile_is_not_kept(package):
+    """What was imported before would be kept as the code of what is there now."""
+    source = package / "fastuq/montecarlo/kernels/elementwise.py"
+    changed = source.read_text().replace(FORMULA, FORMULA.replace("-1", "1"))
+    edit = f"import pathlib; pathlib.Path({str(source)!r}).write_text({changed!r})"
+    late = USE.replace("x = np.ones", f"import fastuq.montecarlo.kernels.elementwise; {edit}\nx = np.ones")
+    done = subprocess.run([sys.executable, "-c", late], cwd=package, capture_output=True, text=True)
+    assert done.stdout.strip() == "0.731 True", done.stderr
+    assert kept(package) == []
+    assert used(package) == "0.269 True"
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "a folder"])
 def test_kept_code_that_is_not_as_it_was_written_is_made_again(package, damage):
     """Machine code that was altered would be run."""

@@ -32,6 +32,18 @@ ENTRY = "fastuq_kernel"
 _SCALARS = {bool: "b", int: "i", np.float32: "f", np.uint64: "u"}
 
 
+def _sources() -> str:
+    here = Path(__file__).parent
+    digest = hashlib.sha256()
+    for file in [*sorted(here.glob("*.py")), here.parents[1] / "model" / "activations.py"]:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+_SOURCES = _sources()
+"""What this process was started with."""
+
+
 class Frame:
     """A record laid flat: one 64-bit word a number; its address and shape for an array.
 
@@ -94,7 +106,8 @@ class Kernel:
                 code = _read(file)
                 if code is None:
                     code = self._compile(target, record)
-                    _write(file, code)
+                    if _sources() == _SOURCES:  # else it may be made of files that were changed since
+                        _write(file, code)
                 self._made[target.name, kinds] = _loaded(code)
         return self._made[target.name, kinds]
 
@@ -170,7 +183,7 @@ def cache_folder() -> Path | None:
     base = next(filter(_can_write, _places(here)), None) or _private_folder()
     if base is None:
         return None
-    folder = Path(base, f"fastuq-{_sources()}")
+    folder = Path(base, f"fastuq-{_SOURCES}")
     if Path(base) == here / "__pycache__":  # nobody else's: what was compiled of other sources has no use
         for other in set(Path(base).glob("fastuq-*")) - {folder}:
             shutil.rmtree(other, ignore_errors=True)
@@ -183,14 +196,6 @@ def _places(here: Path) -> Iterator[str | Path]:
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     if os.path.isabs(home):  # "~" stays where there is no home
         yield os.path.join(home, "numba")
-
-
-def _sources() -> str:
-    here = Path(__file__).parent
-    digest = hashlib.sha256()
-    for file in [*sorted(here.glob("*.py")), here.parents[1] / "model" / "activations.py"]:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def _can_write(folder: str | Path) -> bool:
