@@ -124,3 +124,26 @@ print(MonteCarlo(model_of(random_head([(20, 3, 0.2, "linear")]), features), num_
     ]
     assert found[1].returncode == 0, found[1].stderr
     assert found[0].stdout == found[1].stdout
+
+
+KINDS = """
+import sys
+import numpy as np
+from heads import model_of, random_features, random_head
+from fastuq.montecarlo.engine import MonteCarlo
+features = random_features(40, 20)
+model = model_of(random_head([(20, 9, 0.2, "relu"), (9, 3, 0.2, "sigmoid")]), features)
+for precision in ("int8", "float32"):
+    for masks in ("shared", "per_sample"):
+        found = MonteCarlo(model, num_iter=3, masks=masks, precision=precision, entropy=True)(features)
+        print(found.mean.tobytes().hex(), found.std.tobytes().hex())
+print("numba" in sys.modules)
+"""
+
+
+def test_every_kernel_that_is_kept_runs_without_numba():
+    """One symbol of Numba's in an object file was enough to end the process."""
+    first, later = (subprocess.run([sys.executable, "-c", KINDS], capture_output=True, text=True) for _ in range(2))
+    assert later.returncode == 0, later.stderr
+    assert later.stdout.splitlines()[:-1] == first.stdout.splitlines()[:-1]
+    assert later.stdout.splitlines()[-1] == "False"

@@ -1,5 +1,6 @@
 """How kernels are compiled: by Numba to optimized LLVM IR, and by LLVM to the object code that `compiled` keeps."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,16 @@ kernel = numba.njit(inline="always", boundscheck=False, **_OPTIONS)
 Without Numba's run-time library none of them can allocate. No fastmath: a multiply and an add stay two IEEE
 operations, so every processor gives the same bits.
 """
+
+
+_GIL = re.compile(r"^declare void @(numba_gil_\w+)\(ptr.*$", re.MULTILINE)
+_NO_GIL = r"define internal void @\1(ptr %0) {\n  ret void\n}"
+"""Numba's own functions for what to do when a kernel raises, which none does."""
+_THERE = {"memset", "memcpy", "memmove", "PyErr_Clear", "PyErr_SetNone", "PyErr_SetString", "PyErr_WriteUnraisable"} | {
+    "PyUnicode_FromString",
+    "Py_DecRef",
+}
+"""Functions that every Python process has."""
 
 
 class FrameType(types.Opaque):
@@ -57,7 +68,14 @@ def object_code(function: Callable, record: Any, target: Target) -> bytes:
     with compiling_for(target), _as_written():
         made = numba.cfunc(signature, **_OPTIONS)(function.py_func)  # type: ignore[attr-defined]
     text = made.inspect_llvm().replace(made.native_name, ENTRY)
-    return target_machine().emit_object(binding.parse_assembly(text))
+    module = binding.parse_assembly(_GIL.sub(_NO_GIL, text))
+    needed = {function.name for function in module.functions if function.is_declaration}
+    unknown = {name for name in needed if not name.startswith("llvm.")} - _THERE
+    if unknown:  # a symbol that is not found leaves others of the same object unset, and calls go nowhere
+        raise RuntimeError(
+            f"{function.__name__} needs {', '.join(sorted(unknown))}, which a process without Numba lacks"
+        )
+    return target_machine().emit_object(module)
 
 
 @contextmanager
