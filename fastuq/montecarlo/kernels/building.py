@@ -28,14 +28,11 @@ operations, so every processor gives the same bits.
 """
 
 
-_GIL = re.compile(r"^declare void @(numba_gil_\w+)\(ptr.*$", re.MULTILINE)
-_NO_GIL = r"define internal void @\1(ptr %0) {\n  ret void\n}"
-"""Numba's own functions for what to do when a kernel raises, which none does."""
-_THERE = {"memset", "memcpy", "memmove", "PyErr_Clear", "PyErr_SetNone", "PyErr_SetString", "PyErr_WriteUnraisable"} | {
-    "PyUnicode_FromString",
-    "Py_DecRef",
-}
-"""Functions that every Python process has."""
+_RAISED = re.compile(r"^declare void @(numba_gil_ensure)\(ptr.*$", re.MULTILINE)
+_NEVER = r"define internal void @\1(ptr %0) alwaysinline {\n  unreachable\n}"
+"""Where Numba begins to report what a kernel raised: none raises, so LLVM may drop all that follows."""
+_THERE = {"memset", "memcpy", "memmove"}
+"""What object code may need: functions that every process has."""
 
 
 class FrameType(types.Opaque):
@@ -68,14 +65,20 @@ def object_code(function: Callable, record: Any, target: Target) -> bytes:
     with compiling_for(target), _as_written():
         made = numba.cfunc(signature, **_OPTIONS)(function.py_func)  # type: ignore[attr-defined]
     text = made.inspect_llvm().replace(made.native_name, ENTRY)
-    module = binding.parse_assembly(_GIL.sub(_NO_GIL, text))
-    needed = {function.name for function in module.functions if function.is_declaration}
+    module, machine = binding.parse_assembly(_RAISED.sub(_NEVER, text)), target_machine()
+    passes = binding.create_new_module_pass_manager()
+    passes.add_always_inliner_pass()
+    passes.add_simplify_cfg_pass()
+    passes.add_global_dead_code_eliminate_pass()
+    passes.add_strip_dead_prototype_pass()
+    passes.run(module, binding.create_pass_builder(machine, binding.create_pipeline_tuning_options()))
+    needed = {each.name for each in (*module.functions, *module.global_variables) if each.is_declaration}
     unknown = {name for name in needed if not name.startswith("llvm.")} - _THERE
     if unknown:  # a symbol that is not found leaves others of the same object unset, and calls go nowhere
         raise RuntimeError(
             f"{function.__name__} needs {', '.join(sorted(unknown))}, which a process without Numba lacks"
         )
-    return target_machine().emit_object(module)
+    return machine.emit_object(module)
 
 
 @contextmanager
