@@ -81,7 +81,7 @@ def _features(args: argparse.Namespace, model: "Model") -> "tuple[FeatureCache, 
 
     if args.cache:
         return FeatureCache.open(args.cache if len(args.cache) > 1 else args.cache[0], model=model), args.cache[0]
-    images = open_images(args.images, image_size=model.input_shape[:2]).matched_to(model.class_names)
+    images = open_images(args.images, image_size=model.image_shape[:2]).matched_to(model.class_names)
     path = default_cache_path(images, model)
     made = {} if path.exists() else {"the feature cache": path}
     check_outputs({**made, **_outputs(args)}, [path])

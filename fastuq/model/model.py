@@ -1,8 +1,9 @@
 """The model folder: load, check, save.
 
 A folder holds `backbone.tflite`, `full.tflite`, `head.npz`, `head_int8.npz` and `model.json`, which says what they are
-and carries the SHA-256 of each. The identity of a model is the SHA-256 over the sorted lines ``name:sha256`` of its
-parts and of what `model.json` says, so no part can change unseen.
+and carries the SHA-256 of each. A model of embeddings has no networks, and one whose head was put on a tensor no
+`full.tflite`. The identity of a model is the SHA-256 over the sorted lines ``name:sha256`` of its parts and of what
+`model.json` says, so no part can change unseen.
 """
 
 import hashlib
@@ -22,7 +23,6 @@ from fastuq.model.folder import (
     DESCRIPTION,
     FORMAT_VERSION,
     MAX_HEAD_BYTES,
-    PARTS,
     check_replaceable,
     identity,
     read_description,
@@ -30,6 +30,7 @@ from fastuq.model.folder import (
     write_folder,
 )
 from fastuq.model.head import Head
+from fastuq.model.head_file import npz_of
 from fastuq.model.int8_head import QuantizedHead
 from fastuq.util.bundled import bundled_path
 from fastuq.util.checks import checked_path
@@ -49,8 +50,8 @@ class Model:
     network : str
         Name of the backbone's architecture.
     class_names : tuple of str
-    input_shape : (int, int, int)
-        Height, width and channels of the uint8 images that the backbone takes.
+    input_shape : (int, int, int) or None
+        Height, width and channels of the uint8 images that the backbone takes; None for a model of embeddings.
     feature_scale : float
     feature_zero_point : int
         real = feature_scale * (q - feature_zero_point).
@@ -74,7 +75,7 @@ class Model:
     path: Path
     network: str
     class_names: tuple[str, ...]
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, int, int] | None
     feature_scale: float
     feature_zero_point: int
     head: Head
@@ -83,9 +84,10 @@ class Model:
     info: dict[str, Any]
 
     def __repr__(self) -> str:
+        takes = f"images {self.input_shape}" if self.input_shape else "embeddings"
         return (
             f"Model({str(self.path)!r}, network={self.network!r}, {len(self.class_names)} classes, "
-            f"images {self.input_shape}, {self.head.num_features} features, sha256={self.sha256[:12]!r})"
+            f"{takes}, {self.head.num_features} features, sha256={self.sha256[:12]!r})"
         )
 
     @property
@@ -98,12 +100,25 @@ class Model:
         """The int8 backbone and head: uint8 images -> int8 class outputs."""
         return self.path / "full.tflite"
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """`input_shape`; raises ModelError where the model takes no images."""
+        if self.input_shape is None:
+            raise ModelError(
+                f"model {self.path}: expected a model of images, found one of embeddings, which has no backbone; make "
+                "features with `fastuq import-features`, and score them with --cache"
+            )
+        return self.input_shape
+
     def read_backbone(self) -> bytes:
         """Return the content of `backbone_path`, its SHA-256 checked again: what is checked is what runs."""
+        _ = self.image_shape
         return read_part(self.path, "backbone.tflite", self.info)
 
     def read_full(self) -> bytes:
-        """Return the content of `full_path`, its SHA-256 checked again."""
+        """Return the content of `full_path`, its SHA-256 checked again; raises ModelError where there is none."""
+        if "full.tflite" not in self.info["parts"]:
+            raise ModelError(f"model {self.path}: has no full.tflite: its head never was one network with its backbone")
         return read_part(self.path, "full.tflite", self.info)
 
     def dequantize(self, features_int8: np.ndarray) -> np.ndarray:
@@ -136,7 +151,7 @@ def load_model(path: str | Path | None = None) -> Model:
     """
     folder = bundled_path("model") if path is None else checked_path(path)
     info = read_description(folder)
-    contents = {name: read_part(folder, name, info) for name in PARTS}
+    contents = {name: read_part(folder, name, info) for name in info["parts"]}
     head = Head.from_arrays(_read_arrays(folder, "head.npz", contents))
     head_int8 = QuantizedHead.from_arrays(_read_arrays(folder, "head_int8.npz", contents))
     return _from_description(folder, info, head, head_int8)
@@ -146,12 +161,12 @@ def save_model(
     path: str | Path,
     *,
     network: str,
-    backbone: bytes,
-    full: bytes,
+    backbone: bytes | None,
+    full: bytes | None,
     head: Head,
     head_int8: QuantizedHead,
     class_names: tuple[str, ...],
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, int, int] | None,
     feature_scale: float,
     feature_zero_point: int,
     info: Mapping[str, Any],
@@ -165,8 +180,8 @@ def save_model(
     path : str or Path
     network, head, head_int8, class_names, input_shape, feature_scale, feature_zero_point
         The attributes of `Model`.
-    backbone, full : bytes
-        The two TFLite files.
+    backbone, full : bytes or None
+        The two TFLite files; None where there is none.
     info : mapping
         How the model was made, JSON values; goes to `model.json` under the key ``made``.
 
@@ -179,16 +194,16 @@ def save_model(
     """
     target = checked_path(path)
     check_replaceable(target)
+    networks = {"backbone.tflite": backbone, "full.tflite": full}
     parts = {
-        "backbone.tflite": backbone,
-        "full.tflite": full,
-        "head.npz": _npz(head.to_arrays()),
-        "head_int8.npz": _npz(head_int8.to_arrays()),
+        **{name: content for name, content in networks.items() if content is not None},
+        "head.npz": npz_of(head.to_arrays()),
+        "head_int8.npz": npz_of(head_int8.to_arrays()),
     }
     description = {
         "format_version": FORMAT_VERSION,
         "network": network,
-        "input_shape": list(input_shape),
+        "input_shape": None if input_shape is None else list(input_shape),
         "feature_scale": float(feature_scale),
         "feature_zero_point": int(feature_zero_point),
         "class_names": list(class_names),
@@ -220,7 +235,9 @@ def _from_description(folder: Path, info: dict[str, Any], head: Head, head_int8:
         if not right(info.get(key)):
             found = short(info.get(key), 80)
             raise ModelError(f"model {folder}: {DESCRIPTION} does not describe a model ({key}: {found}); {AGAIN}")
-    height, width, channels = info["input_shape"]
+    shape = info["input_shape"]
+    if (shape is None) == ("backbone.tflite" in info["parts"]):
+        raise ModelError(f"model {folder}: {DESCRIPTION} has images without a backbone or the other way round; {AGAIN}")
     names = tuple(info["class_names"])
     kinds = [[(b.rate, b.activation) for b in each.blocks] for each in (head, head_int8)]
     if head.widths != head_int8.widths or kinds[0] != kinds[1] or head.num_classes != len(names):
@@ -232,7 +249,7 @@ def _from_description(folder: Path, info: dict[str, Any], head: Head, head_int8:
         path=folder,
         network=info["network"],
         class_names=names,
-        input_shape=(height, width, channels),
+        input_shape=None if shape is None else (shape[0], shape[1], shape[2]),
         feature_scale=info["feature_scale"],
         feature_zero_point=info["feature_zero_point"],
         head=head,
@@ -252,18 +269,12 @@ def _is_side(value: Any) -> bool:
 
 _RIGHT: dict[str, Callable[[Any], bool]] = {
     "network": _is_name,
-    "input_shape": lambda x: type(x) is list and len(x) == 3 and all(map(_is_side, x)) and x[2] == 3,
+    "input_shape": lambda x: x is None or (type(x) is list and len(x) == 3 and all(map(_is_side, x)) and x[2] == 3),
     "class_names": lambda x: type(x) is list and len(x) > 0 and all(map(_is_name, x)),
     "feature_scale": lambda x: type(x) is float and math.isfinite(x) and x > 0,
     "feature_zero_point": lambda x: type(x) is int and -128 <= x <= 127,
 }
 """What each value of `model.json` must be."""
-
-
-def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
 
 
 def _read_arrays(folder: Path, name: str, contents: Mapping[str, bytes]) -> dict[str, np.ndarray]:

@@ -1,12 +1,14 @@
 """A TFLite file as a graph: read without trust, looked at, and cut to the part from its images to one tensor."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fastuq.errors import ModelError, short
+from fastuq.errors import FastUQError, ModelError, short
 from fastuq.model.tflite_schema import names_of, schema, unpacked
 
 
@@ -41,15 +43,9 @@ class Graph:
     def __init__(self, content: bytes, name: str) -> None:
         self.name = name
         self._content = content
-        try:
+        with damage_refused(name):
             self._model = unpacked(content)
             self._check()
-        except ModelError:
-            raise
-        except Exception as error:  # what reading beside the file raises is not one kind
-            raise ModelError(
-                f"{name}: expected a TFLite file, found a truncated or foreign one ({short(error, 80)}); copy it again"
-            ) from None
         self._made_by = {int(t): op for op in self._graph.operators for t in op.outputs}
         self.output = int(self._graph.outputs[0])
 
@@ -99,6 +95,10 @@ class Graph:
         scales = np.array([] if of is None or of.scale is None else of.scale, np.float64)
         zero_points = np.array([] if of is None or of.zeroPoint is None else of.zeroPoint, np.int64)
         return scales, zero_points
+
+    def scaled_axis(self, tensor: int) -> int:
+        """Return the axis that the scales of a tensor go along."""
+        return int(self._graph.tensors[tensor].quantization.quantizedDimension)
 
     def maker(self, tensor: int) -> tuple[str, Any] | None:
         """Return the operation that makes a tensor, and its name as the format calls it; None for an input."""
@@ -189,36 +189,55 @@ class Graph:
 
     def _kind(self, op: Any) -> str:
         code = self._model.operatorCodes[op.opcodeIndex]
-        return names_of("BuiltinOperator").get(max(code.builtinCode, code.deprecatedBuiltinCode), "an unknown operation")
+        return names_of("BuiltinOperator").get(
+            max(code.builtinCode, code.deprecatedBuiltinCode), "an unknown operation"
+        )
 
     def _check(self) -> None:
         """Raise where an index leads nowhere (any error), or where it is no graph that can be cut (ModelError)."""
         graphs = self._model.subgraphs
         if len(graphs) != 1 or len(self._graph.inputs) != 1 or len(self._graph.outputs) != 1:
-            ends = [(len(graph.inputs), len(graph.outputs)) for graph in graphs]
+            found = [f"one of {len(graph.inputs)} inputs and {len(graph.outputs)} outputs" for graph in graphs[:5]]
             raise ModelError(
-                f"{self.name}: expected one graph with one input and one output, found "
-                f"{', '.join(f'one of {i} inputs and {o} outputs' for i, o in ends) or 'none'}; "
+                f"{self.name}: expected one graph with one input and one output, found {', '.join(found) or 'none'}; "
                 "export the classifier alone"
             )
         tensors, first = len(self._graph.tensors), self._model.buffers[0].data
         if first is not None and len(first):
             raise ValueError("buffer 0 is not empty")
-        ends = [*self._graph.inputs, *self._graph.outputs]
+        used, made = [*self._graph.inputs, *self._graph.outputs], {int(t) for t in self._graph.inputs}
+        later = {int(t) for op in self._graph.operators for t in op.outputs}
         for op in self._graph.operators:
-            ends += [*op.outputs, *(t for t in op.inputs if t != -1)]
+            used += [*op.outputs, *(t for t in op.inputs if t != -1)]
+            unmade = [t for t in op.inputs if int(t) in later and int(t) not in made]
+            if unmade or made & {int(t) for t in op.outputs}:
+                raise ValueError("an operation before its inputs")
+            made |= {int(t) for t in op.outputs}
             if self._kind(op) == "CUSTOM":
                 code = self._model.operatorCodes[op.opcodeIndex].customCode or b"without a name"
                 raise ModelError(
-                    f"{self.name}: custom operation {short(code.decode(errors='replace'))}, which LiteRT does not know; "
-                    "export it with built-in operations alone (an _edgetpu file has one that is)"
+                    f"{self.name}: custom operation {short(code.decode(errors='replace'))}, which LiteRT does not "
+                    "know; export it with built-in operations alone (an _edgetpu file has one that is)"
                 )
-        if not all(0 <= t < tensors for t in ends):
+        if not all(0 <= t < tensors for t in used):
             raise ValueError("an operation on a tensor that is not there")
         if not all(0 <= t.buffer < len(self._model.buffers) for t in self._graph.tensors):
             raise ValueError("a tensor in a buffer that is not there")
         if any(buffer.offset > 1 for buffer in self._model.buffers):
             raise ValueError("values outside of the file's tables, as files of 2 GB and more have them")
+
+
+@contextmanager
+def damage_refused(name: str) -> Iterator[None]:
+    """Turn whatever looking at a damaged or hostile file raises, which is not one kind, into ModelError."""
+    try:
+        yield
+    except FastUQError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{name}: expected a TFLite file, found a truncated or foreign one ({short(error, 80)}); copy it again"
+        ) from None
 
 
 class _Kept:

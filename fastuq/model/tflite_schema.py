@@ -40,7 +40,7 @@ def unpacked(content: bytes) -> Any:
 
 def _measure(table: Any, room: list[int]) -> None:
     room[0] -= 1
-    vectors, singles = _accessors(type(table))
+    vectors, singles = _accessors(type(table))  # type: ignore[arg-type]
     for name in vectors:
         count = getattr(table, f"{name}Length")()
         _take(room, count)
@@ -68,7 +68,7 @@ def _take(room: list[int], count: int) -> None:
 
 
 @cache
-def _accessors(kind: type) -> tuple[list[str], list[str]]:
+def _accessors(kind: Any) -> tuple[list[str], list[str]]:
     """Return the names of a generated class's vectors, and of what else it has: tables, texts, numbers."""
     methods = {name: value for name, value in vars(kind).items() if callable(value) and name[0].isupper()}
     vectors = [name.removesuffix("Length") for name in methods if name.endswith("Length")]
