@@ -1,9 +1,9 @@
 """The model folder: load, check, save.
 
 A folder holds `backbone.tflite`, `full.tflite`, `head.npz`, `head_int8.npz` and `model.json`, which says what they are
-and carries the SHA-256 of each. A model of embeddings has no networks, and one whose head was put on a tensor no
-`full.tflite`. The identity of a model is the SHA-256 over the sorted lines ``name:sha256`` of its parts and of what
-`model.json` says, so no part can change unseen.
+and carries the SHA-256 of each. A model of embeddings has `features.npz` in place of the networks, and one whose head
+was put on a tensor no `full.tflite`. The identity of a model is the SHA-256 over the sorted lines ``name:sha256`` of
+its parts and of what `model.json` says, so no part can change unseen.
 """
 
 import hashlib
@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 
 from fastuq.errors import InputError, ModelError, short
+from fastuq.model.coding import Coding
 from fastuq.model.folder import (
     AGAIN,
+    CODING,
     DESCRIPTION,
     FORMAT_VERSION,
     MAX_HEAD_BYTES,
@@ -57,6 +59,9 @@ class Model:
         real = feature_scale * (q - feature_zero_point).
     head : Head
     head_int8 : QuantizedHead
+    coding : Coding or None
+        How embeddings become features; None for a model of images. Its scales are in the heads: for them features
+        are the codes themselves.
     sha256 : str
         The identity of the model, see the module.
     info : dict
@@ -82,6 +87,7 @@ class Model:
     head_int8: QuantizedHead
     sha256: str
     info: dict[str, Any]
+    coding: Coding | None = None
 
     def __repr__(self) -> str:
         takes = f"images {self.input_shape}" if self.input_shape else "embeddings"
@@ -154,7 +160,8 @@ def load_model(path: str | Path | None = None) -> Model:
     contents = {name: read_part(folder, name, info) for name in info["parts"]}
     head = Head.from_arrays(_read_arrays(folder, "head.npz", contents))
     head_int8 = QuantizedHead.from_arrays(_read_arrays(folder, "head_int8.npz", contents))
-    return _from_description(folder, info, head, head_int8)
+    coding = Coding.from_bytes(contents[CODING], MAX_HEAD_BYTES) if CODING in contents else None
+    return _from_description(folder, info, head, head_int8, coding)
 
 
 def save_model(
@@ -170,6 +177,7 @@ def save_model(
     feature_scale: float,
     feature_zero_point: int,
     info: Mapping[str, Any],
+    coding: Coding | None = None,
 ) -> Model:
     """Write a model folder, whole or not at all, and return it loaded.
 
@@ -178,7 +186,7 @@ def save_model(
     Parameters
     ----------
     path : str or Path
-    network, head, head_int8, class_names, input_shape, feature_scale, feature_zero_point
+    network, head, head_int8, class_names, input_shape, feature_scale, feature_zero_point, coding
         The attributes of `Model`.
     backbone, full : bytes or None
         The two TFLite files; None where there is none.
@@ -194,9 +202,13 @@ def save_model(
     """
     target = checked_path(path)
     check_replaceable(target)
-    networks = {"backbone.tflite": backbone, "full.tflite": full}
+    first = {
+        "backbone.tflite": backbone,
+        "full.tflite": full,
+        CODING: None if coding is None else coding.to_bytes(),
+    }
     parts = {
-        **{name: content for name, content in networks.items() if content is not None},
+        **{name: content for name, content in first.items() if content is not None},
         "head.npz": npz_of(head.to_arrays()),
         "head_int8.npz": npz_of(head_int8.to_arrays()),
     }
@@ -211,7 +223,7 @@ def save_model(
         "parts": {name: hashlib.sha256(data).hexdigest() for name, data in parts.items()},
     }
     description["sha256"] = identity(description)
-    _from_description(target, description, head, head_int8)  # what could not be loaded is not written
+    _from_description(target, description, head, head_int8, coding)  # what could not be loaded is not written
     text = json.dumps(description, indent=2, allow_nan=False) + "\n"
     try:
         write_folder(target, {**parts, DESCRIPTION: text.encode()})
@@ -229,7 +241,9 @@ def check_names(network: str, class_names: Sequence[str]) -> None:
             )
 
 
-def _from_description(folder: Path, info: dict[str, Any], head: Head, head_int8: QuantizedHead) -> Model:
+def _from_description(
+    folder: Path, info: dict[str, Any], head: Head, head_int8: QuantizedHead, coding: Coding | None
+) -> Model:
     """Make the model that `model.json` describes; raises ModelError where values or parts do not fit."""
     for key, right in _RIGHT.items():
         if not right(info.get(key)):
@@ -238,6 +252,10 @@ def _from_description(folder: Path, info: dict[str, Any], head: Head, head_int8:
     shape = info["input_shape"]
     if (shape is None) == ("backbone.tflite" in info["parts"]):
         raise ModelError(f"model {folder}: {DESCRIPTION} has images without a backbone or the other way round; {AGAIN}")
+    if coding is not None and len(coding.scale) != head.num_features:
+        raise ModelError(
+            f"model {folder}: {CODING} is of {len(coding.scale)} features, not {head.num_features}; {AGAIN}"
+        )
     names = tuple(info["class_names"])
     kinds = [[(b.rate, b.activation) for b in each.blocks] for each in (head, head_int8)]
     if head.widths != head_int8.widths or kinds[0] != kinds[1] or head.num_classes != len(names):
@@ -256,6 +274,7 @@ def _from_description(folder: Path, info: dict[str, Any], head: Head, head_int8:
         head_int8=head_int8,
         sha256=info["sha256"],
         info=info,
+        coding=coding,
     )
 
 
