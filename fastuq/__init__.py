@@ -26,6 +26,7 @@ _PUBLIC = {
     "cache_embeddings": "fastuq.cache",
     "cache_features": "fastuq.cache",
     "embedding_model": "fastuq.training.embedding_model",
+    "head_from_layers": "fastuq.model.head_layers",
     "import_tflite": "fastuq.training.import_tflite",
     "load_head": "fastuq.model.head_file",
     "load_model": "fastuq.model.model",
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from fastuq.model.head import Head as Head
     from fastuq.model.head_file import load_head as load_head
     from fastuq.model.head_file import save_head as save_head
+    from fastuq.model.head_layers import head_from_layers as head_from_layers
     from fastuq.model.model import Model as Model
     from fastuq.model.model import load_model as load_model
     from fastuq.report.moments_file import load_moments as load_moments
