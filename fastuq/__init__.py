@@ -32,6 +32,7 @@ _PUBLIC = {
     "load_model": "fastuq.model.model",
     "load_moments": "fastuq.report.moments_file",
     "open_images": "fastuq.datasets",
+    "plain_logits": "fastuq.report.logits",
     "save_head": "fastuq.model.head_file",
     "save_moments": "fastuq.report.moments_file",
     "score": "fastuq.scoring.scoring",
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from fastuq.model.head_layers import head_from_layers as head_from_layers
     from fastuq.model.model import Model as Model
     from fastuq.model.model import load_model as load_model
+    from fastuq.report.logits import plain_logits as plain_logits
     from fastuq.report.moments_file import load_moments as load_moments
     from fastuq.report.moments_file import save_moments as save_moments
     from fastuq.scoring.decisions import Reason as Reason
