@@ -19,6 +19,8 @@ from fastuq.util.process import processors
 
 SPAN_ROWS = 8192
 """Rows that the scales are chosen of, evenly spread."""
+PIECE = 256
+"""Rows that share a CRC-32 in the fingerprint."""
 _PIECE_BYTES = 4 * 2**20
 _DTYPES = (np.float16, np.float32, np.float64, np.int8)
 
@@ -102,6 +104,8 @@ class Features:
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return the features of samples `start` to `stop` (exclusive).
 
+        Once the fingerprint was taken, they are of the very values that it was taken of.
+
         Returns
         -------
         ndarray, (stop - start, D), int8
@@ -109,16 +113,29 @@ class Features:
         Raises
         ------
         InputError
-            The range does not lie within the samples, or a value is NaN or infinite.
+            The range does not lie within the samples, a value is NaN or infinite, or another one than it was.
         """
         start, stop = whole_number("start", start), whole_number("stop", stop)
         if not 0 <= start <= stop <= len(self):
             raise InputError(f"{self.name}: samples {start} to {stop} asked for, but it holds 0 to {len(self)}")
-        return self._coded(self._values[start:stop], f"of samples {start} to {stop - 1}")
+        return self._coded(self._same(start, stop), f"of samples {start} to {stop - 1}")
 
     def rows(self, numbers: np.ndarray) -> np.ndarray:
         """Return the features of some samples, int8 (len(numbers), D)."""
         return self._coded(self._values[numbers], "of some samples")
+
+    def _same(self, start: int, stop: int) -> np.ndarray:
+        """Return values; raises InputError where they are others than those of a fingerprint that was taken."""
+        if "_crcs" not in vars(self):
+            return self._values[start:stop]
+        first = start // PIECE
+        values = self._values[first * PIECE : -(-stop // PIECE) * PIECE]
+        if _crcs_of(values) != self._crcs[first : -(-stop // PIECE)]:
+            raise InputError(
+                f"{self.name}: samples {start} to {stop - 1} are others than when the fingerprint was taken of them; "
+                "something writes to them: let it end, and open them again"
+            )
+        return values[start - first * PIECE : stop - first * PIECE]
 
     def _coded(self, values: np.ndarray, which: str) -> np.ndarray:
         if values.dtype == np.int8:
@@ -129,29 +146,28 @@ class Features:
             raise InputError(f"{self.name} {which}: {error}") from None
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of type, shape, labels and the CRC-32 of every 4 MiB of rows, as 64 hexadecimal digits.
+        """Return the SHA-256 of type, shape, labels and the CRC-32 of every 256 rows, as 64 hexadecimal digits.
 
         A SHA-256 of the values themselves would take longer than coding them.
         """
-        return self._fingerprint
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        dtype = self._values.dtype
-        total = hashlib.sha256(f"embeddings {dtype} {len(self)} {self.num_features}\n".encode())
-        with ThreadPoolExecutor(processors()) as pool:
-            for crc in pool.map(self._crc, range(0, len(self), self._step)):
-                total.update(crc.to_bytes(4, "little"))
+        total = hashlib.sha256(f"embeddings {self._values.dtype} {len(self)} {self.num_features}\n".encode())
+        total.update(np.array(self._crcs, "<u4").tobytes())
         if self.labels is not None:
             total.update(b"labels int64\n" + self.labels.astype("<i8").tobytes())
         return total.hexdigest()
 
-    @property
-    def _step(self) -> int:
-        return max(1, _PIECE_BYTES // (self.num_features * self._values.dtype.itemsize))
+    @cached_property
+    def _crcs(self) -> list[int]:
+        """The CRC-32 of every `PIECE` rows, computed once; processors share the work."""
+        pieces = max(1, _PIECE_BYTES // (PIECE * self.num_features * self._values.dtype.itemsize))
+        step = pieces * PIECE
+        with ThreadPoolExecutor(processors()) as pool:
+            found = pool.map(lambda n: _crcs_of(self._values[n : n + step]), range(0, len(self), step))
+            return [crc for some in found for crc in some]
 
-    def _crc(self, start: int) -> int:
-        return zlib.crc32(np.ascontiguousarray(self._values[start : start + self._step]).data)
+
+def _crcs_of(values: np.ndarray) -> list[int]:
+    return [zlib.crc32(np.ascontiguousarray(values[n : n + PIECE]).data) for n in range(0, len(values), PIECE)]
 
 
 def _coding_of(model: Model, width: int, dtype: np.dtype) -> Coding:

@@ -74,6 +74,14 @@ def import_tflite(
         The file is missing, an argument does not fit the file, or `output` holds something else.
     ModelError
         The file is damaged, has no int8 dense layers at its end, or is no classifier of 8-bit images.
+
+    Examples
+    --------
+    >>> import fastuq
+    >>> bundled = fastuq.load_model()
+    >>> model = fastuq.import_tflite(bundled.full_path, "again", dropout=[0.2, 0.4], class_names=bundled.class_names)
+    >>> model.head.widths, model.head.rates, model.info["made"]["report"]["same_class"] > 0.9
+    ((1280, 300), (0.2, 0.4), True)
     """
     source, target = checked_path(path), checked_path(output)
     check_replaceable(target)

@@ -101,6 +101,21 @@ def test_the_fingerprint_is_of_every_value_and_label():
     assert len(prints) == 7
 
 
+@pytest.mark.parametrize("batch_size", [64, 300])
+def test_values_that_change_after_the_fingerprint_are_refused(tmp_path, made, batch_size):
+    _, model = made
+    np.save(tmp_path / "x.npy", embeddings())
+    features = Features.from_arrays(NpyArray(tmp_path / "x.npy"), model=model)
+    with cache_embeddings(features, model, tmp_path / "good.h5", batch_size=batch_size) as cache:
+        assert np.array_equal(cache.read(0, 1000), model.coding.codes(embeddings()))
+    writable = np.load(tmp_path / "x.npy", mmap_mode="r+")
+    writable[700, 5] += np.float32(1)
+    del writable
+    assert np.array_equal(features.read(0, 500), model.coding.codes(embeddings()[:500]))
+    with pytest.raises(InputError, match="others than when the fingerprint was taken of them"):
+        cache_embeddings(features, model, tmp_path / "bad.h5", batch_size=batch_size)
+
+
 @pytest.fixture
 def made(tmp_path):
     features = Features.from_arrays(embeddings(), np.arange(1000) % CLASSES)
@@ -117,7 +132,7 @@ def test_scoring_from_the_cache(tmp_path, made):
     assert np.array_equal(result.mean, again.mean)
     assert result.std.max() > 0.01
     plain = scaled_head().forward(embeddings())
-    assert np.abs(result.plain - plain).max() < 0.02
+    assert np.abs(result.plain - plain).max() < 0.05
     assert (result.plain_prediction == plain.argmax(axis=1)).mean() > 0.99
     float32 = score(model, features.read(0, 1000), num_iter=200, precision="float32")
     assert np.abs(result.mean - float32.mean).max() < 0.05
