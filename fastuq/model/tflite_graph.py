@@ -209,6 +209,8 @@ class Graph:
         later = {int(t) for op in self._graph.operators for t in op.outputs}
         for op in self._graph.operators:
             used += [*op.outputs, *(t for t in op.inputs if t != -1)]
+            if not (len(op.inputs) and len(op.outputs)):
+                raise ValueError("an operation without inputs or outputs, as networks with a state have them")
             unmade = [t for t in op.inputs if int(t) in later and int(t) not in made]
             if unmade or made & {int(t) for t in op.outputs}:
                 raise ValueError("an operation before its inputs")
@@ -221,6 +223,8 @@ class Graph:
                 )
         if not all(0 <= t < tensors for t in used):
             raise ValueError("an operation on a tensor that is not there")
+        for tensor in range(tensors):
+            self.dtype(tensor)  # a type that is not there raises
         if not all(0 <= t.buffer < len(self._model.buffers) for t in self._graph.tensors):
             raise ValueError("a tensor in a buffer that is not there")
         if any(buffer.offset > 1 for buffer in self._model.buffers):

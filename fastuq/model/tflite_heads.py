@@ -57,7 +57,8 @@ def heads_of(layers: Sequence[DenseLayer], rates: Sequence[float], reach: int | 
         if number < len(layers) - 1:
             unit, divisor = _unit(layer.activation, layers[number + 1].taken)
             sums, bias = sums / divisor, bias / divisor
-        sums, bias = sums.astype(np.float32), bias.astype(np.float32)
+        with np.errstate(over="ignore"):  # the block refuses what is not finite
+            sums, bias = sums.astype(np.float32), bias.astype(np.float32)
         blocks.append(QuantizedBlock(rate, weights, sums, bias, layer.activation))
         rounded += again
     width = len(layers[0].weights)
@@ -70,9 +71,11 @@ def heads_of(layers: Sequence[DenseLayer], rates: Sequence[float], reach: int | 
 
 
 def _float_head(layers: Sequence[DenseLayer], rates: Sequence[float]) -> Head:
+    with np.errstate(over="ignore"):
+        arrays = [((each.weights * each.scales).astype(np.float32), each.bias.astype(np.float32)) for each in layers]
     blocks = tuple(
-        Block(rate, (layer.weights * layer.scales).astype(np.float32), layer.bias.astype(np.float32), layer.activation)
-        for layer, rate in zip(layers, rates, strict=True)
+        Block(rate, weights, bias, layer.activation)
+        for layer, rate, (weights, bias) in zip(layers, rates, arrays, strict=True)
     )
     width = len(layers[0].weights)
     return Head(blocks, np.ones(width, np.float32), np.zeros(width, np.float32))

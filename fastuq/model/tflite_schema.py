@@ -1,5 +1,6 @@
 """The tables of a TFLite file, read without trust by the classes that flatc generated for the format."""
 
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,20 +10,22 @@ from fastuq.model.folder import MAX_NETWORK_BYTES
 from fastuq.util.checks import checked_path
 from fastuq.util.npy import open_regular
 
-MAX_TABLES = 250_000
+MAX_TABLES = 100_000
 """Tables of a file that are read: each becomes a Python object."""
+_TABLE_BYTES = 8
+"""What a table takes at least, with the offset that leads to it."""
 
 
 def read_file(path: str | Path) -> bytes:
     """Return the content of a file; raises ModelError where it cannot be read or is too large."""
     try:
         with open(open_regular(checked_path(path)), "rb") as file:
-            content = file.read(MAX_NETWORK_BYTES + 1)
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_NETWORK_BYTES:
+                raise ModelError(f"{path}: expected a network of at most {MAX_NETWORK_BYTES} bytes, found {size}")
+            return file.read(size)
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read ({getattr(error, 'strerror', error)}); check the path") from error
-    if len(content) > MAX_NETWORK_BYTES:
-        raise ModelError(f"{path}: expected a network of at most {MAX_NETWORK_BYTES} bytes, found more")
-    return content
 
 
 def unpacked(content: bytes) -> Any:
@@ -33,7 +36,7 @@ def unpacked(content: bytes) -> Any:
     """
     if content[4:8] != b"TFL3":
         raise ValueError("no identifier TFL3")
-    room = [MAX_TABLES, 4 * len(content)]
+    room = [min(MAX_TABLES, len(content) // _TABLE_BYTES), 4 * len(content)]
     _measure(schema().Model.GetRootAs(content, 0), room)
     return schema().ModelT.InitFromPackedBuf(content, 0)
 

@@ -232,7 +232,7 @@ def tried(file):
         found = Graph(file, "fuzzed")
         layers = dense_layers(found)
         heads_of(layers, [0.1] * len(layers))
-        return bool(found.cut(layers[0].source))
+        return bool(found.cut(layers[0].source) and found.cut(found.codes_of(found.output)))
     return False
 
 
