@@ -159,6 +159,15 @@ def test_images_go_in_as_the_file_says():
             assert np.array_equal(every_tensor(content(name), one)[graph(name).output][0].ravel(), found[row])
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("name", ["convolution", "channels_first"])
+def test_batches_of_the_file_do_not_show(name, threads):
+    shown, backbone = images(37), Backbone(content(name), threads=threads)
+    alone = np.concatenate([backbone(shown[n : n + 1]) for n in range(37)])
+    assert np.array_equal(backbone(shown), alone)
+    assert np.array_equal(backbone(shown[3:20]), alone[3:20])
+
+
 def test_a_greys_brightness_is_itself():
     levels = np.repeat(np.arange(256, dtype=np.uint8), 3).reshape(4, 8, 8, 3)
     taken = ImageInput(1, (8, 8, 3), True, False, None)(levels)

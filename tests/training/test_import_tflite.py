@@ -1,6 +1,8 @@
 """`fastuq import FILE.tflite`: from a file of others to a model folder that scores."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +132,15 @@ def test_any_tensor_with_a_head_of_ones_own(workplace, capsys):
     wide = Head((Block(0.3, np.ones((7, 3), np.float32), np.zeros(3, np.float32), "softmax"),), *np.ones((2, 7), "f4"))
     with pytest.raises(ModelError, match="has 6 features, the head takes 7"):
         import_tflite(FOLDER / "one_layer.tflite", "n", cut=cut, head=wide, images="images.npy")
+
+
+def test_it_needs_no_tensorflow(tmp_path):
+    code = (
+        "import sys; from fastuq import cli\n"
+        f"status = cli.main(['import', {str(FOLDER / 'one_layer.tflite')!r}, '--dropout', '0.2', '--output', 'm'])\n"
+        "sys.exit(status or 'tensorflow' in sys.modules or 'keras' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path).returncode == 0
 
 
 def test_the_command(workplace, capsys):
