@@ -115,12 +115,12 @@ def _relu6(x: np.ndarray) -> np.ndarray:
 
 
 def _leaky_relu(x: np.ndarray, slope: float) -> np.ndarray:
-    """x above 0, slope x below."""
+    """Return x above 0, slope x below."""
     return np.where(x > 0, x, x.dtype.type(slope) * x)
 
 
 def _elu(x: np.ndarray) -> np.ndarray:
-    """x above 0, exp(x) - 1 below."""
+    """Return x above 0, exp(x) - 1 below."""
     return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
 
 
@@ -134,13 +134,13 @@ def _selu(x: np.ndarray) -> np.ndarray:
 
 
 def _gelu(x: np.ndarray) -> np.ndarray:
-    """x (1 + erf(x / sqrt 2)) / 2."""
+    """Return x (1 + erf(x / sqrt 2)) / 2."""
     kind = x.dtype.type
     return x * (kind(0.5) * (kind(1) + erf(x * kind(math.sqrt(0.5)))))
 
 
 def _gelu_tanh(x: np.ndarray) -> np.ndarray:
-    """x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2."""
+    """Return x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2."""
     kind = x.dtype.type
     inner = kind(math.sqrt(2 / math.pi)) * (x + kind(0.044715) * x * x * x)
     return x * (kind(0.5) * (kind(1) + np.tanh(inner)))
@@ -153,12 +153,12 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def _silu(x: np.ndarray) -> np.ndarray:
-    """x / (1 + exp(-x))."""
+    """Return x / (1 + exp(-x))."""
     return x * _sigmoid(x)
 
 
 def _hard_silu(x: np.ndarray) -> np.ndarray:
-    """x relu6(x + 3) / 6."""
+    """Return x relu6(x + 3) / 6."""
     kind = x.dtype.type
     return x * (_relu6(x + kind(3)) * kind(1 / 6))
 

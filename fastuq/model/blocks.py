@@ -9,7 +9,6 @@ import numpy as np
 from fastuq.errors import ModelError, short
 from fastuq.model.activations import activation_of
 
-
 _SCALARS = {"rate": float, "activation": str, "zero_point": int}
 """What a block says beside its arrays; it goes to the file as JSON."""
 
@@ -93,7 +92,9 @@ class Blocks:
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return the head as named arrays (`layout` is its JSON description), ready for ``np.savez``."""
-        layout = [{name: found for name in _SCALARS if (found := getattr(b, name, None)) is not None} for b in self.blocks]
+        layout = [
+            {name: found for name in _SCALARS if (found := getattr(b, name, None)) is not None} for b in self.blocks
+        ]
         arrays = {"layout": np.array(json.dumps(layout)), **_arrays(self)}
         for number, block in enumerate(self.blocks):
             arrays |= {f"{name}_{number}": array for name, array in _arrays(block).items()}

@@ -202,8 +202,8 @@ class _Folding:
         """Put in a dense layer that changes nothing, to carry what came since the last one."""
         if self.width > MAX_IDENTITY:
             raise InputError(
-                f"layer {name}: expected a dense layer between it and the dropout or activation before, found none, and "
-                f"{self.width} units are too many to put one in; cut behind it with --cut {name}"
+                f"layer {name}: expected a dense layer between it and the dropout or activation before, found none, "
+                f"and {self.width} units are too many to put one in; cut behind it with --cut {name}"
             )
         self._dense(np.eye(self.width), np.zeros(self.width), name)
 

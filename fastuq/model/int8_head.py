@@ -8,8 +8,8 @@ order of summation. With q the int8 feature code:
 - between blocks, codes of 8 bits: relu clip(rint(z), 0, 255), linear clip(rint(z), -128, 127), sigmoid
   rint(255 sigmoid(z)), found by comparing z with steps (`activations`); for relu and linear the step of the code is
   folded in `scale` and `bias`;
-- all other activations, and any before an affine of its units, look up: i = clip(rint(z), 0, 4095), where the step of the
-  table's argument and its beginning are folded in `scale` and `bias`, f = table[i] (float32, the activation's own
+- all other activations, and any before an affine of its units, look up: i = clip(rint(z), 0, 4095), where the step of
+  the table's argument and its beginning are folded in `scale` and `bias`, f = table[i] (float32, the activation's own
   values), code = clip(rint(f * code_scale + code_shift), -zero_point, 255 - zero_point), again one float32 multiply and
   add; the affine and the step of the code are in `code_scale` and `code_shift`, and code 0 stands for 0;
 - the last block's activation is computed from z in float32.

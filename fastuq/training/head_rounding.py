@@ -133,9 +133,8 @@ def _argument_range(forward: Callable[[np.ndarray], np.ndarray], low: float, hig
     x = np.linspace(low - margin, high + margin, 1 << 16)
     y = forward(x)
     least = np.ptp(y) / (1 << 14)
-    first = np.argmax(np.abs(y - y[0]) > least)
-    last = len(y) - 1 - np.argmax(np.abs(y[::-1] - y[-1]) > least)
-    first, last = max(int(first) - 1, 0), min(int(last) + 1, len(x) - 1)
+    flat = int(np.argmax(np.abs(y - y[0]) > least)), int(np.argmax(np.abs(y[::-1] - y[-1]) > least))
+    first, last = max(flat[0] - 1, 0), min(len(x) - flat[1], len(x) - 1)
     return float(x[first]), float(x[last] - x[first]) / (POINTS - 1)
 
 

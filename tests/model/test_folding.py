@@ -92,8 +92,18 @@ def test_any_order_gives_the_same_moments(seed):
 def test_what_folds_takes_no_block_of_its_own():
     rng = np.random.default_rng(0)
     head = fold(
-        [affine(rng, 4), Drop(0.2, "a"), affine(rng, 4), dense(rng, 4, 3), affine(rng, 3), Drop(0.5, "b")]
-        + [Activate("relu", "r"), Drop(0.5, "c"), dense(rng, 3, 2), Activate("softmax", "s")],
+        [
+            affine(rng, 4),
+            Drop(0.2, "a"),
+            affine(rng, 4),
+            dense(rng, 4, 3),
+            affine(rng, 3),
+            Drop(0.5, "b"),
+            Activate("relu", "r"),
+            Drop(0.5, "c"),
+            dense(rng, 3, 2),
+            Activate("softmax", "s"),
+        ],
         4,
     )
     assert [(b.rate, b.activation, b.scale is None) for b in head.blocks] == [
@@ -126,7 +136,7 @@ def test_what_does_not_fold_is_refused_by_name(steps, words):
 
 
 def test_too_many_units_get_no_dense_layer_that_changes_nothing():
-    with pytest.raises(InputError, match="layer act: .* 2000 units are too many"):
+    with pytest.raises(InputError, match=r"layer act: .* 2000 units are too many"):
         fold([Drop(0.5, "drop"), Activate("tanh", "act")], 2000)
 
 
