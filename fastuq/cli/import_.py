@@ -45,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
     from fastuq.training.front import Front
     from fastuq.training.import_report import import_lines
     from fastuq.training.keras_file import check_file
-    from fastuq.training.quantize_file import Wishes, quantize_file
+    from fastuq.training.quantize_file import quantize_file
+    from fastuq.training.wishes import Wishes
     from fastuq.util.checks import checked_path
     from fastuq.util.files import write_json
     from fastuq.util.outputs import check_outputs
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         front=Front(args.rescale, args.preprocess),
         activation=args.activation,
     )
-    check_file(Path(checked_path(args.network)))
+    check_file(Path(checked_path(args.network)), wishes=wishes)
     images = open_images(args.data)
     test = open_test_images(args.test, images)
     model = quantize_file(args.network, images, test, args.output, wishes=wishes, threads=args.threads)

@@ -16,6 +16,10 @@ from fastuq.model.head import Block, Head
 
 MAX_IDENTITY = 1024
 """Most units of a dense layer that is put in although it changes nothing."""
+LOGITS = (
+    "{} logits, which no threshold suits; say what makes them probabilities: --activation softmax, or --activation "
+    "sigmoid for classes that do not exclude each other"
+)
 _HOMOGENEOUS = ("relu", "leaky_relu", "linear")
 """f(a x) = a f(x) for a >= 0."""
 
@@ -105,10 +109,7 @@ def as_classifier(head: Head, activation: str | None = None) -> Head:
     ends, units = last.activation, head.num_classes
     if ends == "linear":
         if activation is None:
-            raise InputError(
-                f"head: ends in {units} logits, which no threshold suits; say what makes them probabilities: "
-                "--activation softmax, or --activation sigmoid for classes that do not exclude each other"
-            )
+            raise InputError(LOGITS.format(f"head: ends in {units}"))
         ends = activation
     elif activation not in (None, ends):
         raise InputError(f"--activation {activation}: the head ends in {ends} already; leave the option out")

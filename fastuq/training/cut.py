@@ -6,6 +6,7 @@ from typing import Any
 
 from fastuq.errors import InputError
 from fastuq.model.folding import Affine, Drop, Multiply, Step
+from fastuq.training.keras_config import NO_DROPOUT
 from fastuq.training.keras_graph import Call, OpenNetwork
 from fastuq.training.keras_steps import (
     UnreadableError,
@@ -163,10 +164,7 @@ def _before_dropout(network: OpenNetwork, pieces: list[_Piece], stop: str) -> in
         return dropouts[0]
     lost = [call.name for call in network.calls if rate_of(call) and call.kind != "GaussianNoise"]
     if lost:
-        raise InputError(
-            f"head: no dropout of the network ({_listed(lost)}) can be in a head: {stop}; give a dropout before the "
-            "last dense layers with --dropout RATE"
-        )
+        raise InputError(NO_DROPOUT.format(_listed(lost), stop))
     dense = [number for number, piece in enumerate(pieces) if piece.has(Multiply)]
     return dense[-1] if dense else len(pieces)
 

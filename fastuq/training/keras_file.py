@@ -2,21 +2,28 @@
 
 import json
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from fastuq.errors import InputError, short
+from fastuq.training.keras_config import AGAIN, check_ends, check_tail, dropout_like
 from fastuq.training.tensorflow import silence, tensorflow
+from fastuq.training.wishes import Wishes
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-_DROPOUT_KEYS = {"name", "trainable", "dtype", "rate", "seed", "noise_shape"}
-_AGAIN = "save or copy it again"
 KINDS = "a network saved by Keras 3 as a .keras file, or an .h5 file of layers that Keras 3 knows"
 
 
-def check_file(path: Path) -> dict[str, str]:
+def check_file(path: Path, shape: tuple[int, ...] | None = None, wishes: Wishes | None = None) -> dict[str, str]:
     """Refuse what is no network that can be read, without TensorFlow.
+
+    Parameters
+    ----------
+    path : Path
+    shape : tuple of int, optional
+        Of the images that the network must take, (H, W, 3).
+    wishes : Wishes, optional
+        Whether the network can be cut as wished is looked at too, as far as its configuration says.
 
     Returns
     -------
@@ -39,17 +46,23 @@ def check_file(path: Path) -> dict[str, str]:
         raise InputError(f"network {path}: {problem}; give {KINDS}")
     if path.suffix != ".keras":
         if _first_bytes(path) != _HDF5:
-            raise InputError(f"network {path}: truncated, or not saved by Keras as an .h5 file; {_AGAIN}")
+            raise InputError(f"network {path}: truncated, or not saved by Keras as an .h5 file; {AGAIN}")
         return {}
     if not _is_whole(path):
-        raise InputError(f"network {path}: truncated, or not saved by Keras 3 as a .keras file; {_AGAIN}")
+        raise InputError(f"network {path}: truncated, or not saved by Keras 3 as a .keras file; {AGAIN}")
     try:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"network {path}: its config.json is damaged ({short(error, 80)}); {_AGAIN}") from None
-    _check_ends(path, config)
-    return _dropout_like(path, config)
+        raise InputError(f"network {path}: its config.json is damaged ({short(error, 80)}); {AGAIN}") from None
+    try:
+        check_ends(path, config, shape)
+        found = dropout_like(path, config)
+        if wishes is not None:
+            check_tail(path, config, wishes)
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
+        raise InputError(f"network {path}: its config.json is damaged ({short(error, 80)}); {AGAIN}") from None
+    return found
 
 
 def load_network(path: Path, dropouts: dict[str, str] | None = None) -> Any:
@@ -97,76 +110,3 @@ def _is_whole(path: Path) -> bool:
             return {"config.json", "model.weights.h5"} <= set(archive.namelist()) and archive.testzip() is None
     except Exception:  # what a damaged archive raises is not one kind
         return False
-
-
-def _check_ends(path: Path, config: Any) -> None:
-    """Refuse what is no network from images to one output, as far as the configuration says; Keras checks the rest."""
-    inner = config.get("config") if isinstance(config, dict) else None
-    if not isinstance(inner, dict):
-        raise InputError(f"network {path}: its config.json describes no network; {_AGAIN}")
-    kind = config.get("class_name")
-    if kind not in ("Functional", "Sequential", "Model") or _is_foreign(config):
-        raise InputError(
-            f"network {path}: is a {kind}, which is code of its own; expected a file without code of its own: build "
-            "the network as keras.Sequential or from keras.Input to keras.Model, and save it again"
-        )
-    for what in ("input", "output"):
-        count = _count(inner.get(f"{what}_layers"))
-        if count > 1:
-            raise InputError(
-                f"network {path}: expected one {what}, found {count}; save the part from images to classes"
-            )
-    shape = next((s for entry in _layers(config) if (s := _image_shape(entry)) is not None), None)
-    if shape is not None and (len(shape) != 4 or shape[3] not in (1, 3)):
-        raise InputError(
-            f"network {path}: takes inputs {tuple(shape[1:])}, expected images (H, W, 3) or (H, W, 1); for other data, "
-            "bring the features before the first dropout as an array"
-        )
-
-
-def _count(ends: Any) -> int:
-    """Return how many tensors `input_layers` or `output_layers` lists."""
-    if isinstance(ends, dict):
-        return len(ends)
-    if not isinstance(ends, list):
-        return 1
-    return 1 if len(ends) == 3 and isinstance(ends[0], str) else len(ends)
-
-
-def _image_shape(entry: dict[str, Any]) -> list[Any] | None:
-    settings = entry.get("config")
-    shape = settings.get("batch_shape") if isinstance(settings, dict) else None
-    return shape if isinstance(shape, list) else None
-
-
-def _layers(config: Any) -> Iterator[dict[str, Any]]:
-    """Yield the entries of all layers, those of nested networks too."""
-    inner = config.get("config")
-    for entry in inner.get("layers") or [] if isinstance(inner, dict) else []:
-        if isinstance(entry, dict):
-            yield entry
-            yield from _layers(entry)
-
-
-def _is_foreign(entry: dict[str, Any]) -> bool:
-    """Return whether a class is not one of Keras's own."""
-    module = entry.get("module")
-    return not (isinstance(module, str) and (module == "keras" or module.startswith("keras.")))
-
-
-def _dropout_like(path: Path, config: Any) -> dict[str, str]:
-    """Return the classes that `check_file` returns; raises InputError for other code of the network's own."""
-    found = {}
-    for entry in _layers(config):
-        kind, settings = str(entry.get("class_name")), entry.get("config")
-        settings = settings if isinstance(settings, dict) else {}
-        if kind != "Lambda" and not _is_foreign(entry):
-            continue
-        if kind != "Lambda" and "dropout" in kind.lower() and {"rate"} <= set(settings) <= _DROPOUT_KEYS:
-            found[str(entry.get("registered_name") or kind)] = kind
-            continue
-        raise InputError(
-            f"network {path}: layer {settings.get('name')} ({kind}) has code of its own, which is not run; expected a "
-            "file without code of its own: build it from layers of Keras, leave it out, or export an int8 .tflite"
-        )
-    return found

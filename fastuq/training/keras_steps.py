@@ -184,3 +184,5 @@ _READERS = {
     **{kind: lambda call: _activate(call, activation_name(call.layer)) for kind in ("ELU", "Softmax")},
     **dict.fromkeys(_RANDOM, _random),
 }
+KINDS = {*_READERS, *_SAME, *_POOLING}
+"""Classes of layers, other than dropouts, that a head can have."""

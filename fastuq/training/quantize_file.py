@@ -1,6 +1,6 @@
 """`fastuq import` of a Keras network: it is opened, cut, quantized, checked, and becomes a model folder."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,37 +16,16 @@ from fastuq.model.model import Model, check_names
 from fastuq.training.cut import Cut, find_cut
 from fastuq.training.data_check import check_on_data
 from fastuq.training.finish_model import finish_model
-from fastuq.training.front import Front
 from fastuq.training.head_rounding import CALIBRATION_SAMPLES
 from fastuq.training.keras_check import check_against_keras
+from fastuq.training.keras_config import check_input
 from fastuq.training.keras_file import check_file, load_network
 from fastuq.training.keras_graph import OpenNetwork, open_network
 from fastuq.training.tensorflow import silence
 from fastuq.training.tflite import calibration_images, to_int8
+from fastuq.training.wishes import Wishes
 from fastuq.util.checks import checked_path
 from fastuq.util.process import thread_count
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What a user may choose.
-
-    Attributes
-    ----------
-    cut : str or None
-        Layer to cut after; None: before the first dropout that a head can have.
-    dropout : tuple of float or None
-        Rates before the last dense layers, in place of the network's own dropouts.
-    front : Front
-        What is done to pixels before the network.
-    activation : str or None
-        ``softmax`` or ``sigmoid``, for a network that ends in logits.
-    """
-
-    cut: str | None = None
-    dropout: tuple[float, ...] | None = None
-    front: Front = field(default_factory=Front)
-    activation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -135,9 +114,9 @@ def quantize_file(
 
 def _read_network(path: Path, images: ImageSet, wishes: Wishes) -> _Parts:
     """Read and cut a network, which must take such images and know their classes."""
-    network = load_network(path, check_file(path))
     shape = tuple(images.images.shape[1:])
-    channels = _check_ends(path, network, shape, images.name)
+    network = load_network(path, check_file(path, shape, wishes))
+    channels = _channels(path, network, shape)
     with silence():
         opened = open_network(network, shape, wishes.front.into(channels))
         cut = find_cut(opened, wishes.cut, wishes.dropout)
@@ -148,7 +127,7 @@ def _read_network(path: Path, images: ImageSet, wishes: Wishes) -> _Parts:
     return _Parts(network.name, opened, cut, head, names, folded.blocks[-1].activation == "linear")
 
 
-def _check_ends(path: Path, network: Any, shape: tuple[int, ...], name: str) -> int:
+def _channels(path: Path, network: Any, shape: tuple[int, ...]) -> int:
     """Return how many channels a network takes, which must have one input, for such images, and one output."""
     inputs, outputs = network.inputs or [], network.outputs or []
     if len(inputs) != 1 or len(outputs) != 1:
@@ -156,13 +135,8 @@ def _check_ends(path: Path, network: Any, shape: tuple[int, ...], name: str) -> 
             f"network {path}: expected one input and one output, found {len(inputs)} and {len(outputs)}; save the part "
             "from images to classes"
         )
-    taken = tuple(inputs[0].shape[1:])
-    if len(taken) != 3 or taken[2] not in (1, 3):
-        raise InputError(f"network {path}: takes inputs {taken}, expected images (H, W, 3) or (H, W, 1)")
-    if any(side not in (None, found) for side, found in zip(taken[:2], shape[:2], strict=True)):
-        expected = (*taken[:2], 3)
-        raise InputError(f"{name}: the network {path} takes images {expected}, found {shape}; give images of that size")
-    return int(taken[2])
+    check_input(path, tuple(inputs[0].shape[1:]), shape)
+    return int(inputs[0].shape[3])
 
 
 def _class_names(path: Path, classes: int, images: ImageSet) -> tuple[str, ...]:
