@@ -1,4 +1,4 @@
-"""What the configuration in a .keras file says of a network, read as JSON: enough to refuse most of what cannot be taken.
+"""What the configuration in a .keras file says of a network, as JSON: enough to refuse most of what cannot be taken.
 
 What it does not say, or says in a way that is not known here, is left to Keras.
 """
@@ -14,7 +14,7 @@ from fastuq.training.wishes import Wishes
 
 AGAIN = "save or copy it again"
 _DROPOUT_KEYS = {"name", "trainable", "dtype", "rate", "seed", "noise_shape"}
-_NO_LIMIT = 1000
+_LONGEST = 1000
 """Most layers of a tail that are looked at."""
 
 
@@ -80,20 +80,19 @@ def dropout_like(path: Path, config: Any) -> dict[str, str]:
 def check_tail(path: Path, config: Any, wishes: Wishes) -> None:
     """Raise InputError where the last layers plainly can be no head: see `fastuq.training.cut`, which looks at all."""
     tail = list(_tail(config))
-    ends = next((entry for entry in tail if entry.get("class_name") in ("Dense", "Conv2D", *_ENDINGS)), None)
-    dense = ends is not None and ends["class_name"] not in _ENDINGS
-    if ends is not None and dense and ends["config"].get("activation") == "linear" and wishes.activation is None:
-        raise InputError(
-            LOGITS.format(f"{path}: ends in {ends['config'].get('units') or ends['config'].get('filters')}")
-        )
+    ends = next((e for e in tail if e["class_name"] not in _SILENT and not _drops(e)), None)
+    if ends is not None and ends["class_name"] in ("Dense", "Conv2D") and wishes.activation is None:
+        settings = ends["config"]
+        if settings.get("activation") == "linear":
+            raise InputError(LOGITS.format(f"{path}: ends in {settings.get('units') or settings.get('filters')}"))
     if wishes.cut is not None or wishes.dropout is not None:
         return
     for entry in tail:
-        kind = str(entry.get("class_name"))
-        if "dropout" in kind.lower():
+        kind = entry["class_name"]
+        if _drops(entry):
             return
         if kind not in KINDS:
-            lost = [str(e.get("config", {}).get("name")) for e in _layers(config) if _drops(e)]
+            lost = [str(e["config"].get("name")) for e in _layers(config) if _drops(e) and e["config"].get("rate")]
             if lost:
                 reason = f"layer {entry['config'].get('name')} ({kind}) is no layer that a head can have"
                 raise InputError(NO_DROPOUT.format(", ".join(lost[:4]), reason))
@@ -104,14 +103,11 @@ NO_DROPOUT = (
     "head: no dropout of the network ({}) can be in a head: {}; give a dropout before the last dense layers with "
     "--dropout RATE"
 )
-_ENDINGS = ("Activation", "Softmax", "ReLU", "LeakyReLU", "ELU")
+_SILENT = ("Flatten", "Reshape", "Identity", "ActivityRegularization")
 
 
 def _drops(entry: dict[str, Any]) -> bool:
-    settings = entry.get("config")
-    return (
-        "dropout" in str(entry.get("class_name")).lower() and isinstance(settings, dict) and bool(settings.get("rate"))
-    )
+    return "dropout" in entry["class_name"].lower()
 
 
 def _tail(config: Any) -> Iterator[dict[str, Any]]:
@@ -125,14 +121,12 @@ def _tail(config: Any) -> Iterator[dict[str, Any]]:
         return
     names = {entry.get("name"): entry for entry in layers}
     ends = _histories(inner.get("output_layers"))
-    for _ in range(_NO_LIMIT):
-        entry = names.get(ends[0]) if len(ends) == 1 else None
-        if entry is None or entry.get("class_name") == "InputLayer":
+    for _ in range(_LONGEST):
+        found = names.get(ends[0]) if len(ends) == 1 else None
+        nodes = (found or {}).get("inbound_nodes") or []
+        if found is None or len(nodes) != 1:
             return
-        nodes = entry.get("inbound_nodes") or []
-        if len(nodes) != 1:
-            return
-        yield from _opened(entry)
+        yield from _opened(found)
         ends = _histories(nodes[0])
 
 

@@ -127,7 +127,9 @@ def head_network(head: Head) -> Any:
         affine = (head.scale, head.shift) if number == 0 else (block.scale, block.shift)
         if affine[0] is not None:
             # In inference a BatchNorm with mean 0, variance 1 and epsilon 0 is the affine.
-            layer = layers.BatchNormalization(epsilon=0.0, name=f"head_bn_{number}")
+            layer = layers.BatchNormalization(
+                epsilon=0.0, trainable=False, name=f"head_bn_{number}" if number else "head_bn"
+            )
             x = layer(x)
             layer.set_weights([*affine, np.zeros_like(affine[0]), np.ones_like(affine[0])])
         activation = _keras_activation(block.activation)

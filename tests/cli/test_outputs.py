@@ -64,6 +64,7 @@ READ = [
     (["train", "--data", "in.npy", "--test", "classes", "--weights", "weights.h5", "--output", "o"], ["weights.h5"]),
     (["train", "--data", "in.npy", "--test", "classes", "--output", "o"], ["classes/cat/a.jpg"]),
     (["train", "--output", "o"], ["data/cifar-100-python/test"]),
+    (["import", "net.keras", "--data", "in.npy", "--output", "o"], ["net.keras", "in.npy"]),
     (["quantize", "net.keras", "--data", "in.npy", "--output", "o"], ["net.keras", "in.npy"]),
     (["corrupt", "--images", "in.npy"], ["in.npy", "data/cifar-100-python/test"]),
     (["download", "cifar100"], ["data/cifar-100-python/test"]),
