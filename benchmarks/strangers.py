@@ -2,8 +2,8 @@
 
 Usage: FASTUQ_DATA=/path/to/data python benchmarks/strangers.py [NAME ...]
 
-The small ones are trained for about a minute on ten classes of CIFAR-100 (5,000 images); those of keras.applications have
-random weights, settled on the images, so that for them only the agreement of int8 and float means something.
+The small ones are trained for about a minute on ten classes of CIFAR-100 (5,000 images); those of keras.applications
+have random weights, settled on the images, so that for them only the agreement of int8 and float means something.
 """
 
 import json
@@ -51,7 +51,11 @@ def sequential():
     return keras.Sequential(
         [
             keras.Input((32, 32, 3)),
-            *(layer for n in (32, 64) for layer in (L.Conv2D(n, 3, activation="relu"), L.MaxPooling2D(), L.Dropout(0.25))),
+            *(
+                layer
+                for n in (32, 64)
+                for layer in (L.Conv2D(n, 3, activation="relu"), L.MaxPooling2D(), L.Dropout(0.25))
+            ),
             L.Flatten(),
             L.Dense(128, activation="relu"),
             L.Dropout(0.5),
@@ -155,13 +159,19 @@ def trained(stranger, network, pixels, labels):
         loss, truth = "binary_crossentropy", labels[:, None].astype(np.float32)
     else:
         loss, truth = keras.losses.SparseCategoricalCrossentropy(from_logits=logits), labels
+    for layer in norms_of(network):  # a short training
+        layer.momentum = 0.9
     network.compile(keras.optimizers.Adam(2e-3), loss)
     network.fit(values_of(stranger, network, pixels), truth, batch_size=64, epochs=stranger.epochs, verbose=0)
 
 
+def norms_of(network):
+    return [layer for layer in network._flatten_layers() if isinstance(layer, L.BatchNormalization)]
+
+
 def settled(network, pixels):
     """Give every BatchNorm the statistics of some images: outputs of a random network vanish without."""
-    norms = [layer for layer in network._flatten_layers() if isinstance(layer, L.BatchNormalization)]
+    norms = norms_of(network)
     for layer in norms:
         layer.momentum = 0.0
     network(pixels[:32].astype(np.float32), training=True)
@@ -230,10 +240,18 @@ def tried(name, stranger):
 
 def main():
     wanted = sys.argv[1:]
-    print(
-        "| network | float32 | int8, float head | all int8 | int8 as float | import, s | Keras loop, ms | fastuq, ms | times |"
+    columns = (
+        "float32",
+        "int8, float head",
+        "all int8",
+        "int8 as float",
+        "import, s",
+        "Keras loop, ms",
+        "fastuq, ms",
+        "times",
     )
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("| network |", " | ".join(columns), "|")
+    print("|---" * (len(columns) + 1) + "|")
     for name, stranger in STRANGERS.items():
         if not wanted or any(word in name for word in wanted):
             print(tried(name, stranger), flush=True)

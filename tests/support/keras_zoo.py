@@ -4,8 +4,20 @@ import keras
 import numpy as np
 from keras import layers as L
 
+from fastuq.datasets import ImageSet
+from fastuq.training.quantize_file import _read_network
+from fastuq.training.wishes import Wishes
+
 SIZE = 16
 CLASSES = 4
+PIXELS = np.random.default_rng(0).integers(0, 256, (32, SIZE, SIZE, 3), dtype=np.uint8)
+IMAGES = ImageSet(PIXELS, None, None, "noise")
+
+
+def read(network, folder, wishes=None, images=IMAGES):
+    """Save a network and read it as an import does."""
+    network.save(folder / "network.keras")
+    return _read_network(folder / "network.keras", images, wishes or Wishes())
 
 
 def settle(network, seed=0):
