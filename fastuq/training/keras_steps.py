@@ -21,13 +21,13 @@ class UnreadableError(Exception):
 def rate_of(call: Call) -> float:
     """Return the rate of a layer that is random when the network is trained; 0 for any other layer.
 
-    Noise without a rate, and dropout inside of a layer (attention, recurrent), count too.
+    Noise without a rate, and dropout inside of a layer (attention, recurrent, a path of ConvNeXt), count too.
     """
     if is_dropout(call):
         return float(call.layer.rate)
     if call.kind in _RANDOM:
         return float(getattr(call.layer, "rate", 0) or getattr(call.layer, "stddev", 0))
-    inside = [getattr(call.layer, name, 0) for name in ("dropout", "recurrent_dropout")]
+    inside = [getattr(call.layer, name, 0) for name in ("dropout", "recurrent_dropout", "drop_path_rate")]
     return max((float(rate) for rate in inside if isinstance(rate, int | float)), default=0.0)
 
 
