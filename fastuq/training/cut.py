@@ -204,7 +204,7 @@ def _made(network: OpenNetwork, pieces: list[_Piece], steps: list[Step]) -> Cut:
     if None in features.shape[1:]:
         raise InputError(f"head: the features after {before.name if before else 'the input'} have no fixed size")
     active = {step.name for step in steps if isinstance(step, Drop)}
-    off = [call for call in network.calls if rate_of(call) and call.name not in active]
+    off = [call for call in network.calls if rate_of(call) and (call.name not in active or call not in tail)]
     total = sum(call.multiplications for call in network.calls)
     late = sum(call.multiplications for call in tail)
     after = before.name if before is not None else "the input"

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from scipy.stats import chi2, t
 
 from fastuq.errors import ModelError
 from fastuq.model.activations import activation_of
@@ -12,13 +13,13 @@ from fastuq.training.keras_steps import is_random
 from fastuq.training.tensorflow import tensorflow
 
 IMAGES, ITERATIONS = 32, 512
+_GROUP = 32
+"""Iterations whose variance is taken together: how it differs from group to group says what chance does."""
 _AT_ONCE = 64 * 2**20
 """Bytes of inputs that run at once."""
 _PLAIN = 2e-3
-_MEANS = 5.0
-"""Squared differences of the means, in units of what chance gives: 1 on average, hardly ever 3."""
-_SPREAD = 5.0
-"""Difference of the variances in its own standard errors over the images."""
+_RARE = 1e-7
+"""Probability of a false alarm."""
 _TOO_LITTLE = 0.02
 """Relative difference of the variances that is let pass."""
 
@@ -71,8 +72,8 @@ def check_against_keras(
         "images": len(source),
         "iterations": ITERATIONS,
         "plain_difference": float(plain),
-        "mean_difference": float(np.abs(ours[0] - theirs[0]).max()),
-        "std_difference": float(np.abs(np.sqrt(ours[1]) - np.sqrt(theirs[1])).max()),
+        "mean_difference": float(np.abs(ours[0].mean(axis=0) - theirs[0].mean(axis=0)).max()),
+        "std_difference": float(np.abs(_deviation(*ours) - _deviation(*theirs)).max()),
     }
 
 
@@ -113,28 +114,36 @@ def _masks(head: Head, rows: int, rng: np.random.Generator) -> list[np.ndarray]:
 
 
 def _moments(run: Any, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and variance (N, C) of the outputs over the iterations."""
-    at_once = max(1, min(ITERATIONS, _AT_ONCE // inputs.nbytes))
-    total: Any = 0.0
-    squares: Any = 0.0
-    for start in range(0, ITERATIONS, at_once):
-        count = min(at_once, ITERATIONS - start)
-        outputs = run(np.repeat(inputs, count, axis=0)).reshape(len(inputs), count, -1).astype(np.float64)
-        total, squares = total + outputs.sum(axis=1), squares + np.square(outputs).sum(axis=1)
-    mean = total / ITERATIONS
-    return mean, np.maximum(squares / ITERATIONS - mean * mean, 0)
+    """Return mean and variance (groups, N, C) of the outputs over each group of iterations."""
+    at_once = max(1, min(_GROUP, _AT_ONCE // inputs.nbytes))
+    means, variances = [], []
+    for _ in range(ITERATIONS // _GROUP):
+        counts = [min(at_once, _GROUP - start) for start in range(0, _GROUP, at_once)]
+        parts = [run(np.repeat(inputs, count, axis=0)).reshape(len(inputs), count, -1) for count in counts]
+        outputs = np.concatenate(parts, axis=1).astype(np.float64)
+        means.append(outputs.mean(axis=1))
+        variances.append(outputs.var(axis=1))
+    return np.stack(means), np.stack(variances)
+
+
+def _deviation(means: np.ndarray, variances: np.ndarray) -> np.ndarray:
+    """Return the standard deviation (N, C) over all iterations."""
+    return np.sqrt(variances.mean(axis=0) + means.var(axis=0))
 
 
 def _compare(ours: tuple[np.ndarray, np.ndarray], theirs: tuple[np.ndarray, np.ndarray], cut: Cut) -> None:
     """Raise ModelError where means or variances differ by more than chance."""
     (mean, variance), (their_mean, their_variance) = ours, theirs
-    chance = (variance + their_variance).sum() / ITERATIONS + 1e-8 * mean.size
-    means = float(np.square(mean - their_mean).sum() / chance)
-    spread, their_spread = variance.sum(axis=1), their_variance.sum(axis=1)
-    gap = spread - their_spread
+    spread, their_spread = variance.sum(axis=2), their_variance.sum(axis=2)
+    chance = (spread + their_spread).mean(axis=0) / ITERATIONS + 1e-8  # of the squared difference, by image
+    means = float(np.square(mean.mean(axis=0) - their_mean.mean(axis=0)).sum() / chance.sum())
+    images = float(chance.sum() ** 2 / np.square(chance).sum())  # that count
+    gap = (spread - their_spread).ravel()
     relative = float(abs(gap.sum()) / (their_spread.sum() + 1e-12))
-    error = float(gap.std() / np.sqrt(len(gap))) + 1e-12
-    if means > _MEANS or (relative > _TOO_LITTLE and abs(float(gap.mean())) > _SPREAD * error):
+    error = float(gap.std(ddof=1) / np.sqrt(len(gap))) + 1e-12
+    too_far = means > chi2.isf(_RARE, images) / images
+    too_wide = relative > _TOO_LITTLE and abs(gap.mean()) > t.isf(_RARE, len(gap) - 1) * error
+    if too_far or too_wide:
         raise ModelError(
             f"check against Keras: moments of the head are not those of Keras's dropout (squared difference of the "
             f"means {means:.2g} times what chance gives, variance {relative:.1%} off); the dropouts "

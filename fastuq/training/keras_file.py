@@ -10,6 +10,7 @@ from fastuq.training.keras_config import AGAIN, check_ends, check_tail, dropout_
 from fastuq.training.tensorflow import silence, tensorflow
 from fastuq.training.wishes import Wishes
 
+_MAX_CONFIG = 2**26
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 KINDS = "a network saved by Keras 3 as a .keras file, or an .h5 file of layers that Keras 3 knows"
 
@@ -52,6 +53,8 @@ def check_file(path: Path, shape: tuple[int, ...] | None = None, wishes: Wishes 
         raise InputError(f"network {path}: truncated, or not saved by Keras 3 as a .keras file; {AGAIN}")
     try:
         with zipfile.ZipFile(path) as archive:
+            if archive.getinfo("config.json").file_size > _MAX_CONFIG:
+                raise ValueError(f"more than {_MAX_CONFIG} bytes")
             config = json.loads(archive.read("config.json"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"network {path}: its config.json is damaged ({short(error, 80)}); {AGAIN}") from None

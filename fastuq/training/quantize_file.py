@@ -26,6 +26,7 @@ from fastuq.training.tflite import calibration_images, to_int8
 from fastuq.training.wishes import Wishes
 from fastuq.util.checks import checked_path
 from fastuq.util.process import thread_count
+from fastuq.util.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -105,11 +106,20 @@ def quantize_file(
         parts.head,
         class_names=parts.class_names,
         calibration=calibration,
-        features=runner(drawn),
+        features=_features(runner, drawn),
         test=test,
         made=made,
         threads=threads,
     )
+
+
+def _features(runner: Backbone, images: np.ndarray) -> np.ndarray:
+    with progress_bar(len(images), "features") as bar:
+        parts = []
+        for start in range(0, len(images), 256):
+            parts.append(runner(images[start : start + 256]))
+            bar.update(len(parts[-1]))
+    return np.concatenate(parts)
 
 
 def _read_network(path: Path, images: ImageSet, wishes: Wishes) -> _Parts:

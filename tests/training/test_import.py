@@ -67,6 +67,22 @@ def test_what_stays_behind_is_named(tmp_path):
     assert [call.kind for call in parts.cut.off] == ["GaussianNoise"]
 
 
+def test_a_dropout_that_is_used_twice_is_named_where_it_is_off(tmp_path):
+    twice = L.Dropout(0.2, name="twice")
+    parts = read(with_tail(twice, L.MaxPooling2D(), gap(), twice, dense()), tmp_path)
+    assert parts.cut.rates == {"twice": 0.2}
+    assert [call.name for call in parts.cut.off] == ["twice"]
+    checked(parts)
+
+
+def test_a_dense_layer_that_is_used_twice(tmp_path):
+    keras.utils.set_random_seed(1)
+    twice = L.Dense(12, activation="relu")
+    parts = read(with_tail(gap(), L.Dropout(0.2), twice, L.Dropout(0.3), twice, dense()), tmp_path)
+    assert parts.head.rates == (0.2, 0.3, 0.0)
+    checked(parts)
+
+
 def test_mixed_precision_is_read_in_float32(tmp_path):
     parts = read(zoo.mixed_precision(), tmp_path)
     assert {call.outputs[0].dtype for call in parts.network.calls} == {"float32"}
@@ -190,6 +206,17 @@ def test_a_head_with_other_dropout_is_found_out(tmp_path, change):
     checked(parts)
     with pytest.raises(ModelError, match="moments of the head are not those of Keras's dropout"):
         checked(misread(parts, change))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_few_images_are_enough(tmp_path, count):
+    keras.utils.set_random_seed(1)
+    parts = read(ZOO["Dropout then BatchNorm"][0](), tmp_path)
+    for seed in range(4):
+        check_against_keras(parts.network.image, parts.cut, parts.head, PIXELS[:count], seed=seed)
+    wrong = misread(parts, lambda steps: [s for s in steps if not isinstance(s, Drop)])
+    with pytest.raises(ModelError, match="moments of the head"):
+        check_against_keras(wrong.network.image, wrong.cut, wrong.head, PIXELS[:count])
 
 
 def test_a_head_with_other_outputs_is_found_out(tmp_path):
