@@ -231,14 +231,15 @@ def tried(name, stranger):
         slow = keras_loop(at_work, values_of(stranger, at_work, timed))
         try:
             fast = by_fastuq(folder, timed)
+            speed = f"{fast:.2f} | {slow / fast:.0f}"
         except fastuq.FastUQError as error:
-            return f"| {name} | {error} |"
+            speed = f"{error} |"
     if stranger.classes:
         right = " | ".join(f"{report[f'accuracy_{kind}']:.1%}" for kind in ("float32", "int8_backbone", "int8"))
     else:
         right = "untrained | |"
     agreement = f"{found['data']['agreement']:.1%}"
-    return f"| {name} | {right} | {agreement} | {seconds:.0f} | {slow:.1f} | {fast:.2f} | {slow / fast:.0f} |"
+    return f"| {name} | {right} | {agreement} | {seconds:.0f} | {slow:.1f} | {speed} |"
 
 
 def main():

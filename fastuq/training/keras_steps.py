@@ -88,7 +88,7 @@ def _pattern(call: Call) -> tuple[int | None, ...]:
     if call.kind.startswith("SpatialDropout"):
         return (*(1 for _ in call.given[:-1]), call.given[-1])
     noise = getattr(call.layer, "noise_shape", None) or (None,) * (len(call.given) + 1)
-    return tuple(side if n in (None, -1) else n for n, side in zip(noise[1:], call.given, strict=True))
+    return tuple(side if n in (None, -1) else n for n, side in zip(noise[1:], call.given, strict=False))
 
 
 def _dropout(call: Call) -> list[Step]:

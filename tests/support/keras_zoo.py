@@ -94,14 +94,22 @@ def stochastic_depth():
     return settle(keras.Model(network.input, dense()(L.Dropout(0.2)(x))))
 
 
-def mixed_precision():
-    keras.config.set_dtype_policy("mixed_float16")
+def in_precision(policy):
+    keras.config.set_dtype_policy(policy)
     try:
         network = with_tail(L.GlobalAveragePooling2D(), L.Dropout(0.2), L.Dense(CLASSES))
         outputs = L.Activation("softmax", dtype="float32")(network.output)
         return keras.Model(network.input, outputs)
     finally:
         keras.config.set_dtype_policy("float32")
+
+
+def learnt_means():
+    inputs = keras.Input((SIZE, SIZE, 3), batch_size=8, dtype="uint8")
+    normalise = L.Normalization()
+    normalise.adapt(PIXELS.astype(np.float32))
+    x = gap()(L.Conv2D(8, 3, activation="relu")(normalise(L.Resizing(24, 24)(inputs))))
+    return keras.Model(inputs, dense()(L.Dropout(0.2)(x)))
 
 
 def dense(units=CLASSES, activation="softmax", **options):
@@ -122,7 +130,10 @@ ZOO = {
     "nested base, augmentation, Sequential head": (nested, (0.2,)),
     "pooling inside": (pooled_inside, (0.3,)),
     "stochastic depth": (stochastic_depth, (0.2,)),
-    "mixed precision": (mixed_precision, (0.2,)),
+    **{
+        kind: (lambda kind=kind: in_precision(kind), (0.2,)) for kind in ("mixed_float16", "mixed_bfloat16", "bfloat16")
+    },
+    "whole numbers in, means learnt from data": (learnt_means, (0.2,)),
     "BatchNorm first": (lambda: with_tail(gap(), L.BatchNormalization(), L.Dropout(0.2), dense()), (0.2,)),
     "Dropout then BatchNorm": (lambda: with_tail(gap(), L.Dropout(0.2), L.BatchNormalization(), dense()), (0.2,)),
     "BatchNorm, dropout, BatchNorm": (
