@@ -1,10 +1,12 @@
 """Networks as people bring them: what becomes of each kind, and what is refused by name."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from fastuq import cli
 from fastuq.datasets import ImageSet
 from fastuq.errors import InputError, ModelError
 from fastuq.model.activations import ACTIVATIONS, activation_of
@@ -248,22 +250,36 @@ def of_small_values():
     return network
 
 
-def test_a_binary_network_with_pixels_scaled_outside(tmp_path):
+def test_a_binary_network_with_pixels_scaled_outside(tmp_path, capfd):
     of_small_values().save(tmp_path / "n.keras")
     images = bright(128, 0)
     wrong = quantize_file(tmp_path / "n.keras", images, None, tmp_path / "wrong")
     assert any("import it again with --rescale 1/255" in text for text in wrong.info["made"]["data"]["warnings"])
     assert wrong.info["made"]["data"]["accuracy_float32"] < 0.7
-    wishes = Wishes(front=Front(rescale="1/255"))
-    model = quantize_file(tmp_path / "n.keras", images, bright(64, 1), tmp_path / "model", wishes=wishes)
-    made = model.info["made"]
+    arrays = {"images": images.images, "labels": images.labels, "class_names": np.array(images.class_names)}
+    np.savez(tmp_path / "x.npz", **arrays)
+    command = [
+        "import",
+        str(tmp_path / "n.keras"),
+        "--data",
+        str(tmp_path / "x.npz"),
+        "--test",
+        str(tmp_path / "x.npz"),
+    ]
+    capfd.readouterr()
+    assert (
+        cli.main([*command, "--rescale", "1/255", "--output", str(tmp_path / "m"), "--json", str(tmp_path / "j")]) == 0
+    )
+    said = capfd.readouterr()
+    assert said.err == ""
+    model, made = load_model(tmp_path / "m"), json.loads((tmp_path / "j").read_text())
+    assert made["model_sha256"] == model.sha256
     assert made["data"]["warnings"] == []
     assert made["data"]["accuracy_float32"] == made["data"]["accuracy_int8"] == 1
     assert made["report"]["accuracy_int8_backbone"] == 1
     assert model.class_names == ("dark", "bright")
-    text = "\n".join(import_lines(made, model.head))
-    assert "cut         after global_average_pooling2d" in text
-    assert "accuracy float32 100.00%   int8 100.00%" in text
+    assert "cut         after global_average_pooling2d" in said.out
+    assert "accuracy float32 100.00%   int8 100.00%" in said.out
 
 
 def test_a_head_that_looks_its_codes_up_goes_whole_through_the_reference(tmp_path):
