@@ -2,8 +2,8 @@
 
 Usage: FASTUQ_DATA=/path/to/data python benchmarks/strangers.py [NAME ...]
 
-The small ones are trained for about a minute on ten classes of CIFAR-100 (5,000 images). Those of keras.applications get
-random weights, settled on the images, and a last layer that is trained on their features: what they get right says
+The small ones are trained for about a minute on ten classes of CIFAR-100 (5,000 images). Those of keras.applications
+get random weights, settled on the images, and a last layer that is trained on their features: what they get right says
 nothing of them, but it must survive the import.
 """
 

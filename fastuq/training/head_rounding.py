@@ -17,6 +17,8 @@ from fastuq.model.int8_head import POINTS, QuantizedBlock, QuantizedHead, input_
 from fastuq.util.checks import checked_seed
 
 CALIBRATION_SAMPLES = 4096
+_MOST_VALUES = 2**25
+"""Most calibration features that are held as numbers; of very wide heads fewer samples are taken."""
 _GROUP = 2048
 """Most inputs that share second moments."""
 
@@ -51,7 +53,7 @@ def quantize_head(
             f"found {features.dtype} {features.shape}; use the features of this model's own backbone"
         )
     rng = np.random.default_rng(checked_seed(seed))
-    rows = rng.permutation(len(features))[:CALIBRATION_SAMPLES]
+    rows = rng.permutation(len(features))[: min(CALIBRATION_SAMPLES, _MOST_VALUES // head.num_features)]
     q = features[np.sort(rows)].astype(np.float64)
     step = head.scale.astype(np.float64) * feature_scale
     origin = head.shift - step * feature_zero_point

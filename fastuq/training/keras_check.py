@@ -11,6 +11,7 @@ from fastuq.model.head import Head
 from fastuq.training.cut import Cut
 from fastuq.training.keras_steps import is_random
 from fastuq.training.tensorflow import tensorflow
+from fastuq.training.tflite import predictor
 
 IMAGES, ITERATIONS = 32, 512
 _GROUP = 32
@@ -55,8 +56,9 @@ def check_against_keras(
 
     keras.utils.set_random_seed(seed)
     rng = np.random.default_rng(seed)
-    both = keras.Model(image, [cut.source, cut.features])
-    source, features = (np.asarray(x) for x in both(images[:IMAGES].astype(np.float32), training=False))
+    source = features = predictor(keras.Model(image, cut.source))(images[:IMAGES])
+    if cut.features is not cut.source:
+        features = predictor(keras.Model(cut.source, cut.features))(source)
     plain = np.abs(head.forward(features) - _ended(_Tail(cut)(source, False), head, activation)).max()
     if not plain <= _PLAIN:
         raise ModelError(

@@ -12,6 +12,7 @@ from fastuq.model.backbone import Backbone
 from fastuq.model.folder import check_replaceable
 from fastuq.model.folding import as_classifier, fold
 from fastuq.model.head import Head
+from fastuq.model.int8_head import MAX_INPUTS
 from fastuq.model.model import Model, check_names
 from fastuq.training.cut import Cut, find_cut
 from fastuq.training.data_check import check_on_data
@@ -130,6 +131,11 @@ def _read_network(path: Path, images: ImageSet, wishes: Wishes) -> _Parts:
     with silence():
         opened = open_network(network, shape, wishes.front.into(channels))
         cut = find_cut(opened, wishes.cut, wishes.dropout)
+    if cut.features.shape[-1] > MAX_INPUTS:
+        raise InputError(
+            f"network {path}: the head would begin after {cut.after} with {cut.features.shape[-1]} features, expected "
+            f"at most {MAX_INPUTS}; cut later with --cut"
+        )
     folded = fold(cut.steps, cut.features.shape[-1])
     head = as_classifier(folded, wishes.activation)
     names = _class_names(path, head.num_classes, images)

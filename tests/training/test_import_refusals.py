@@ -143,6 +143,10 @@ AFTER = {
         "3 units of tanh",
     ),
     "no dense layer": (lambda: with_tail(gap(), L.Softmax()), "expected a dense layer at the end of the network"),
+    "a head that is too wide": (
+        lambda: with_tail(L.UpSampling2D(20, name="up"), L.Flatten(), L.Dropout(0.5), dense()),
+        "after up with 76800 features, expected at most 65536; cut later",
+    ),
     "one class": (lambda: with_tail(gap(), L.Dropout(0.2), dense(1, "softmax")), "1 units of softmax"),
 }
 """What the opened network shows."""
