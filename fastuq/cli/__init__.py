@@ -29,10 +29,10 @@ SUMMARIES = {
     "bench": "measure fastuq beside the naive loop and batched Keras and NumPy heads",
     "score-cifar100c": "score all corruptions and severities of CIFAR-100-C",
     "reproduce": "the tables and figures of the paper beside ours",
-    "import": "a trained network that is there already becomes a model: .tflite",
-    "import-features": "embeddings from anywhere become features of a model: .npy, .npz",
     "train": "fine-tune a network and quantize it",
-    "quantize": "quantize a trained Keras network",
+    "import": "a trained network of yours, or an int8 .tflite, becomes a quantized model",
+    "import-features": "embeddings from anywhere become features of a model: .npy, .npz",
+    "quantize": "another name of import, for Keras networks",
     "download": "fetch CIFAR-100 or CIFAR-100-C",
     "corrupt": "make CIFAR-100-C from the CIFAR-100 test images",
 }
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     closed = open_standard_streams()
     given = list(sys.argv[1:] if argv is None else argv)
     name = _top_parser().parse_args(given[:1]).command
-    command = import_module(f"fastuq.cli.{_file_of(name)}")
+    command = import_module(f"fastuq.cli.{_module(name)}")
     parser = _Parser(prog=f"fastuq {name}", description=SUMMARIES[name], allow_abbrev=False)
     command.add_arguments(parser)
     args = parser.parse_args(given[1:])
@@ -109,7 +109,12 @@ def say(args: argparse.Namespace, lines: Iterable[str]) -> None:
 def commands() -> dict[str, str]:
     """Return the commands that this installation has, with their summaries."""
     folder = Path(__file__).parent
-    return {name: text for name, text in SUMMARIES.items() if (folder / f"{_file_of(name)}.py").is_file()}
+    return {name: text for name, text in SUMMARIES.items() if (folder / f"{_module(name)}.py").is_file()}
+
+
+def _module(command: str) -> str:
+    name = command.replace("-", "_")
+    return f"{name}_" if iskeyword(name) else name
 
 
 def add_scoring_options(parser: argparse.ArgumentParser, names: Iterable[str] = tuple(SCORING)) -> None:
@@ -142,12 +147,6 @@ def _top_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fastuq {__version__}")
     parser.add_argument("command", metavar="COMMAND", choices=available, help="one of the commands below")
     return parser
-
-
-def _file_of(command: str) -> str:
-    """Return the module of a command, which cannot be a word of Python."""
-    name = command.replace("-", "_")
-    return f"{name}_" if iskeyword(name) else name
 
 
 def _check_open(args: argparse.Namespace, closed: Sequence[int]) -> None:

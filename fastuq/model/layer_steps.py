@@ -1,12 +1,13 @@
 """Layers of PyTorch and Keras as steps of a head, read by attribute: neither library is imported."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fastuq.errors import InputError, short
+from fastuq.model.activations import leaky_relu_of
+from fastuq.model.folding import Activate, Affine, Drop, Multiply, Step
 
 _ACTIVATIONS = {
     "ReLU": "relu",
@@ -20,43 +21,11 @@ _ACTIVATIONS = {
 }
 _NOTHING = ("Identity", "InputLayer", "Flatten")
 _CONTAINERS = ("Sequential", "ModuleList", "list", "tuple")
+_OTHER_NAMES = {"swish": "silu", "hard_swish": "hard_silu"}
 
 
-@dataclass(frozen=True)
-class Affine:
-    """y = scale * x + shift, by feature."""
-
-    scale: np.ndarray
-    shift: np.ndarray
-
-
-@dataclass(frozen=True)
-class Dropout:
-    """Units dropped at a rate."""
-
-    rate: float
-
-
-@dataclass(frozen=True)
-class Linear:
-    """x @ weights + bias."""
-
-    weights: np.ndarray
-    bias: np.ndarray
-
-
-@dataclass(frozen=True)
-class Activate:
-    """An activation by its name."""
-
-    name: str
-
-
-Step = Affine | Dropout | Linear | Activate
-
-
-def steps_of(layers: Any) -> Iterator[tuple[Step, str]]:
-    """Yield the steps that layers are, each with what errors call the layer.
+def steps_of(layers: Any) -> Iterator[Step]:
+    """Yield the steps that layers are.
 
     Raises
     ------
@@ -65,12 +34,10 @@ def steps_of(layers: Any) -> Iterator[tuple[Step, str]]:
     """
     for number, layer in enumerate(_members(layers)):
         kind = type(layer).__name__
-        label = f"layer {getattr(layer, 'name', number)} ({kind})"
         if kind in _CONTAINERS:
             yield from steps_of(layer)
-            continue
-        for step in _steps(layer, kind, label):
-            yield step, label
+        elif kind not in _NOTHING:
+            yield from _steps(layer, kind, f"{getattr(layer, 'name', number)} ({kind})")
 
 
 def _members(layers: Any) -> list[Any]:
@@ -84,39 +51,38 @@ def _members(layers: Any) -> list[Any]:
         ) from None
 
 
-def _steps(layer: Any, kind: str, label: str) -> list[Step]:
-    if kind in _NOTHING:
-        return []
+def _steps(layer: Any, kind: str, name: str) -> list[Step]:
     if kind in ("Dropout", "Dropout1d"):
-        return [Dropout(float(layer.p if hasattr(layer, "p") else layer.rate))]
+        return [Drop(float(layer.p if hasattr(layer, "p") else layer.rate), name)]
     if kind == "Linear":
         weights = _array(layer.weight).T
-        return [Linear(weights, np.zeros(weights.shape[1]) if layer.bias is None else _array(layer.bias))]
+        return [Multiply(weights, np.zeros(weights.shape[1]) if layer.bias is None else _array(layer.bias), name)]
     if kind == "Dense":
         weights, *bias = map(_array, layer.get_weights())
-        return [Linear(weights, bias[0] if bias else np.zeros(weights.shape[1])), Activate(_function(layer))]
+        dense = Multiply(weights, bias[0] if bias else np.zeros(weights.shape[1]), name)
+        return [dense, *_function(layer, name)]
     if kind == "BatchNorm1d":
-        return [_torch_norm(layer, label)]
+        return [_torch_norm(layer, name)]
     if kind == "BatchNormalization":
-        return [_keras_norm(layer)]
+        return [_keras_norm(layer, name)]
     if kind == "Activation":
-        return [Activate(_function(layer))]
-    name = _activation(layer, kind)
-    if name is None:
+        return _function(layer, name)
+    activation = _activation(layer, kind)
+    if activation is None:
         raise InputError(
-            f"head: {label} cannot be part of a head, which has BatchNorm, Dropout, Linear or Dense, and activations; "
-            "what comes before the first dropout may be in the embeddings: run it there"
+            f"head: layer {name} cannot be part of a head, which has BatchNorm, Dropout, Linear or Dense, and "
+            "activations; what comes before the first dropout may be in the embeddings: run it there"
         )
-    return [Activate(name)]
+    return [Activate(activation, name)]
 
 
 def _activation(layer: Any, kind: str) -> str | None:
     """Return the name of a layer's activation; None where it is none, or one with other constants than usual."""
-    top, slope = getattr(layer, "max_value", None), getattr(layer, "negative_slope", 0.0)
-    if kind == "ReLU" and (top is not None or slope):  # Keras's
-        return "relu6" if top == 6 and not slope else None
-    if kind == "LeakyReLU":
-        return f"leaky_relu({np.format_float_positional(round(float(slope), 9), trim='0')})"
+    top, slope = getattr(layer, "max_value", None), float(getattr(layer, "negative_slope", 0))
+    if kind == "ReLU" and top is not None:  # Keras's, which has a top and a slope
+        return "relu6" if (top, slope) == (6, 0) else None
+    if kind == "LeakyReLU" or (kind == "ReLU" and slope):
+        return leaky_relu_of(slope)
     if kind == "GELU":
         return "gelu" if layer.approximate == "none" else "gelu_tanh"
     if kind == "ELU":
@@ -126,27 +92,30 @@ def _activation(layer: Any, kind: str) -> str | None:
     return _ACTIVATIONS.get(kind)
 
 
-def _function(layer: Any) -> str:
-    return str(getattr(layer.activation, "__name__", type(layer.activation).__name__))
+def _function(layer: Any, name: str) -> list[Step]:
+    """Return the activation that a Keras layer names by a function."""
+    activation = str(getattr(layer.activation, "__name__", type(layer.activation).__name__))
+    activation = _OTHER_NAMES.get(activation, activation)
+    return [] if activation == "linear" else [Activate(activation, name)]
 
 
-def _torch_norm(layer: Any, label: str) -> Affine:
+def _torch_norm(layer: Any, name: str) -> Affine:
     if layer.running_mean is None:
-        raise InputError(f"head: {label} keeps no running mean, so that its output depends on the batch; track it")
+        raise InputError(f"head: layer {name} keeps no running mean, so that its output depends on the batch; track it")
     scale = 1 / np.sqrt(_array(layer.running_var) + float(layer.eps))
     shift = -_array(layer.running_mean) * scale
     if layer.weight is not None:
         scale, shift = scale * _array(layer.weight), shift * _array(layer.weight)
-    return Affine(scale, shift if layer.bias is None else shift + _array(layer.bias))
+    return Affine(scale, shift if layer.bias is None else shift + _array(layer.bias), name)
 
 
-def _keras_norm(layer: Any) -> Affine:
+def _keras_norm(layer: Any, name: str) -> Affine:
     arrays = [_array(value) for value in layer.get_weights()]
     gamma = arrays.pop(0) if layer.scale else 1.0
     beta = arrays.pop(0) if layer.center else 0.0
     mean, variance = arrays
     scale = gamma / np.sqrt(variance + float(layer.epsilon))
-    return Affine(scale, beta - mean * scale)
+    return Affine(scale, beta - mean * scale, name)
 
 
 def _array(value: Any) -> np.ndarray:

@@ -84,9 +84,9 @@ def _search(graph: Graph) -> list[DenseLayer]:
 
 
 def two_classes(layer: DenseLayer) -> DenseLayer:
-    """Return a last layer of one sigmoid unit as two, of which the first is its complement: sigmoid(-z) = 1 - it."""
-    weights, bias = (np.concatenate([-each, each], axis=-1) for each in (layer.weights, layer.bias))
-    return replace(layer, weights=weights, bias=bias, scales=np.repeat(layer.scales, 2))
+    """Return a last layer of one sigmoid unit p as two classes, 1 - p and p: the softmax of -z / 2 and z / 2."""
+    weights, bias = (np.concatenate([-each, each], axis=-1) for each in (layer.weights, layer.bias / 2))
+    return replace(layer, weights=weights, bias=bias, scales=np.repeat(layer.scales / 2, 2), activation="softmax")
 
 
 def _fits(layer: DenseLayer, following: DenseLayer) -> bool:

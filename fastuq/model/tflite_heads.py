@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastuq.model.activations import RoundedCodes
+from fastuq.model.activations import RoundedCodes, activation_of
 from fastuq.model.head import Block, Head
-from fastuq.model.int8_head import QuantizedBlock, QuantizedHead, codes_of
+from fastuq.model.int8_head import QuantizedBlock, QuantizedHead
 from fastuq.model.tflite_dense import DenseLayer
 from fastuq.model.tflite_graph import Scale
 
@@ -91,7 +91,7 @@ def _within_int8(layer: DenseLayer) -> tuple[np.ndarray, np.ndarray, int]:
 
 def _unit(activation: str, scale: Scale) -> tuple[float, float]:
     """Return what one code between two blocks stands for, and what the sums before the activation are divided by."""
-    coding = codes_of(activation)
+    coding = activation_of(activation).codes
     if not isinstance(coding, RoundedCodes):
         return 1 / 255, 1.0
     above, below = (127 - scale.zero_point) / coding.high, (128 + scale.zero_point) / max(-coding.low, 1)

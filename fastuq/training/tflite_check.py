@@ -47,10 +47,12 @@ def check_plain_pass(
     first, last = layers[0], layers[-1]
     open_ended = replace(head, blocks=(*head.blocks[:-1], replace(head.blocks[-1], activation="linear")))
     real = first.taken.scale * (features.astype(np.float32) - np.float32(first.taken.zero_point))
-    plain = open_ended.forward(real.astype(np.float32))[:, -sums.shape[1] :]  # of two classes made of one unit, that
+    plain = open_ended.forward(real.astype(np.float32))
+    if made_of_one := sums.shape[1] == 1:  # two classes, -z / 2 and z / 2
+        plain = 2 * plain[:, 1:]
     rounded = np.clip(np.rint(plain / last.given.scale) + last.given.zero_point, -128, 127)
     apart = int(np.abs(rounded - sums).max())
-    if sums.shape[1] == 1:
+    if made_of_one:
         same = (plain > 0) == (sums > last.given.zero_point)
     else:
         same = np.take_along_axis(sums, plain.argmax(axis=1)[:, None], 1)[:, 0] == sums.max(axis=1)

@@ -14,7 +14,7 @@ from fastuq.model.folder import check_replaceable
 from fastuq.model.model import Model, check_names
 from fastuq.training.finish_model import finish_model
 from fastuq.training.fitting import Recipe, Samples, fit
-from fastuq.training.keras_heads import Layout, attach, build_head, head_from_layers, parse_layout
+from fastuq.training.keras_heads import Layout, attach, build_head, head_from_model, parse_layout
 from fastuq.training.networks import build_backbone, split_backbone
 from fastuq.training.tensorflow import silence, tensorflow
 from fastuq.training.tflite import calibration_images, check_backbone, to_int8
@@ -131,7 +131,7 @@ def train(
         plan.network,
         backbone,
         data,
-        head_from_layers(top.layers, width),
+        head_from_model(top),
         class_names=names,
         calibration=calibration,
         features=features[0][:],

@@ -65,6 +65,7 @@ READ = [
     (["train", "--data", "in.npy", "--test", "classes", "--weights", "weights.h5", "--output", "o"], ["weights.h5"]),
     (["train", "--data", "in.npy", "--test", "classes", "--output", "o"], ["classes/cat/a.jpg"]),
     (["train", "--output", "o"], ["data/cifar-100-python/test"]),
+    (["import", "net.keras", "--data", "in.npy", "--output", "o"], ["net.keras", "in.npy"]),
     (["quantize", "net.keras", "--data", "in.npy", "--output", "o"], ["net.keras", "in.npy"]),
     (["import", "net.tflite", "--data", "in.npy", "--output", "o"], ["net.tflite", "in.npy"]),
     (["import", "net.tflite", "--labels", "names.txt", "--output", "o"], ["names.txt"]),

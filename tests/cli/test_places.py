@@ -62,6 +62,7 @@ INTO = [
     ["reproduce", "--caches", "alias/new"],
     ["train", "--output", "o", "--work", "model"],
     ["train", "--output", "model/o", "--work", "w"],
+    ["import", "net.keras", "--output", "model/o"],
     ["quantize", "net.keras", "--output", "model/o"],
     ["import", "net.tflite", "--output", "model/o"],
     ["import-features", "in.npy", "--model", "model", "--output", "model/f.h5"],
