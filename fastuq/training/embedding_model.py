@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -61,10 +62,7 @@ def embedding_model(
             f"head: takes {head.num_features} features, the embeddings have {features.num_features}; give the head "
             "that was trained on them"
         )
-    names = tuple(f"class_{n}" for n in range(head.num_classes)) if class_names is None else tuple(class_names)
-    if len(names) != head.num_classes:
-        raise InputError(f"class names: expected {head.num_classes}, one for each output, found {len(names)}")
-    check_names(name, names)
+    names = check_class_names(class_names, head.num_classes)
     scale, offset = features.coding.scale.astype(np.float64), features.coding.offset.astype(np.float64)
     try:
         on_codes = replace(
@@ -74,9 +72,26 @@ def embedding_model(
         )
     except ModelError:
         raise InputError("embeddings: values so large that the head's numbers overflow; scale them down") from None
+    return model_on_codes(target, on_codes, features, names, name, {})
+
+
+def check_class_names(given: Sequence[str] | None, count: int, *, at_least: bool = False) -> tuple[str, ...]:
+    """Return the names of `count` classes, `class_0` and so on where none are given; raises InputError for others."""
+    names = tuple(f"class_{n}" for n in range(count)) if given is None else tuple(given)
+    if len(names) != count and not (at_least and len(names) > count):
+        raise InputError(f"class names: expected {count}, one for each class, found {len(names)}")
+    check_names("embeddings", names)
+    return names
+
+
+def model_on_codes(
+    path: str | Path, on_codes: Head, features: Features, names: tuple[str, ...], name: str, made: dict[str, Any]
+) -> Model:
+    """Write the model of a head that takes the codes themselves; up to 4,096 of the features round it to int8."""
+    check_names(name, names)
     drawn = np.sort(np.random.default_rng(0).permutation(len(features))[:CALIBRATION_SAMPLES])
     return save_model(
-        target,
+        path,
         network=name,
         backbone=None,
         full=None,
@@ -87,5 +102,5 @@ def embedding_model(
         feature_scale=1.0,
         feature_zero_point=0,
         coding=features.coding,
-        info={"embeddings": features.name, "samples": len(features)},
+        info={"embeddings": features.name, "samples": len(features), **made},
     )

@@ -64,6 +64,7 @@ READ = [
     (["train", "--data", "in.npy", "--test", "classes", "--weights", "weights.h5", "--output", "o"], ["in.npy"]),
     (["train", "--data", "in.npy", "--test", "classes", "--weights", "weights.h5", "--output", "o"], ["weights.h5"]),
     (["train", "--data", "in.npy", "--test", "classes", "--output", "o"], ["classes/cat/a.jpg"]),
+    (["train", "--features", "in.npy", "--labels", "names.txt", "--output", "o"], ["in.npy", "names.txt"]),
     (["train", "--output", "o"], ["data/cifar-100-python/test"]),
     (["import", "net.keras", "--data", "in.npy", "--output", "o"], ["net.keras", "in.npy"]),
     (["quantize", "net.keras", "--data", "in.npy", "--output", "o"], ["net.keras", "in.npy"]),
