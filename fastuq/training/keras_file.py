@@ -43,7 +43,7 @@ def check_file(path: Path, shape: tuple[int, ...] | None = None, wishes: Wishes 
             "file (model.save('m.keras')) where it was made, or convert it to an int8 .tflite file and import that"
         )
     if path.suffix not in (".keras", ".h5", ".hdf5") or not path.is_file():
-        problem = f"is no {path.suffix or '.keras'} file" if path.exists() else "is not there"
+        problem = "is no .keras or .h5 file" if path.exists() else "is not there"
         raise InputError(f"network {path}: {problem}; give {KINDS}")
     if path.suffix != ".keras":
         if _first_bytes(path) != _HDF5:

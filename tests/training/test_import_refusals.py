@@ -219,7 +219,7 @@ def test_files_that_are_no_network_say_what_they_are(tmp_path):
     for name, words in (
         ("saved", "SavedModel"),
         ("a.h5", "not saved by Keras as an .h5"),
-        ("b.onnx", "is no .onnx file"),
+        ("b.onnx", "is no .keras or .h5 file"),
     ):
         with pytest.raises(InputError, match=words):
             check_file(tmp_path / name)
