@@ -202,13 +202,9 @@ def save_model(
     """
     target = checked_path(path)
     check_replaceable(target)
-    first = {
-        "backbone.tflite": backbone,
-        "full.tflite": full,
-        CODING: None if coding is None else coding.to_bytes(),
-    }
+    given = {"backbone.tflite": backbone, "full.tflite": full, CODING: coding and coding.to_bytes()}
     parts = {
-        **{name: content for name, content in first.items() if content is not None},
+        **{name: content for name, content in given.items() if content is not None},
         "head.npz": npz_of(head.to_arrays()),
         "head_int8.npz": npz_of(head_int8.to_arrays()),
     }
