@@ -202,7 +202,8 @@ def save_model(
     """
     target = checked_path(path)
     check_replaceable(target)
-    given = {"backbone.tflite": backbone, "full.tflite": full, CODING: coding and coding.to_bytes()}
+    coded = None if coding is None else coding.to_bytes()
+    given = {"backbone.tflite": backbone, "full.tflite": full, CODING: coded}
     parts = {
         **{name: content for name, content in given.items() if content is not None},
         "head.npz": npz_of(head.to_arrays()),
