@@ -202,8 +202,7 @@ def save_model(
     """
     target = checked_path(path)
     check_replaceable(target)
-    coded = None if coding is None else coding.to_bytes()
-    given = {"backbone.tflite": backbone, "full.tflite": full, CODING: coded}
+    given = {"backbone.tflite": backbone, "full.tflite": full, CODING: None if coding is None else coding.to_bytes()}
     parts = {
         **{name: content for name, content in given.items() if content is not None},
         "head.npz": npz_of(head.to_arrays()),
