@@ -102,6 +102,12 @@ def test_grey_pixels_are_the_grey_of_the_colours(tmp_path):
     assert parts.network.image.shape == (None, SIZE, SIZE, 3)
 
 
+def test_colours_count_in_grey_as_the_eye_sees_them():
+    image = keras.Input((SIZE, SIZE, 3))
+    grey = keras.Model(image, Front().into(1)(image))(PIXELS.astype(np.float32)).numpy()
+    np.testing.assert_allclose(grey[..., 0], PIXELS @ [0.299, 0.587, 0.114], atol=1)
+
+
 def chain():
     return with_tail(
         gap(), L.Dropout(0.1, name="one"), dense(9, "relu", name="a"), L.Dropout(0.4, name="two"), dense(name="b")
@@ -181,10 +187,11 @@ def test_activations_are_those_of_keras(name):
 
 def test_a_dropout_of_ones_own_takes_the_place_of_any(tmp_path):
     normalised = [gap(), L.Dropout(0.2), L.LayerNormalization()]
-    for layers in (normalised, [gap(), L.AlphaDropout(0.2)], [L.SpatialDropout2D(0.1), gap()]):
-        network = with_tail(*layers, dense())
-        parts = read(network, tmp_path, Wishes(dropout=(0.3,)))
-        assert parts.head.rates == (0.3,)
+    between = [gap(), dense(9, "relu"), L.AlphaDropout(0.2)]
+    for layers in (normalised, between, [L.SpatialDropout2D(0.1), gap()]):
+        rates = (0.3, 0.2) if layers is between else (0.3,)
+        parts = read(with_tail(*layers, dense()), tmp_path, Wishes(dropout=rates))
+        assert parts.head.rates == rates
         checked(parts)
 
 
