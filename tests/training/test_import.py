@@ -14,6 +14,7 @@ from fastuq.model.backbone import Backbone
 from fastuq.model.folding import Affine, Drop, fold
 from fastuq.model.model import load_model
 from fastuq.montecarlo.reference import naive_moments
+from fastuq.training.data_check import check_on_data
 from fastuq.training.front import Front
 from fastuq.training.import_report import import_lines
 from fastuq.training.keras_check import check_against_keras
@@ -287,6 +288,27 @@ def test_a_binary_network_with_pixels_scaled_outside(tmp_path, capfd):
     assert model.class_names == ("dark", "bright")
     assert "cut         after global_average_pooling2d" in said.out
     assert "accuracy float32 100.00%   int8 100.00%" in said.out
+
+
+def test_a_backbone_that_leads_to_other_classes_is_said_to(tmp_path):
+    keras.utils.set_random_seed(1)
+    parts = read(zoo.nested(), tmp_path)
+    exact = parts.backbone()(PIXELS.astype(np.float32), training=False).numpy()
+
+    class Runner:
+        scale, zero_point = float(exact.max() / 255), -128
+
+        def __init__(self, features):
+            self.features = features
+
+        def __call__(self, pixels):
+            return np.clip(np.rint(self.features / self.scale) - 128, -128, 127).astype(np.int8)
+
+    images = ImageSet(PIXELS, None, None, "noise")
+    for features, warnings in ((exact, 0), (exact.max() - exact, 1)):
+        found = check_on_data(parts.backbone(), Runner(features), parts.head, images, Front())
+        assert len(found["warnings"]) == warnings
+        assert (found["agreement"] < 0.8) == bool(warnings)
 
 
 def test_a_head_that_looks_its_codes_up_goes_whole_through_the_reference(tmp_path):
