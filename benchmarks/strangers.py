@@ -116,7 +116,7 @@ STRANGERS = {
     "one sigmoid unit": Stranger(binary, classes=2),
     "mixed precision, gelu in the head": Stranger(mixed_precision, twin=lambda: mixed_precision("float32")),
     "grey input, SpatialDropout, logits": Stranger(grey, ("--activation", "softmax")),
-    "EfficientNetB0 of keras.applications": Stranger(application("EfficientNetB0"), size=64, epochs=2, timed=16),
+    "EfficientNetB0 of keras.applications": Stranger(application("EfficientNetB0"), size=64, epochs=6, timed=16),
     "MobileNetV3Small of keras.applications": Stranger(application("MobileNetV3Small"), size=64, epochs=8, timed=16),
 }
 

@@ -57,11 +57,10 @@ class Cut:
 
 @dataclass(frozen=True)
 class _Piece:
-    """A layer of the tail with what it does; `pooled`: it does so to the channels after the pooling that follows."""
+    """A layer of the tail with what it does to the features."""
 
     call: Call
     steps: list[Step]
-    pooled: bool = False
 
     @property
     def pools(self) -> bool:
@@ -127,7 +126,7 @@ def _pooled_dropouts(network: OpenNetwork, pooling: Call) -> list[_Piece]:
     pieces: list[_Piece] = []
     call = network.producer(pooling.inputs[0])
     while call is not None and is_dropout(call) and shares_channels(call):
-        pieces.insert(0, _Piece(call, [Drop(float(call.layer.rate), call.name)], pooled=True))
+        pieces.insert(0, _Piece(call, [Drop(float(call.layer.rate), call.name)]))
         call = network.producer(call.inputs[0])
     return [*pieces, _Piece(pooling, [])] if pieces else []
 
@@ -139,7 +138,7 @@ def _after(network: OpenNetwork, pieces: list[_Piece], stop: str, layer: str) ->
         start = names.index(layer) + 1
         if start == len(pieces):
             raise InputError(f"--cut {layer}: is the last layer; cut before the dense layers of the head")
-        return start + (pieces[start].pools and not pieces[start].pooled)
+        return start
     if first is not None and first.name == layer:
         return 0
     if layer not in {call.name for call in network.calls}:

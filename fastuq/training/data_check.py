@@ -11,6 +11,8 @@ from fastuq.training.front import READINGS, Front
 from fastuq.training.tflite import predictor
 
 _IMAGES, _READ = 256, 64
+_AGREED = 0.8
+"""Share of images of the same class below which a warning is due; random networks and short trainings reach it."""
 _NEAR_CHANCE = 0.1
 """Share of the way from guessing to always right below which an accuracy is near chance."""
 
@@ -41,6 +43,11 @@ def check_on_data(backbone: Any, runner: Backbone, head: Head, images: ImageSet,
     real = (runner(pixels).astype(np.float32) - runner.zero_point) * np.float32(runner.scale)
     rounded = head.forward(real).argmax(axis=1)
     found: dict[str, Any] = {"images": len(rows), "agreement": float((exact == rounded).mean()), "warnings": []}
+    if found["agreement"] < _AGREED:
+        found["warnings"].append(
+            f"the int8 backbone leads to another class than the float one for {1 - found['agreement']:.1%} of the "
+            "images: the network's activations do not survive int8, as where a few channels are far larger than others"
+        )
     if images.labels is None:
         return found
     truth = images.labels[rows]

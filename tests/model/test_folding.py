@@ -89,6 +89,16 @@ def test_any_order_gives_the_same_moments(seed):
     np.testing.assert_allclose(found.std(axis=0), expected.std(axis=0), atol=0.012)
 
 
+@pytest.mark.parametrize("name", [*HIDDEN, "leaky_relu(0.01)"])
+def test_a_dropout_before_an_activation_acts_on_its_argument(name):
+    rng = np.random.default_rng(0)
+    steps = [dense(rng, 4, 6), Drop(0.5, "d"), Activate(name, "f"), dense(rng, 6, 2)]
+    x, mask, all_units = rng.normal(size=(200, 4)), rng.random((200, 6)) < 0.5, np.ones((200, 6), bool)
+    head = fold(steps, 4)
+    masks = [all_units[:, :4], mask] if len(head.blocks) == 2 else [all_units[:, :4], mask, all_units]
+    np.testing.assert_allclose(head.forward(x, masks), run(steps, x, [mask]), atol=1e-5)
+
+
 def test_what_folds_takes_no_block_of_its_own():
     rng = np.random.default_rng(0)
     head = fold(

@@ -14,6 +14,7 @@ from fastuq.model.backbone import Backbone
 from fastuq.model.folding import Affine, Drop, fold
 from fastuq.model.model import load_model
 from fastuq.montecarlo.reference import naive_moments
+from fastuq.training.data_check import check_on_data
 from fastuq.training.front import Front
 from fastuq.training.import_report import import_lines
 from fastuq.training.keras_check import check_against_keras
@@ -102,6 +103,12 @@ def test_grey_pixels_are_the_grey_of_the_colours(tmp_path):
     assert parts.network.image.shape == (None, SIZE, SIZE, 3)
 
 
+def test_colours_count_in_grey_as_the_eye_sees_them():
+    image = keras.Input((SIZE, SIZE, 3))
+    grey = keras.Model(image, Front().into(1)(image))(PIXELS.astype(np.float32)).numpy()
+    np.testing.assert_allclose(grey[..., 0], PIXELS @ [0.299, 0.587, 0.114], atol=1)
+
+
 def chain():
     return with_tail(
         gap(), L.Dropout(0.1, name="one"), dense(9, "relu", name="a"), L.Dropout(0.4, name="two"), dense(name="b")
@@ -181,10 +188,11 @@ def test_activations_are_those_of_keras(name):
 
 def test_a_dropout_of_ones_own_takes_the_place_of_any(tmp_path):
     normalised = [gap(), L.Dropout(0.2), L.LayerNormalization()]
-    for layers in (normalised, [gap(), L.AlphaDropout(0.2)], [L.SpatialDropout2D(0.1), gap()]):
-        network = with_tail(*layers, dense())
-        parts = read(network, tmp_path, Wishes(dropout=(0.3,)))
-        assert parts.head.rates == (0.3,)
+    between = [gap(), dense(9, "relu"), L.AlphaDropout(0.2)]
+    for layers in (normalised, between, [L.SpatialDropout2D(0.1), gap()]):
+        rates = (0.3, 0.2) if layers is between else (0.3,)
+        parts = read(with_tail(*layers, dense()), tmp_path, Wishes(dropout=rates))
+        assert parts.head.rates == rates
         checked(parts)
 
 
@@ -280,6 +288,27 @@ def test_a_binary_network_with_pixels_scaled_outside(tmp_path, capfd):
     assert model.class_names == ("dark", "bright")
     assert "cut         after global_average_pooling2d" in said.out
     assert "accuracy float32 100.00%   int8 100.00%" in said.out
+
+
+def test_a_backbone_that_leads_to_other_classes_is_said_to(tmp_path):
+    keras.utils.set_random_seed(1)
+    parts = read(zoo.nested(), tmp_path)
+    exact = parts.backbone()(PIXELS.astype(np.float32), training=False).numpy()
+
+    class Runner:
+        scale, zero_point = float(exact.max() / 255), -128
+
+        def __init__(self, features):
+            self.features = features
+
+        def __call__(self, pixels):
+            return np.clip(np.rint(self.features / self.scale) - 128, -128, 127).astype(np.int8)
+
+    images = ImageSet(PIXELS, None, None, "noise")
+    for features, warnings in ((exact, 0), (exact.max() - exact, 1)):
+        found = check_on_data(parts.backbone(), Runner(features), parts.head, images, Front())
+        assert len(found["warnings"]) == warnings
+        assert (found["agreement"] < 0.8) == bool(warnings)
 
 
 def test_a_head_that_looks_its_codes_up_goes_whole_through_the_reference(tmp_path):
