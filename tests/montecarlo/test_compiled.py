@@ -12,13 +12,13 @@ PROBE = """
 from typing import NamedTuple
 import numpy as np
 from fastuq.montecarlo.kernels.building import kernel
-from fastuq.montecarlo.kernels.elementwise import activate_numbers
+from fastuq.montecarlo.kernels.activating import activate_numbers
 class Job(NamedTuple):
     x: np.ndarray
     activation: int
 @kernel
 def probe(job):
-    activate_numbers(job.x, 0, job.activation, 1)
+    activate_numbers(job.x, 0, job.activation, np.float32(0), 1)
 """
 USE = """
 import sys
