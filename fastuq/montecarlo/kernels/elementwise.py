@@ -1,6 +1,6 @@
 """Functions of float32 numbers, as LLVM IR for scalars and vectors alike: exponentials, entropies, activations."""
 
-from collections.abc import Callable
+from typing import Any
 
 from llvmlite import ir
 
@@ -218,7 +218,7 @@ def _hard_silu(builder, x, slope):
     return builder.fmul(x, builder.fmul(gate, constant(x.type, 1 / 6)))
 
 
-FORWARD: dict[str, Callable | None] = {
+FORWARD: dict[str, Any] = {
     "relu": lambda builder, x, slope: clip(builder, x, 0.0, float("inf")),
     "linear": lambda builder, x, slope: x,
     "sigmoid": lambda builder, x, slope: sigmoid_ir(builder, x),

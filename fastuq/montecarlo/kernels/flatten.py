@@ -35,18 +35,17 @@ def int8_plan(head: QuantizedHead) -> Plan:
         np.concatenate([b.scale for b in blocks]),
         head.input_scale,
         head.input_shift,
+        [(b.code_scale, b.code_shift) for b in blocks],
     )
     codings, tops, zero_points = zip(*map(_coding, hidden), strict=True) if hidden else ((), (), ())
     tables = [b.table for b in hidden if b.table is not None]
     before = np.cumsum([0, *(b.table is not None for b in hidden)])
-    units = [_or_none(b.code_scale, b.code_shift, len(b.bias)) for b in blocks]
     return plan._replace(
         zero_points=memory.filled([128, *zero_points], np.int64),
         codings=memory.filled([*codings, 0], np.int64),
         tops=memory.filled([*tops, 0], np.float32),
         tables=memory.filled(np.concatenate([np.zeros(0), *tables]), np.float32),
         table_at=memory.filled(before * POINTS, np.int64),
-        **_units(units),
     )
 
 
@@ -59,18 +58,16 @@ def float32_plan(head: Head, feature_scale: float, feature_zero_point: int) -> P
         There is no kernel for an activation.
     """
     step = head.scale.astype(np.float64) * feature_scale
+    affines = [*((b.scale, b.shift) for b in head.blocks[1:]), (None, None)]
     plan = _plan(
         head.blocks,
         np.concatenate([(b.weights / np.float32(1 - b.rate)).ravel() for b in head.blocks]),
         np.ones(sum(len(b.bias) for b in head.blocks), np.float32),
         step,
         head.shift - step * feature_zero_point,
+        affines,
     )
-    following = [*head.blocks[1:], None]
-    affines = [(None, None) if b is None else (b.scale, b.shift) for b in following]
-    units = [_or_none(*pair, len(b.bias)) for pair, b in zip(affines, head.blocks, strict=True)]
-    shifted = [scale is not None for scale, _ in affines]
-    return plan._replace(shifted=memory.filled(shifted, np.int64), **_units(units))
+    return plan._replace(shifted=memory.filled([scale is not None for scale, _ in affines], np.int64))
 
 
 def _coding(block: QuantizedBlock) -> tuple[int, int, int]:
@@ -85,18 +82,12 @@ def _coding(block: QuantizedBlock) -> tuple[int, int, int]:
     raise ModelError(f"activation {block.activation}: there is no int8 kernel for its codes; use the precision float32")
 
 
-def _or_none(scale: np.ndarray | None, shift: np.ndarray | None, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return scale and shift of a block's outputs; ones and zeros where it has none."""
-    if scale is None or shift is None:
-        return np.ones(width, np.float32), np.zeros(width, np.float32)
-    return scale, shift
-
-
-def _units(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
-    scales, shifts = (
-        memory.filled(np.pad(np.concatenate(parts), (0, 16)), np.float32) for parts in zip(*pairs, strict=True)
-    )
-    return {"unit_scale": scales, "unit_shift": shifts}
+def _of_units(units: Sequence, blocks: Sequence, which: int, otherwise: int) -> np.ndarray:
+    """Return the scales or the shifts of all blocks' outputs, `otherwise` where a block has none."""
+    parts = [
+        np.full(len(b.bias), otherwise) if u[which] is None else u[which] for u, b in zip(units, blocks, strict=True)
+    ]
+    return memory.filled(np.pad(np.concatenate(parts), (0, 16)), np.float32)
 
 
 def _number(activation: str) -> int:
@@ -108,8 +99,11 @@ def _number(activation: str) -> int:
     return ACTIVATION_NUMBERS[name]
 
 
-def _plan(blocks: Sequence, weights, scale, input_scale, input_shift) -> Plan:
-    """Make a plan whose blocks hand on no codes: zeros stand for all that the int8 kernels ask of them."""
+def _plan(blocks: Sequence, weights, scale, input_scale, input_shift, units: Sequence) -> Plan:
+    """Make a plan whose blocks hand on no codes: zeros stand for all that the int8 kernels ask of them.
+
+    `units` are scale and shift of the outputs of each block, or None and None.
+    """
     widths = np.array([*(b.weights.shape[0] for b in blocks), len(blocks[-1].bias)], np.int64)
     rooms = np.array([selection_width(width) for width in widths[:-1]])
     sizes = np.array([b.weights.size for b in blocks])
@@ -139,8 +133,8 @@ def _plan(blocks: Sequence, weights, scale, input_scale, input_shift) -> Plan:
         scale=filled(np.pad(scale, (0, 16)), np.float32),
         plain_scale=filled(np.pad(scale * np.repeat(keeps, widths[1:]), (0, 16)), np.float32),
         bias=filled(np.pad(np.concatenate([b.bias for b in blocks]), (0, 16)), np.float32),
-        unit_scale=filled(np.ones(len(scale) + 16), np.float32),
-        unit_shift=memory.zeros(len(scale) + 16, np.float32),
+        unit_scale=_of_units(units, blocks, 0, 1),
+        unit_shift=_of_units(units, blocks, 1, 0),
         input_scale=filled(input_scale, np.float32),
         input_shift=filled(input_shift, np.float32),
     )
