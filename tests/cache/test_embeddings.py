@@ -131,10 +131,11 @@ def test_scoring_from_the_cache(tmp_path, made):
         again = score(model, features.read(0, 1000), labels=features.labels, num_iter=200)
     assert np.array_equal(result.mean, again.mean)
     assert result.std.max() > 0.01
+    assert np.abs(result.plain - model.head_int8.forward(features.read(0, 1000))).max() < 1e-5
     plain = scaled_head().forward(embeddings())
-    assert np.abs(result.plain - plain).max() < 0.05
-    assert (result.plain_prediction == plain.argmax(axis=1)).mean() > 0.99
     float32 = score(model, features.read(0, 1000), num_iter=200, precision="float32")
+    assert np.abs(float32.plain - plain).max() < 0.05
+    assert (float32.plain_prediction == plain.argmax(axis=1)).mean() > 0.99
     assert np.abs(result.mean - float32.mean).max() < 0.05
 
 
