@@ -20,18 +20,20 @@ from fastuq.datasets import open_images
 from fastuq.errors import InputError
 from fastuq.model.backbone import Backbone
 from fastuq.montecarlo import engine
+from fastuq.montecarlo import threads as in_threads
 from fastuq.util import process
 
 PROBE = """
 from typing import NamedTuple
 import numpy as np
-from fastuq.montecarlo.kernels.building import kernel
+from fastuq.montecarlo.kernels.building import kernel, record_of
 
 class Job(NamedTuple):
     x: np.ndarray
 
 @kernel
-def one(job):
+def one(frame):
+    job = record_of(frame)
     job.x[0] += 1
 """
 USE = """
@@ -101,13 +103,13 @@ def test_a_cache_folder_that_others_can_write_is_not_trusted(read_only, tmp_path
 
 
 def test_what_no_cache_costs_is_said(monkeypatch, capsys):
-    monkeypatch.setattr(engine, "cache_folder", lambda: None)
-    engine._announce.__wrapped__()
+    monkeypatch.setattr(in_threads, "cache_folder", lambda: None)
+    in_threads._announce.__wrapped__()
     said = capsys.readouterr().err
     assert "slow every time" in said
     assert said.count("\n") == 1
     monkeypatch.setattr(sys, "stderr", None)
-    engine._announce.__wrapped__()
+    in_threads._announce.__wrapped__()
     assert capsys.readouterr() == ("", "")
 
 

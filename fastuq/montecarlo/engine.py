@@ -1,12 +1,5 @@
 """Monte-Carlo dropout on features: checks shapes, bounds memory, calls the kernels. Features + head -> moments."""
 
-import functools
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +7,6 @@ import numpy as np
 
 from fastuq.errors import InputError
 from fastuq.model.model import Model
-from fastuq.montecarlo.kernels.compiled import cache_folder
 from fastuq.montecarlo.kernels.flatten import float32_plan, int8_plan, packed_bytes
 from fastuq.montecarlo.kernels.heads import HeadKernels, Run
 from fastuq.montecarlo.kernels.plan import (
@@ -33,6 +25,7 @@ from fastuq.montecarlo.kernels.scratch import TOGETHER
 from fastuq.montecarlo.kernels.targets import Target, host_target
 from fastuq.montecarlo.masks import check_sample_ids
 from fastuq.montecarlo.sampling import Sampling
+from fastuq.montecarlo.threads import Threads
 from fastuq.util.process import thread_count
 
 SAMPLES_AT_ONCE = 8192
@@ -44,11 +37,9 @@ FEW_SAMPLES = 16
 """Up to this many samples shared masks run one by one: packing their heads would cost more."""
 _WORTH_A_TASK = 100
 """Iterations of a sample that are worth a task of their own: about a quarter of a millisecond."""
-_HEADS_A_TASK = 16
-"""Heads to select and pack that are worth one."""
+_MASKS_A_TASK, _HEADS_A_TASK = 400, 16
+"""Masks to draw, and heads to pack, that are worth one."""
 LANES = 64
-_COMPILED: set[tuple] = set()
-"""Kernels that this process has compiled or loaded."""
 _NO_RULES = Rules(np.float32(0), np.float32(0), False)
 
 
@@ -108,8 +99,8 @@ def moments(
 class MonteCarlo:
     """A head made ready to run on features piece by piece; arguments as in `moments`, or a `Sampling`.
 
-    `target` is what the kernels are compiled for; by default the processor decides. All give the same bits.
-    `seconds_compiling` is the time that went into compiling kernels or loading compiled ones, once per process.
+    `target` is what the kernels are compiled for; by default the processor decides. All give the same
+    integers, and those that fuse multiply-adds (`Target.fused`) the same bits.
     """
 
     def __init__(
@@ -125,7 +116,6 @@ class MonteCarlo:
         sampling = replace(sampling or Sampling(), **single)
         self._num_iter, self._seed, self._masks = sampling.num_iter, np.uint64(sampling.seed), sampling.masks
         self._entropy = entropy
-        self.threads = thread_count(threads)
         self._num_features, self._num_classes = model.head.num_features, model.head.num_classes
         if sampling.precision == "int8":
             plan = int8_plan(model.head_int8)
@@ -133,7 +123,17 @@ class MonteCarlo:
             plan = float32_plan(model.head, model.feature_scale, model.feature_zero_point)
         self._kernels = HeadKernels(plan, target or host_target(), sampling.precision)
         self._packed: dict[bool, tuple[Selection, Packed]] = {}
-        self.seconds_compiling = 0.0
+        self._threads = Threads(thread_count(threads), (self._kernels.target.name, sampling.precision))
+
+    @property
+    def threads(self) -> int:
+        """How many threads it runs on."""
+        return self._threads.count
+
+    @property
+    def seconds_compiling(self) -> float:
+        """Seconds that went into compiling kernels, or into loading compiled ones."""
+        return self._threads.seconds_compiling
 
     def __call__(self, features: np.ndarray, sample_ids: np.ndarray | None = None) -> Moments:
         """Return the moments of features (N, D) int8 of the samples numbered `sample_ids` (default 0 to N - 1)."""
@@ -150,18 +150,16 @@ class MonteCarlo:
         found = columns(n, self._num_classes, decide=decide, details=details, scores=self._entropy)
         rows = np.ascontiguousarray(features)
         one_by_one = self._masks == "per_sample" or n <= FEW_SAMPLES  # both ways give the same bits
-        with ThreadPoolExecutor(self.threads) as pool:
-            for start in range(0, n, SAMPLES_AT_ONCE):
-                stop = min(start + SAMPLES_AT_ONCE, n)
-                if one_by_one:
-                    self._run_one_by_one(pool, rows, ids, (start, stop), rules, found)
-                else:
-                    self._run_shared(pool, rows, (start, stop), rules, found)
+        for start in range(0, n, SAMPLES_AT_ONCE):
+            stop = min(start + SAMPLES_AT_ONCE, n)
+            if one_by_one:
+                self._run_one_by_one(rows, ids, (start, stop), rules, found)
+            else:
+                self._run_shared(rows, (start, stop), rules, found)
         return found
 
     def _run_one_by_one(
         self,
-        pool: ThreadPoolExecutor,
         features: np.ndarray,
         ids: np.ndarray,
         samples: tuple[int, int],
@@ -175,31 +173,42 @@ class MonteCarlo:
         def work(start: int, stop: int) -> None:
             kernels.run_per_sample(features, ids, self._seed, start, stop, part, None, judged, found)
 
-        self._in_threads(pool, "rows", lambda start, stop: kernels.prepare_per_sample(), 1)
+        self._threads.run("rows", lambda start, stop: kernels.prepare_per_sample(), 1)
         least, most = _WORTH_A_TASK // total, max(1, RUNS_AT_ONCE // total)
         if samples[1] - samples[0] >= self.threads or total <= FOLD or self._entropy:
-            self._in_threads(pool, "one by one", work, samples[1], least, most, first=samples[0])
+            self._threads.run("one by one", work, samples[1], least, most, first=samples[0])
             return
-
-        pieces = -(-total // FOLD)
-        states = [running_sums(-(-self._num_classes // LANES) * LANES) for _ in range(samples[1] * pieces)]
-
-        def work_piece(start: int, stop: int) -> None:
-            for number in range(start, stop):
-                n, first = number // pieces, number % pieces * FOLD
-                piece = part._replace(first=first, length=min(FOLD, total - first))
-                kernels.run_per_sample(features, ids, self._seed, n, n + 1, piece, states[number], judged, found)
-
-        self._in_threads(pool, "one by one", work_piece, samples[1] * pieces, first=samples[0] * pieces)
+        self._threads.run("one by one", work, samples[0], first=samples[0])  # compiles, and no more
         for n in range(*samples):
-            whole = joined(states[n * pieces : (n + 1) * pieces])
-            kernels.run_per_sample(
-                features, ids, self._seed, n, n + 1, part._replace(first=total, length=0), whole, judged, found
-            )  # fmt: skip
+            self._run_one(features, ids, n, part, judged, found)
+
+    def _run_one(
+        self,
+        features: np.ndarray,
+        ids: np.ndarray,
+        n: int,
+        part: Part,
+        rules: Rules,
+        found: Columns,
+    ) -> None:
+        """Run one sample, whose iterations the threads share."""
+        kernels, width = self._kernels, -(-self._num_classes // LANES) * LANES
+        kept = np.zeros((-(-part.iterations // FOLD), 2, width))
+        state = running_sums(width)
+
+        def work(start: int, stop: int) -> None:
+            own, end = (state if start == 0 else running_sums(width)), min(stop * FOLD, part.iterations)
+            piece = part._replace(first=start * FOLD, length=end - start * FOLD)
+            if piece.length > 0:
+                kernels.run_per_sample(features, ids, self._seed, n, n + 1, piece, (own, kept), rules, found)
+
+        self._threads.run("pieces", work, len(kept), -(-len(kept) // self.threads))
+        joined(state, kept)
+        last = part._replace(first=part.iterations, length=0)
+        kernels.run_per_sample(features, ids, self._seed, n, n + 1, last, (state, kept[:0]), rules, found)
 
     def _run_shared(
         self,
-        pool: ThreadPoolExecutor,
         features: np.ndarray,
         samples: tuple[int, int],
         rules: Rules | None,
@@ -215,21 +224,19 @@ class MonteCarlo:
         for first in range(0, self._num_iter, at_once):
             count = min(at_once, self._num_iter - first)
             part = Part(first, count, self._num_iter, self._entropy, rules is not None)
-            selection, packed = made = self._pack(pool, part, made)
+            selection, packed = made = self._pack(part, made)
 
             def work(start: int, stop: int) -> None:
                 judged = rules or _NO_RULES
                 kernels.run_shared(features, selection, packed, size, start, stop, part, state, judged, found)  # noqa: B023
 
-            self._in_threads(pool, "shared", work, blocks[1], first=blocks[0])
+            self._threads.run("shared", work, blocks[1], first=blocks[0])
 
     def _block_size(self, samples: int) -> int:
         """Return how many samples make a block: 64, or fewer where some threads would have none."""
         return next((size for size in (64, 32) if -(-samples // size) >= self.threads), 16)
 
-    def _pack(
-        self, pool: ThreadPoolExecutor, part: Part, before: tuple[Selection, Packed] | None
-    ) -> tuple[Selection, Packed]:
+    def _pack(self, part: Part, before: tuple[Selection, Packed] | None) -> tuple[Selection, Packed]:
         """Return the packed heads of a part, with the plain pass behind the last iteration of all where it is wanted.
 
         They are kept where they are all there are. The memory of what was packed `before` is used again.
@@ -242,43 +249,14 @@ class MonteCarlo:
         used = before or (None, None)
         selection = selection_of(kernels.plan, rooms, used[0])
 
-        def in_threads(name: str) -> Run:
-            return lambda work, count: self._in_threads(pool, name, work, count, _HEADS_A_TASK)
+        def in_threads(name: str, least: int) -> Run:
+            return lambda work, count: self._threads.run(name, work, count, least)
 
-        kernels.select(self._seed, part.first, plain, selection, in_threads("select"))
-        made = selection, kernels.pack(selection, plain, in_threads("pack"), used[1])
+        kernels.select(self._seed, part.first, plain, selection, in_threads("select", _MASKS_A_TASK))
+        made = selection, kernels.pack(selection, plain, in_threads("pack", _HEADS_A_TASK), used[1])
         if complete:
             self._packed[part.decide] = made
         return made
-
-    def _in_threads(
-        self,
-        pool: ThreadPoolExecutor,
-        name: str,
-        work: Callable[[int, int], None],
-        count: int,
-        least: int = 1,
-        most: int = SAMPLES_AT_ONCE,
-        first: int = 0,
-    ) -> None:
-        """Call work(start, stop) over ranges that cover `first` to count, a few per thread so that none waits long.
-
-        No range but the last is shorter than `least`, since a task takes time to start, or longer than `most`, since
-        Ctrl-C is heard between ranges only.
-        Work that comes under this `name` for the first time in this process is called on nothing before, which compiles
-        its kernels.
-        """
-        key = (self._kernels.target.name, self._kernels.integers, name)
-        if key not in _COMPILED:
-            began = time.perf_counter()
-            with announced_compile():
-                work(first, first)
-            self.seconds_compiling += time.perf_counter() - began
-            _COMPILED.add(key)
-        size = max(1, min(most, max(least, -(-(count - first) // (self.threads * 8)))))
-        run = map if self.threads == 1 or size >= count - first else pool.map
-        for _ in run(lambda start: work(start, min(start + size, count)), range(first, count, size)):
-            pass
 
     def _check_features(self, features: np.ndarray, sample_ids: np.ndarray | None) -> np.ndarray:
         """Return the sample numbers, or raise InputError where the features are not int8 (N, D)."""
@@ -289,26 +267,3 @@ class MonteCarlo:
                 "use the features of this model's backbone"
             )
         return check_sample_ids(sample_ids, len(features))
-
-
-@contextmanager
-def announced_compile() -> Iterator[None]:
-    """Say on stderr what takes so long when the block takes longer than a second."""
-    timer = threading.Timer(1.0, _announce)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-@functools.cache
-def _announce() -> None:
-    if sys.stderr is not None:
-        print(f"fastuq: compiling or loading the kernels ({_price()})", file=sys.stderr, flush=True)
-
-
-def _price() -> str:
-    if cache_folder():
-        return "slow the first time only"
-    return "slow every time: there is no folder to keep them in; name one that can be written with NUMBA_CACHE_DIR"

@@ -249,10 +249,11 @@ def test_sums_that_overflow_are_no_result(model_folder):
     arrays["weights_1"][::2] *= -1  # infinity minus infinity
     forge(model_folder, {"head.npz": npz(**arrays)})
     model, features = load_model(model_folder), np.full((3, 32), 100, np.int8)
-    for precision in ("int8", "float32"):
-        found = outcome(lambda p=precision: score(model, features, num_iter=5, precision=p))
-        assert isinstance(found, ModelError)
-        assert "NaN or infinity" in str(found)
+    found = outcome(lambda: score(model, features, num_iter=5, precision="float32"))
+    assert isinstance(found, ModelError)
+    assert "NaN or infinity" in str(found)
+    # The int8 head is another file, and its numbers cannot overflow: sums of int8 products times at most 1e30.
+    assert np.isfinite(score(model, features, num_iter=5).plain).all()
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,14 @@ from places import ROOT
 PROBE = """
 from typing import NamedTuple
 import numpy as np
-from fastuq.montecarlo.kernels.building import kernel
 from fastuq.montecarlo.kernels.activating import activate_numbers
+from fastuq.montecarlo.kernels.building import kernel, record_of
 class Job(NamedTuple):
     x: np.ndarray
     activation: int
 @kernel
-def probe(job):
+def probe(frame):
+    job = record_of(frame)
     activate_numbers(job.x, 0, job.activation, np.float32(0), 1)
 """
 USE = """
@@ -92,3 +93,22 @@ def test_code_belongs_to_the_processor(package):
     assert used(package, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="+64bit") == "0.731 True"
     assert len(kept(package)) == 2
     assert used(package) == "0.731 False"
+
+
+@pytest.mark.parametrize("settings", [{"NUMBA_CPU_NAME": "generic"}, {"NUMBA_ENABLE_AVX": "0"}])
+def test_settings_of_numba_are_ours(settings, tmp_path):
+    """Numba would compile for one processor what was written for another, and LLVM would end the process."""
+    code = """
+import numpy as np
+from heads import model_of, random_features, random_head
+from fastuq.montecarlo.engine import MonteCarlo
+features = random_features(40, 20)
+print(MonteCarlo(model_of(random_head([(20, 3, 0.2, "linear")]), features), num_iter=3)(features).mean.tobytes().hex())
+"""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    found = [
+        subprocess.run([sys.executable, "-c", code], env=environment | more, capture_output=True, text=True)
+        for more in ({}, settings)
+    ]
+    assert found[1].returncode == 0, found[1].stderr
+    assert found[0].stdout == found[1].stdout

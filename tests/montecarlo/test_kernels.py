@@ -16,7 +16,7 @@ from fastuq.model.activations import ACTIVATIONS, SIGMOID_STEPS, Activation, Ste
 from fastuq.model.head import Block
 from fastuq.montecarlo.engine import MonteCarlo
 from fastuq.montecarlo.kernels import activating, coding, elementwise, lanes, memory, running_sums
-from fastuq.montecarlo.kernels.building import kernel
+from fastuq.montecarlo.kernels.building import kernel, record_of
 from fastuq.montecarlo.kernels.dots import lane_of
 from fastuq.montecarlo.kernels.emit import in_ir
 from fastuq.montecarlo.kernels.flatten import ACTIVATION_NUMBERS
@@ -41,7 +41,8 @@ def mapped(emit, x):
             store(builder, emit(builder, load(builder, plus(builder, x, i, 64), FLOATS)), plus(builder, out, i, 64))
 
     @kernel
-    def run(job):
+    def run(frame):
+        job = record_of(frame)
         loop(job.x, job.out, (len(job.x) + 15) // 16)
 
     padded = memory.filled(np.pad(x, (0, -len(x) % 16)), np.float32)
@@ -60,6 +61,13 @@ def test_exp_and_sigmoid_errors():
 def test_sigmoid_far_out():
     x = np.array([-1e30, -200, 200, 1e30], np.float32)
     assert np.array_equal(mapped(elementwise.sigmoid_ir, x).round(30), [0, 0, 1, 1])
+
+
+@pytest.mark.parametrize("name", [name for name, function in elementwise.FORWARD.items() if function])
+def test_what_is_no_number_stays_none(name):
+    """A clipped NaN would pass for a sure output."""
+    found = mapped(lambda builder, x: elementwise.FORWARD[name](builder, x, x), np.array([np.nan], np.float32))
+    assert np.isnan(found).all()
 
 
 @pytest.mark.parametrize("other", [False, True])
@@ -85,7 +93,8 @@ class Sigmoids(NamedTuple):
 
 
 @kernel
-def _encode(job):
+def _encode(frame):
+    job = record_of(frame)
     coding.encode(job.z, job.plan, 0, len(job.z), job.codes)
 
 
@@ -111,7 +120,8 @@ class Turning(NamedTuple):
 
 
 @kernel
-def _turn(job):
+def _turn(frame):
+    job = record_of(frame)
     lanes.turn_features(
         job.features, job.first, job.samples, job.features.shape[1], job.in_order, job.lanes, job.rows
     )  # fmt: skip
@@ -181,7 +191,8 @@ class Absorbing(NamedTuple):
 
 
 @kernel
-def _absorb(job):
+def _absorb(frame):
+    job = record_of(frame)
     outputs = job.classes * 64
     activating.activate_ahead(job.z, 0, outputs, job.iterations, job.activation, job.slope, job.classes, True)
     running_sums.absorb(job.z, 0, outputs, job.iterations, job.activation, job.classes, 4, job.state, 0, job.number)
@@ -195,7 +206,8 @@ class Finishing(NamedTuple):
 
 
 @kernel
-def _finish(job):
+def _finish(frame):
+    job = record_of(frame)
     running_sums.finish(job.state, 0, job.iterations, len(job.mean), job.mean, job.std)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fastuq.errors import InputError
-from fastuq.montecarlo.kernels.building import kernel
+from fastuq.montecarlo.kernels.building import kernel, record_of
 from fastuq.montecarlo.kernels.plan import selection_width
 from fastuq.montecarlo.kernels.targets import TARGETS
 from fastuq.montecarlo.kernels.threefry import keep_words, list_units
@@ -52,7 +52,8 @@ class Drawing(NamedTuple):
 
 
 @kernel
-def _draw(job):
+def _draw(frame):
+    job = record_of(frame)
     keep_words(job.seed, job.layer, job.iteration, job.sample, job.threshold, job.width, job.words)
     room = len(job.units) // 2
     job.counts[0] = list_units(job.words, job.width, False, job.units, 0)

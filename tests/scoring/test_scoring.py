@@ -109,11 +109,23 @@ def test_pieces_and_details_do_not_matter(model, features, labels, monkeypatch):
 
 
 def test_compiling_does_not_count_as_the_head(model, features, monkeypatch):
-    monkeypatch.setattr("fastuq.montecarlo.engine._COMPILED", set())
-    monkeypatch.setattr("fastuq.montecarlo.engine.announced_compile", lambda: nullcontext(time.sleep(0.2)))
+    monkeypatch.setattr("fastuq.montecarlo.threads._COMPILED", set())
+    monkeypatch.setattr("fastuq.montecarlo.threads.announced_compile", lambda: nullcontext(time.sleep(0.2)))
     seconds = score(model, features, num_iter=2).seconds
     assert seconds["compile"] >= 0.2
     assert seconds["head"] <= seconds["total"] - seconds["compile"]
+
+
+def test_compiling_for_one_image_does_not_count_as_the_head_either(model, features, monkeypatch):
+    """Its iterations are shared by threads: no first call of that runs nothing and compiles nothing."""
+    names = []
+    monkeypatch.setattr("fastuq.montecarlo.threads._COMPILED", set())
+    run = Scorer(model, num_iter=130, threads=2)
+    kernel = run._run._kernels.run_per_sample
+    monkeypatch.setattr(run._run._kernels, "run_per_sample", lambda *given: (names.append(given[3:5]), kernel(*given)))
+    run(features[:1])
+    assert names[0] == (0, 0), "the first call is the one that compiles"
+    assert (0, 1) in names
 
 
 def test_without_labels_or_with_nothing_kept(model, features, labels):

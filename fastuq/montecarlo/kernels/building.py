@@ -10,7 +10,7 @@ from llvmlite import binding, ir
 from numba import types
 from numba.core import config
 from numba.core.types.containers import BaseTuple
-from numba.extending import intrinsic
+from numba.extending import intrinsic, models, register_model
 from numba.np import arrayobj
 
 from fastuq.montecarlo.kernels.compiled import ENTRY, Frame, target_machine
@@ -27,22 +27,35 @@ operations, so every processor gives the same bits.
 """
 
 
+class FrameType(types.Opaque):
+    """A record laid flat (`compiled.Frame`), as its address."""
+
+    def __init__(self, kind: Any) -> None:
+        super().__init__(f"Frame({kind})")
+        self.kind = kind
+
+
+register_model(FrameType)(models.OpaqueModel)
+
+
+@intrinsic
+def record_of(typingctx, frame):
+    """Return the record that a kernel is given: the first line of each."""
+    if not isinstance(frame, FrameType):
+        return None  # numba says that the types do not fit
+
+    def codegen(context, builder, signature, args):
+        words = builder.bitcast(args[0], I64.as_pointer())
+        return _Reader(context, builder, words).read(frame.kind)
+
+    return frame.kind(frame), codegen
+
+
 def object_code(function: Callable, record: Any, target: Target) -> bytes:
     """Compile a kernel for records like this one."""
-    kind = _typed(record)
-
-    @intrinsic
-    def unpacked(typingctx, frame):
-        def codegen(context, builder, signature, args):
-            return _Reader(context, builder, args[0]).read(kind)
-
-        return kind(types.CPointer(types.int64)), codegen
-
-    def entry(frame):
-        function(unpacked(frame))
-
+    signature = types.void(FrameType(_typed(record)))
     with compiling_for(target), _as_written():
-        made = numba.cfunc(types.void(types.CPointer(types.int64)), **_OPTIONS)(entry)
+        made = numba.cfunc(signature, **_OPTIONS)(function.py_func)  # type: ignore[attr-defined]
     text = made.inspect_llvm().replace(made.native_name, ENTRY)
     return target_machine().emit_object(binding.parse_assembly(text))
 

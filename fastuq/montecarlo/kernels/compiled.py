@@ -15,6 +15,7 @@ import stat
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -152,12 +153,10 @@ def _write(file: Path | None, code: bytes) -> None:
     """Keep code for the next process; where that fails, it is made again."""
     if file is None:
         return
-    try:
-        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as made:
-            made.write(hashlib.sha256(code).digest() + code)
-        os.replace(made.name, file)
-    except OSError:
-        return
+    with suppress(OSError), tempfile.TemporaryDirectory(dir=file.parent) as place:
+        made = Path(place, file.name)
+        made.write_bytes(hashlib.sha256(code).digest() + code)
+        made.replace(file)
 
 
 @functools.cache

@@ -30,10 +30,10 @@ def _words_of(kind):
 
 
 def clip(builder, x, low, high):
-    """Return float32 x within low and high."""
+    """Return float32 x within low and high; NaN stays NaN, which is how sums that overflowed are seen."""
     low, high = constant(x.type, low), constant(x.type, high)
-    x = builder.select(builder.fcmp_ordered(">", x, low), x, low)
-    return builder.select(builder.fcmp_ordered("<", x, high), x, high)
+    x = builder.select(builder.fcmp_unordered(">", x, low), x, low)
+    return builder.select(builder.fcmp_unordered("<", x, high), x, high)
 
 
 def round_ir(builder, x):
@@ -57,7 +57,8 @@ def exp_ir(builder, x, sign=1):
         p = fma(builder, p, f, constant(kind, coefficient))
     # The low bits of `shifted` are k: moved to the place of the exponent they multiply by 2^k.
     power = builder.shl(builder.bitcast(shifted, words), constant(words, 23))
-    return builder.bitcast(builder.add(builder.bitcast(p, words), power), kind)
+    found = builder.bitcast(builder.add(builder.bitcast(p, words), power), kind)
+    return builder.select(builder.fcmp_unordered("uno", x, x), x, found)
 
 
 _GROWTH = (

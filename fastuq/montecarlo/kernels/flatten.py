@@ -87,7 +87,7 @@ def _of_units(units: Sequence, blocks: Sequence, which: int, otherwise: int) -> 
     parts = [
         np.full(len(b.bias), otherwise) if u[which] is None else u[which] for u, b in zip(units, blocks, strict=True)
     ]
-    return memory.filled(np.pad(np.concatenate(parts), (0, 16)), np.float32)
+    return _with_zeros(np.concatenate(parts).astype(np.float32), 16)
 
 
 def _number(activation: str) -> int:
@@ -124,20 +124,27 @@ def _plan(blocks: Sequence, weights, scale, input_scale, input_shift, units: Seq
         keeps=filled(keeps, np.float32),
         exclusive=activation_of(blocks[-1].activation).exclusive,
         complement=int(blocks[0].rate < 0.5),
-        weights=filled(np.pad(weights, (0, 64 + int(widths.max()))), weights.dtype),
+        weights=_with_zeros(weights, 64 + int(widths.max())),
         nothing=len(weights),
         weight_at=filled(np.cumsum(sizes) - sizes, np.int64),
         output_at=filled(np.cumsum(widths[1:]) - widths[1:], np.int64),
         unit_at=filled(np.cumsum(rooms) - rooms, np.int64),
         room=int(rooms.sum()),
-        scale=filled(np.pad(scale, (0, 16)), np.float32),
-        plain_scale=filled(np.pad(scale * np.repeat(keeps, widths[1:]), (0, 16)), np.float32),
-        bias=filled(np.pad(np.concatenate([b.bias for b in blocks]), (0, 16)), np.float32),
+        scale=_with_zeros(scale, 16),
+        plain_scale=_with_zeros(scale * np.repeat(keeps, widths[1:]), 16),
+        bias=_with_zeros(np.concatenate([b.bias for b in blocks]), 16),
         unit_scale=_of_units(units, blocks, 0, 1),
         unit_shift=_of_units(units, blocks, 1, 0),
         input_scale=filled(input_scale, np.float32),
         input_shift=filled(input_shift, np.float32),
     )
+
+
+def _with_zeros(values: np.ndarray, count: int) -> np.ndarray:
+    """Return a copy of `values` as kernels take them, with so many zeros behind."""
+    made = memory.empty(len(values) + count, values.dtype)
+    made[: len(values)], made[len(values) :] = values, 0
+    return made
 
 
 def packed_bytes(plan: Plan) -> int:

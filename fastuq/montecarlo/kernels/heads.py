@@ -38,6 +38,7 @@ _KERNELS = {
     )
     for precision in ("int8", "float32")
 }
+_NONE_KEPT = np.zeros((0, 2, 0))
 Run = Callable[[Callable[[int, int], None], int], None]
 """Calls work(start, stop) over ranges up to a count, in threads."""
 
@@ -128,14 +129,18 @@ class HeadKernels:
         start: int,
         stop: int,
         part: Part,
-        state: Sums | None,
+        split: tuple[Sums, np.ndarray] | None,
         rules: Rules,
         columns: Columns,
     ) -> None:
-        """Run a part for samples `start` to `stop`; see `PerSampleJob`. Without a `state` it must be all iterations."""
+        """Run a part for samples `start` to `stop`; see `PerSampleJob`.
+
+        Without a `split`, which is a state and room for kept sums, it must be all iterations.
+        """
         with self._per_sample_scratch.taken() as scratch, self._states.taken() as own:
+            state, kept = split or (own, _NONE_KEPT)
             job = PerSampleJob(
-                self._frame, features, sample_ids, self._rows, seed, start, stop, part, state or own, rules, columns,
+                self._frame, features, sample_ids, self._rows, seed, start, stop, part, state, kept, rules, columns,
                 scratch,
             )  # fmt: skip
             self._per_sample(self.target, job)

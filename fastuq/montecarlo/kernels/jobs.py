@@ -100,6 +100,8 @@ class PerSampleJob(NamedTuple):
         All iterations, or those that another call will finish: the one that runs none and finds them in `state`.
     state : Sums
         Of one sample.
+    kept : float64 (ceil(T / FOLD), 2, C filled up to 64) or (0, 2, 0)
+        Where the sums of each `FOLD` iterations go that another call will finish.
     """
 
     plan: Plan
@@ -111,6 +113,7 @@ class PerSampleJob(NamedTuple):
     stop: int
     part: Part
     state: Sums
+    kept: np.ndarray
     rules: Rules
     columns: Columns
     scratch: PerSampleScratch

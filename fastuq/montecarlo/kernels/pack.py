@@ -4,11 +4,11 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types
 
-from fastuq.montecarlo.kernels.building import kernel
+from fastuq.montecarlo.kernels.building import kernel, record_of
 from fastuq.montecarlo.kernels.emit import in_ir, outlined
 from fastuq.montecarlo.kernels.ir import F32, I8, I32, I64, WORDS, all_lanes, counting, load, plus, store
 from fastuq.montecarlo.kernels.plan import TILE
-from fastuq.montecarlo.kernels.selection import output_count, output_unit
+from fastuq.montecarlo.kernels.selection import output_count
 from fastuq.montecarlo.kernels.targets import current_target
 
 _ROW = ir.VectorType(I8, 16)
@@ -80,16 +80,16 @@ def _pack_float32(builder, plan, weight_at, outputs, units, units_at, count, fac
                 store(builder, value, place, 4 * number)
 
 
-@kernel
-def _choose(job, t, block, padding):
-    """List the outputs of a block that are computed, then `padding` to whole tiles; return how many there are."""
-    plan, chosen = job.plan, job.scratch.chosen
-    out_count = output_count(plan, job.selection.counts, t, block)
-    for number in range(out_count):
-        chosen[number] = output_unit(plan, job.selection.units, t, block, number)
-    for number in range(out_count, out_count + TILE):
-        chosen[number] = padding
-    return out_count
+@in_ir()
+def _choose(builder, units, units_at, is_last, count, padding, chosen):
+    """List the outputs of a block that are computed, in the last one all, then `padding` to whole tiles."""
+    units = plus(builder, units, units_at, 4)
+    with counting(builder, count) as number:
+        kept = load(builder, plus(builder, units, builder.select(is_last, I64(0), number), 4), I32)
+        unit = builder.select(is_last, builder.trunc(number, I32), kept)
+        store(builder, unit, plus(builder, chosen, number, 4))
+    for number in range(TILE):
+        store(builder, builder.trunc(padding, I32), plus(builder, chosen, builder.add(count, I64(number)), 4))
 
 
 @kernel
@@ -118,12 +118,16 @@ def _offset(builder):
 
 
 @kernel
-def pack_int8(job):
+def pack_int8(frame):
     """Pack the thinned int8 head of iterations start to stop; see `Packed`."""
+    job = record_of(frame)
     plan, packed, (units, counts), scratch = job.plan, job.packed, job.selection, job.scratch
+    blocks = len(plan.activations)
     for t in range(job.start, job.stop):
-        for block in range(len(plan.activations)):
-            out_count = _choose(job, t, block, len(scratch.line) - 1)
+        for block in range(blocks):
+            out_count, is_last = output_count(plan.widths[-1], blocks, counts, t, block), block == blocks - 1
+            following = t * plan.room + plan.unit_at[min(block + 1, blocks - 1)]
+            _choose(units, following, is_last, out_count, len(scratch.line) - 1, scratch.chosen)
             for number in range(len(scratch.totals)):
                 scratch.totals[number] = 0
             scratch.line[len(scratch.line) - 1] = 0
@@ -136,12 +140,16 @@ def pack_int8(job):
 
 
 @kernel
-def pack_float32(job):
+def pack_float32(frame):
     """Pack the thinned float32 head of iterations start to stop; see `Packed`."""
+    job = record_of(frame)
     plan, packed, (units, counts), scratch = job.plan, job.packed, job.selection, job.scratch
+    blocks = len(plan.activations)
     for t in range(job.start, job.stop):
-        for block in range(len(plan.activations)):
-            out_count = _choose(job, t, block, plan.widths[block + 1])
+        for block in range(blocks):
+            out_count, is_last = output_count(plan.widths[-1], blocks, counts, t, block), block == blocks - 1
+            following = t * plan.room + plan.unit_at[min(block + 1, blocks - 1)]
+            _choose(units, following, is_last, out_count, plan.widths[block + 1], scratch.chosen)
             factor = np.float32(-1) if block == 0 and plan.complement == 1 else np.float32(1)
             _pack_float32(
                 plan, plan.weight_at[block], plan.widths[block + 1], units, t * plan.room + plan.unit_at[block],

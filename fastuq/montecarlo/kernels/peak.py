@@ -2,11 +2,10 @@
 
 from numba.core import cgutils
 
-from fastuq.montecarlo.kernels.building import kernel
+from fastuq.montecarlo.kernels.building import kernel, record_of
 from fastuq.montecarlo.kernels.dots import dot_of
 from fastuq.montecarlo.kernels.emit import in_ir
 from fastuq.montecarlo.kernels.ir import I32, all_lanes, counting, splat, store, words
-from fastuq.montecarlo.kernels.jobs import TurnJob
 from fastuq.montecarlo.kernels.plan import TILE
 from fastuq.montecarlo.kernels.targets import current_target
 
@@ -31,6 +30,7 @@ def _loop(builder, turns, seed, out):
 
 
 @kernel
-def turn(job: TurnJob):
+def turn(frame):
     """Add up dot products of what does not change, `turns` times in as many sums as a tile has."""
+    job = record_of(frame)
     _loop(job.turns, job.seed, job.out)

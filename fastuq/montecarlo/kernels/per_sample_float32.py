@@ -7,13 +7,14 @@ import numpy as np
 from numba.core import types
 
 from fastuq.montecarlo.kernels.activating import activate_ahead, activate_numbers, scale_numbers, shift_numbers
-from fastuq.montecarlo.kernels.building import kernel
+from fastuq.montecarlo.kernels.building import kernel, record_of
 from fastuq.montecarlo.kernels.deciding import activate_plain, place_found, write_entropies, write_found
 from fastuq.montecarlo.kernels.emit import in_ir
 from fastuq.montecarlo.kernels.ir import I64, LANES, PART
 from fastuq.montecarlo.kernels.listing import list_chunks
+from fastuq.montecarlo.kernels.plan import FOLD
 from fastuq.montecarlo.kernels.rows import add_rows, copy_scaled, input_reals
-from fastuq.montecarlo.kernels.running_sums import absorb, add_entropy, finish
+from fastuq.montecarlo.kernels.running_sums import absorb, add_entropy, finish, keep_sums
 from fastuq.montecarlo.kernels.scratch import AT_ONCE, chunk_of
 from fastuq.montecarlo.kernels.targets import current_target
 from fastuq.montecarlo.kernels.threefry import keep_words
@@ -27,8 +28,9 @@ def _chunk(builder):
 
 
 @kernel
-def pack_rows_float32(job):
+def pack_rows_float32(frame):
     """Lay out the whole float32 head for `run_per_sample_float32`; see `Rows`."""
+    job = record_of(frame)
     plan, rows = job.plan, job.rows
     for block in range(len(plan.activations)):
         inputs, outputs, first = plan.widths[block], plan.widths[block + 1], plan.weight_at[block]
@@ -48,7 +50,7 @@ def _base(job, n):
     sign = np.float32(-1 if plan.complement == 1 else 1)
     input_reals(job.features, n, width, plan.input_scale, plan.input_shift, _ONE, scratch.inputs)
     input_reals(job.features, n, width, plan.input_scale, plan.input_shift, sign, scratch.negated)
-    copy_scaled(scratch.zeros, 0, _ONE, scratch.zeros, 0, scratch.base, 0, room)
+    copy_scaled(scratch.nothing, 0, _ONE, scratch.nothing, 0, scratch.base, 0, room)
     list_chunks(scratch.everything, width, False, scratch.listed, 0, scratch.bounds, 0, _chunk())
     add_rows(
         job.rows.first, 0, width, outputs, scratch.inputs, scratch.listed, scratch.bounds, room, chunks, 1,
@@ -70,7 +72,7 @@ def _first_block(job, sample, first, together):
         if plan.complement == 1:
             copy_scaled(scratch.base, 0, _ONE, plan.bias, 0, scratch.z, t * room, outputs)
         else:
-            copy_scaled(scratch.zeros, 0, _ONE, plan.bias, 0, scratch.z, t * room, outputs)
+            copy_scaled(scratch.nothing, 0, _ONE, plan.bias, 0, scratch.z, t * room, outputs)
     add_rows(
         job.rows.first, 0, width, outputs, scratch.negated, scratch.listed, scratch.bounds, room, chunks, together,
         scratch.z, room,
@@ -94,13 +96,13 @@ def _later_blocks(job, iteration, sample, plain, t):
         if plain:  # the weights have the 1 / (1 - p) of dropout
             scale_numbers(scratch.z, at, plan.keeps[block + 1], vectors)
         copy_scaled(
-            scratch.zeros, 0, _ONE, plan.bias, plan.output_at[block + 1], scratch.sums, 0, following
+            scratch.nothing, 0, _ONE, plan.bias, plan.output_at[block + 1], scratch.sums, 0, following
         )  # fmt: skip
         add_rows(
             rows.later, 4 * rows.at[block + 1], outputs, following, scratch.z[at : at + room], scratch.listed,
             scratch.bounds, room, 1, 1, scratch.sums, room,
         )  # fmt: skip
-        copy_scaled(scratch.sums, 0, _ONE, scratch.zeros, 0, scratch.z, at, following)
+        copy_scaled(scratch.sums, 0, _ONE, scratch.nothing, 0, scratch.z, at, following)
 
 
 @kernel
@@ -116,8 +118,9 @@ def _run_iterations(job, n, first, together):
 
 
 @kernel
-def run_per_sample_float32(job):
+def run_per_sample_float32(frame):
     """Run the iterations of a part for samples, and write what all of them come to; see `PerSampleJob`."""
+    job = record_of(frame)
     plan, part, scratch, classes = job.plan, job.part, job.scratch, job.plan.widths[-1]
     room, end = len(scratch.base), part.first + part.length
     for n in range(job.start, job.stop):
@@ -131,6 +134,8 @@ def run_per_sample_float32(job):
             _run_iterations(job, n, first, together)
             add_entropy(part.scores, plan.exclusive, scratch.z, room, together, classes, scratch.found.entropies, place)
             begin = part.first if begin < 0 else begin + together
+            if len(job.kept) > 0 and begin > part.first and (begin % FOLD == 0 or begin == end):
+                keep_sums(job.state, job.kept, (begin - 1) // FOLD, job.kept.shape[2])
         if end == part.iterations and (part.first == 0 or part.length == 0):
             finish(job.state, 0, part.iterations, classes, scratch.mean, scratch.std)
             if part.decide:

@@ -8,12 +8,13 @@ import numpy as np
 from numba.core import types
 
 from fastuq.montecarlo.kernels.activating import activate_ahead
-from fastuq.montecarlo.kernels.building import kernel
+from fastuq.montecarlo.kernels.building import kernel, record_of
 from fastuq.montecarlo.kernels.coding import encode
 from fastuq.montecarlo.kernels.deciding import activate_plain, place_found, write_entropies, write_found
 from fastuq.montecarlo.kernels.emit import in_ir
 from fastuq.montecarlo.kernels.ir import I64, LANES, PART
 from fastuq.montecarlo.kernels.listing import list_mask
+from fastuq.montecarlo.kernels.plan import FOLD
 from fastuq.montecarlo.kernels.rows import (
     add_listed,
     copy_words,
@@ -22,7 +23,7 @@ from fastuq.montecarlo.kernels.rows import (
     input_codes,
     real_of_sums,
 )
-from fastuq.montecarlo.kernels.running_sums import absorb, add_entropy, finish
+from fastuq.montecarlo.kernels.running_sums import absorb, add_entropy, finish, keep_sums
 from fastuq.montecarlo.kernels.scratch import AT_ONCE, chunk_of, excess_of
 from fastuq.montecarlo.kernels.shared_int8 import groups_of
 from fastuq.montecarlo.kernels.targets import current_target
@@ -52,8 +53,9 @@ def _code_offset(builder):
 
 
 @kernel
-def pack_rows_int8(job):
+def pack_rows_int8(frame):
     """Lay out the whole int8 head for `run_per_sample_int8`; see `Rows`."""
+    job = record_of(frame)
     plan, rows, size = job.plan, job.rows, _group_size()
     for block in range(len(plan.activations)):
         inputs, outputs, first = plan.widths[block], plan.widths[block + 1], block == 0
@@ -88,7 +90,7 @@ def _base(job, n):
         scratch.codes, scratch.everything, width, False, scratch.values, 0, scratch.listed, 0, scratch.bounds, 0,
         scratch.excess, 0,
     )  # fmt: skip
-    copy_words(scratch.zeros, 0, scratch.base, 0, room, 1)
+    copy_words(scratch.nothing, 0, scratch.base, 0, room, 1)
     add_listed(
         job.rows.first,
         width,
@@ -164,8 +166,9 @@ def _run_iterations(job, n, first, together):
 
 
 @kernel
-def run_per_sample_int8(job):
+def run_per_sample_int8(frame):
     """Run the iterations of a part for samples, and write what all of them come to; see `PerSampleJob`."""
+    job = record_of(frame)
     plan, part, scratch, classes = job.plan, job.part, job.scratch, job.plan.widths[-1]
     room, end = len(scratch.base), part.first + part.length
     for n in range(job.start, job.stop):
@@ -179,6 +182,8 @@ def run_per_sample_int8(job):
             _run_iterations(job, n, first, together)
             add_entropy(part.scores, plan.exclusive, scratch.z, room, together, classes, scratch.found.entropies, place)
             begin = part.first if begin < 0 else begin + together
+            if len(job.kept) > 0 and begin > part.first and (begin % FOLD == 0 or begin == end):
+                keep_sums(job.state, job.kept, (begin - 1) // FOLD, job.kept.shape[2])
         if end == part.iterations and (part.first == 0 or part.length == 0):
             finish(job.state, 0, part.iterations, classes, scratch.mean, scratch.std)
             if part.decide:

@@ -220,16 +220,16 @@ def running_sums(count: int) -> Sums:
     return Sums(memory.empty(count, np.float32), *(memory.empty(count, np.float64) for _ in range(4)))
 
 
-def joined(parts: list[Sums]) -> Sums:
-    """Join the sums of the same sample's iterations, `FOLD` of them a part, in the order of the iterations.
+def joined(state: Sums, kept: np.ndarray) -> None:
+    """Join the sums of the same sample's iterations, `FOLD` of them a row of `kept`, in the order of the iterations.
 
     The very additions that one after the other would have made, hence the same bits.
     """
-    whole = parts[-1]
-    for sums in parts[:-1]:
-        whole.total1[:] += sums.sum1
-        whole.total2[:] += sums.sum2
-    return whole
+    for array in (state.sum1, state.sum2, state.total1, state.total2):
+        array[:] = 0
+    for first, second in kept:
+        state.total1[:] += first
+        state.total2[:] += second
 
 
 def selection_of(plan: Plan, count: int, before: Selection | None = None) -> Selection:

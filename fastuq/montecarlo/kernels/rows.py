@@ -156,7 +156,7 @@ def _add_rows(builder, registers, weights, values, listed, count, sums):
 
 @in_ir()
 def add_rows(builder, weights, weights_at, inputs, outputs, values, lists, bounds, room, chunks, together, sums, width):
-    """Do as `add_groups` in float32, on single inputs: the same values[inputs] for all lists, weights from byte on."""
+    """Do as `add_listed` in float32, on single inputs: the same values[inputs] for all lists, weights from byte on."""
     weights = builder.add(weights, weights_at)
 
     def run(registers, first):

@@ -104,6 +104,16 @@ def absorb(builder, z, z_at, outputs, iterations, activation, rows, vectors, sta
     _absorb_rows(builder, activation, z, stride, iterations, rows, vectors, (pivot, *sums[:2]), first)
 
 
+@in_ir()
+def keep_sums(builder, state, kept, number, width):
+    """Copy the sums of the last `FOLD` iterations to kept[number], as they are before they join the others."""
+    place = plus(builder, kept, builder.mul(builder.mul(number, I64(2)), width), 8)
+    for row, array in enumerate((state.sum1, state.sum2)):
+        with counting(builder, width, 8) as i:
+            at = plus(builder, place, builder.add(builder.mul(width, I64(row)), i), 8)
+            store(builder, load(builder, plus(builder, array, i, 8), DOUBLES), at)
+
+
 @outlined
 def entropy_of_part(builder, exclusive, p, classes, totals):
     """Add the entropies of 16 lanes of p[classes][64] to 16 float64 totals, class by class; both are addresses.

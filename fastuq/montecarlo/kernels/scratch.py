@@ -130,7 +130,8 @@ class PerSampleScratch(NamedTuple):
         The first block's whole product; sums of weights.
     excess : int32 (T + 1,)
         By how much the sums are too much; the last is 0.
-    zeros : int32 or float32 (R,)
+    nothing : int32 or float32 (R,)
+        Zeros.
     hidden : uint8 (R,)
         Codes of a block that is not the last.
     z : float32 (T R,)
@@ -149,7 +150,7 @@ class PerSampleScratch(NamedTuple):
     base: np.ndarray
     sums: np.ndarray
     excess: np.ndarray
-    zeros: np.ndarray
+    nothing: np.ndarray
     hidden: np.ndarray
     z: np.ndarray
     mean: np.ndarray

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastuq.montecarlo.kernels.activating import activate_ahead, activate_numbers, scale_numbers, shift_rows
-from fastuq.montecarlo.kernels.building import kernel
+from fastuq.montecarlo.kernels.building import kernel, record_of
 from fastuq.montecarlo.kernels.deciding import activate_plain, write_entropies, write_found
 from fastuq.montecarlo.kernels.ir import LANES, PART
 from fastuq.montecarlo.kernels.lanes import real_rows, turn_features
@@ -35,7 +35,7 @@ def _run_iteration(job, t, samples, plain, out, out_at):
     rows, inputs, listed = (scratch.inputs, 0), plan.widths[0], (units, t * plan.room)
     widest, base_rows = room // LANES, len(scratch.base) // LANES
     for block in range(last + 1):
-        count, outputs = np.int64(counts[t, block]), output_count(plan, counts, t, block)
+        count, outputs = np.int64(counts[t, block]), output_count(plan.widths[-1], last + 1, counts, t, block)
         factor = plan.keeps[block] if plain and block == 0 else _ONE
         at, vectors_at, there = packed.weights_at[t, block], packed.vectors_at[t, block], block % 2 * room
         if block == last:
@@ -59,8 +59,9 @@ def _run_iteration(job, t, samples, plain, out, out_at):
 
 
 @kernel
-def run_shared_float32(job):
+def run_shared_float32(frame):
     """Run the packed iterations over blocks of samples, adding to the running sums; see `SharedJob`."""
+    job = record_of(frame)
     plan, part, scratch = job.plan, job.part, job.scratch
     classes, activation = plan.widths[-1], plan.activations[-1]
     outputs, ends = (classes + TILE) * LANES, part.first + part.length == part.iterations

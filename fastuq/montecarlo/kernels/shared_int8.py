@@ -9,7 +9,7 @@ import numpy as np
 from numba.core import types
 
 from fastuq.montecarlo.kernels.activating import activate_ahead
-from fastuq.montecarlo.kernels.building import kernel
+from fastuq.montecarlo.kernels.building import kernel, record_of
 from fastuq.montecarlo.kernels.coding import encode_rows
 from fastuq.montecarlo.kernels.deciding import activate_plain, write_entropies, write_found
 from fastuq.montecarlo.kernels.emit import in_ir
@@ -49,7 +49,10 @@ def _run_iteration(job, t, samples, out, out_at):
     plan, scratch, packed, (units, counts) = job.plan, job.scratch, job.packed, job.selection
     last = len(plan.activations) - 1
     for block in range(last + 1):
-        groups, outputs = groups_of(np.int64(counts[t, block])), output_count(plan, counts, t, block)
+        groups, outputs = (
+            groups_of(np.int64(counts[t, block])),
+            output_count(plan.widths[-1], last + 1, counts, t, block),
+        )
         if block == 0:
             gather_groups(scratch.codes, LANES, units, t * plan.room, groups, scratch.inputs)
         else:
@@ -72,8 +75,9 @@ def _run_iteration(job, t, samples, out, out_at):
 
 
 @kernel
-def run_shared_int8(job):
+def run_shared_int8(frame):
     """Run the packed iterations over blocks of samples, adding to the running sums; see `SharedJob`."""
+    job = record_of(frame)
     plan, part, scratch = job.plan, job.part, job.scratch
     classes, activation = plan.widths[-1], plan.activations[-1]
     outputs, ends = (classes + TILE) * LANES, part.first + part.length == part.iterations

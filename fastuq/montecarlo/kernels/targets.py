@@ -87,16 +87,21 @@ TARGETS = (
 
 
 def features_text() -> str:
-    """Return the features of the processor that is compiled for, as LLVM takes them."""
-    given = os.environ.get("NUMBA_CPU_FEATURES")
-    return binding.get_host_cpu_features().flatten() if given is None else given
+    """Return the features of the processor that is compiled for, as LLVM takes them, by Numba's settings."""
+    given, name = os.environ.get("NUMBA_CPU_FEATURES"), os.environ.get("NUMBA_CPU_NAME")
+    if given is not None or name == "generic":
+        return given or ""
+    features = binding.get_host_cpu_features()
+    if os.environ.get("NUMBA_ENABLE_AVX") == "0":
+        features.update({feature: False for feature in features if feature.startswith("avx")})
+    return features.flatten()
 
 
 @functools.cache
 def processor() -> tuple[str, frozenset[str]]:
     """Return LLVM's name of the processor that is compiled for, and the names of its features.
 
-    NUMBA_CPU_NAME and NUMBA_CPU_FEATURES replace the host's, as for all that Numba compiles.
+    Numba's settings replace the host's: both must compile for the same one.
     """
     name = os.environ.get("NUMBA_CPU_NAME") or binding.get_host_cpu_name()
     return name, frozenset(feature[1:] for feature in features_text().split(",") if feature.startswith("+"))
