@@ -12,6 +12,7 @@ _PUBLIC = {
     "DownloadError": "fastuq.errors",
     "FastUQError": "fastuq.errors",
     "FeatureCache": "fastuq.cache",
+    "Features": "fastuq.cache",
     "Head": "fastuq.model.head",
     "ImageSet": "fastuq.datasets",
     "InputError": "fastuq.errors",
@@ -22,10 +23,17 @@ _PUBLIC = {
     "Reason": "fastuq.scoring.decisions",
     "Result": "fastuq.scoring.result",
     "Scorer": "fastuq.scoring.scoring",
+    "cache_embeddings": "fastuq.cache",
     "cache_features": "fastuq.cache",
+    "embedding_model": "fastuq.training.embedding_model",
+    "head_from_layers": "fastuq.model.head_layers",
+    "import_tflite": "fastuq.training.import_tflite",
+    "load_head": "fastuq.model.head_file",
     "load_model": "fastuq.model.model",
     "load_moments": "fastuq.report.moments_file",
     "open_images": "fastuq.datasets",
+    "plain_logits": "fastuq.report.logits",
+    "save_head": "fastuq.model.head_file",
     "save_moments": "fastuq.report.moments_file",
     "score": "fastuq.scoring.scoring",
 }
@@ -33,6 +41,8 @@ __all__ = ["__version__", *sorted(_PUBLIC)]
 
 if TYPE_CHECKING:
     from fastuq.cache import FeatureCache as FeatureCache
+    from fastuq.cache import Features as Features
+    from fastuq.cache import cache_embeddings as cache_embeddings
     from fastuq.cache import cache_features as cache_features
     from fastuq.datasets import ImageSet as ImageSet
     from fastuq.datasets import open_images as open_images
@@ -44,8 +54,12 @@ if TYPE_CHECKING:
     from fastuq.errors import ModelError as ModelError
     from fastuq.model.backbone import Backbone as Backbone
     from fastuq.model.head import Head as Head
+    from fastuq.model.head_file import load_head as load_head
+    from fastuq.model.head_file import save_head as save_head
+    from fastuq.model.head_layers import head_from_layers as head_from_layers
     from fastuq.model.model import Model as Model
     from fastuq.model.model import load_model as load_model
+    from fastuq.report.logits import plain_logits as plain_logits
     from fastuq.report.moments_file import load_moments as load_moments
     from fastuq.report.moments_file import save_moments as save_moments
     from fastuq.scoring.decisions import Reason as Reason
@@ -53,6 +67,8 @@ if TYPE_CHECKING:
     from fastuq.scoring.result import Result as Result
     from fastuq.scoring.scoring import Scorer as Scorer
     from fastuq.scoring.scoring import score as score
+    from fastuq.training.embedding_model import embedding_model as embedding_model
+    from fastuq.training.import_tflite import import_tflite as import_tflite
 else:  # hidden from type checkers, which would take it for leave to use any name
 
     def __getattr__(name):

@@ -16,8 +16,16 @@ from damage import edited, generator, outcome, refused, unpickled_here
 from PIL import Image
 from places import ROOT, TINY
 from state_dicts import write_state_dict
+from tflite_files import WHOLE
+from tflite_files import content as content_of
 
+from fastuq.cache import Features
 from fastuq.datasets import open_images
+from fastuq.datasets.embeddings import open_embeddings
+from fastuq.model.tflite_dense import dense_layers
+from fastuq.model.tflite_graph import Graph
+from fastuq.model.tflite_heads import heads_of
+from fastuq.model.tflite_schema import read_file
 from fastuq.training.torch_weights import read_state_dict
 
 QUICK, LONG = 150, 10_000
@@ -79,6 +87,8 @@ def parsers(tmp_path, monkeypatch):
         "npy": (list(npy_files()), tmp_path / "a.npy", read),
         "npz": (list(npz_files()), tmp_path / "a.npz", read),
         "pictures": (list(pictures()), tmp_path / "pictures" / "a.png", lambda path: read(path.parent)),
+        "tflite": ([content_of(name) for name in WHOLE], tmp_path / "a.tflite", cut_up),
+        "embeddings": (list(embeddings()), tmp_path / "e.npz", features_of),
         "state_dict": ([(tmp_path / "w.pth").read_bytes()], tmp_path / "w.pth", read_state_dict),
     }
 
@@ -87,6 +97,29 @@ def read(spec):
     images = open_images(spec)
     assert images.fingerprint()
     return images
+
+
+def embeddings():
+    for dtype in (np.float16, np.float32, np.int8):
+        out = io.BytesIO()
+        np.savez(out, features=np.arange(60).reshape(20, 3).astype(dtype), labels=np.arange(20))
+        yield out.getvalue()
+
+
+def features_of(path):
+    values, labels = open_embeddings(path)
+    features = Features.from_arrays(values, labels)
+    assert features.fingerprint()
+    return features.read(0, len(features))
+
+
+def cut_up(path):
+    """Read a TFLite file as an import does, but run none of it: LiteRT trusts what it is given."""
+    graph = Graph(read_file(path), path.name)
+    assert graph.image() >= 0
+    layers = dense_layers(graph)
+    heads_of(layers, [0.1] * len(layers))
+    return graph.cut(layers[0].source), graph.cut(graph.codes_of(graph.output))
 
 
 def fuzz(parser, seed, count):
@@ -102,7 +135,7 @@ def fuzz(parser, seed, count):
     assert count / 4 < refusals < count
 
 
-PARSERS = ("pickle", "npy", "npz", "pictures", "state_dict")
+PARSERS = ("pickle", "npy", "npz", "pictures", "tflite", "embeddings", "state_dict")
 
 
 @pytest.mark.parametrize("name", PARSERS)

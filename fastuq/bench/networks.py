@@ -89,7 +89,7 @@ def open_network(name: str, folder: Path) -> Model:
 
 def bench_network(model: Model, *, rounds: int, samples: int, advance: Callable[[], object]) -> NetworkTimings:
     """Time one network, after the naive loop and the fast path gave the same moments."""
-    images = np.random.default_rng(0).integers(0, 256, (max(_BATCHES), *model.input_shape), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (max(_BATCHES), *model.image_shape), np.uint8)
     one = images[:1]
     loops = {
         "xnnpack": _fastest(model.read_backbone(), one),

@@ -100,7 +100,7 @@ def _write_cache(path: Path, model: Model, samples: int) -> None:
         num_samples=samples,
         labelled=False,
         labels_sha256=hashlib.sha256(labels.tobytes()).hexdigest(),
-        preprocessing={"color": "RGB", "dtype": "uint8", "shape": list(model.input_shape)},
+        preprocessing={"color": "RGB", "dtype": "uint8", "shape": list(model.image_shape)},
         runtime={"litert": "none", "delegate": "none"},
         batch_size=BATCH_SIZE,
         shard=Shard(1, 1, 0, samples),

@@ -113,7 +113,7 @@ def _header(
     images: ImageSet, model: Model, batch_size: int, shard: tuple[int, int] | None
 ) -> tuple[Header, np.ndarray]:
     shape, count = tuple(images.images.shape[1:]), len(model.class_names)
-    if shape != model.input_shape:
+    if shape != model.image_shape:
         raise InputError(
             f"{images.name}: expected images {model.input_shape} as model {model.path} takes them, found {shape}; "
             "resize them, or give the images that the model was made for"

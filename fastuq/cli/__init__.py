@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from importlib import import_module
 from io import TextIOWrapper
+from keyword import iskeyword
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -29,7 +30,9 @@ SUMMARIES = {
     "score-cifar100c": "score all corruptions and severities of CIFAR-100-C",
     "reproduce": "the tables and figures of the paper beside ours",
     "train": "fine-tune a network and quantize it",
-    "quantize": "quantize a trained Keras network",
+    "import": "a trained network of yours, or an int8 .tflite, becomes a quantized model",
+    "import-features": "embeddings from anywhere become features of a model: .npy, .npz",
+    "quantize": "another name of import, for Keras networks",
     "download": "fetch CIFAR-100 or CIFAR-100-C",
     "corrupt": "make CIFAR-100-C from the CIFAR-100 test images",
 }
@@ -75,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     closed = open_standard_streams()
     given = list(sys.argv[1:] if argv is None else argv)
     name = _top_parser().parse_args(given[:1]).command
-    command = import_module(f"fastuq.cli.{name.replace('-', '_')}")
+    command = import_module(f"fastuq.cli.{_module(name)}")
     parser = _Parser(prog=f"fastuq {name}", description=SUMMARIES[name], allow_abbrev=False)
     command.add_arguments(parser)
     args = parser.parse_args(given[1:])
@@ -106,7 +109,12 @@ def say(args: argparse.Namespace, lines: Iterable[str]) -> None:
 def commands() -> dict[str, str]:
     """Return the commands that this installation has, with their summaries."""
     folder = Path(__file__).parent
-    return {name: text for name, text in SUMMARIES.items() if (folder / f"{name.replace('-', '_')}.py").is_file()}
+    return {name: text for name, text in SUMMARIES.items() if (folder / f"{_module(name)}.py").is_file()}
+
+
+def _module(command: str) -> str:
+    name = command.replace("-", "_")
+    return f"{name}_" if iskeyword(name) else name
 
 
 def add_scoring_options(parser: argparse.ArgumentParser, names: Iterable[str] = tuple(SCORING)) -> None:

@@ -69,7 +69,7 @@ def _repair(args: argparse.Namespace) -> list[dict[str, Any]]:
     from fastuq.model.model import load_model
 
     model = load_model(args.model)
-    images = open_images(args.images, image_size=model.input_shape[:2]).matched_to(model.class_names)
+    images = open_images(args.images, image_size=model.image_shape[:2]).matched_to(model.class_names)
     reports = []
     for file in _open(args.files):
         shard = (file.header.shard.index, file.header.shard.count)

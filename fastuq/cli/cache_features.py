@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     inputs = [args.images, data_root(), args.model]
     check_outputs({"--output": _new(args.output), "--json": args.json}, [*inputs, args.output])
     model = load_model(args.model)
-    images = open_images(args.images, image_size=model.input_shape[:2]).matched_to(model.class_names)
+    images = open_images(args.images, image_size=model.image_shape[:2]).matched_to(model.class_names)
     path = args.output or default_cache_path(images, model, shard)
     check_outputs({"--output": _new(path), "--json": args.json}, [path])
     with cache_features(images, model, path, batch_size=args.batch_size, threads=args.threads, shard=shard) as cache:

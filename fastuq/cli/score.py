@@ -27,7 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="DIR", help="model folder (default: the bundled one)")
     add_scoring_options(parser)
     parser.add_argument("--csv", metavar="FILE", help="write one row per image (- for the screen)")
-    parser.add_argument("--moments", metavar="FILE", help="write mean and std of every class as HDF5")
+    parser.add_argument(
+        "--moments",
+        metavar="FILE",
+        help="write mean, std, plain output and logits of every class: .npz, .parquet, .csv, else HDF5",
+    )
     parser.add_argument("--mutual-information", action="store_true", help="compute it too (slower)")
     parser.add_argument("--threads", type=int, help="threads (default: all)")
     parser.add_argument("--json", metavar="FILE", help="write the summary as JSON (- for the screen)")
@@ -39,7 +43,9 @@ def run(args: argparse.Namespace) -> int:
 
     from fastuq.datasets import data_root
     from fastuq.model.model import load_model
+    from fastuq.report.logits import plain_logits
     from fastuq.report.moments_file import save_moments
+    from fastuq.report.moments_tables import check_suffix
     from fastuq.report.samples import summary_lines, write_sample_table
     from fastuq.scoring.scoring import score
     from fastuq.util.files import write_json
@@ -47,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
     began = time.perf_counter()
     options = scoring_options(args)
+    check_suffix(args.moments or "")
     outputs = _outputs(args)
     check_outputs(outputs, [args.images, data_root(), args.model, *(args.cache or [])])
     model = load_model(args.model)
@@ -61,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         if args.csv:
             write_sample_table(args.csv, result, model.class_names)
         if args.moments:
-            save_moments(args.moments, result)
+            save_moments(args.moments, result, logits=plain_logits(model, cache))
     summary = result.summary()
     if args.json:
         write_json(args.json, summary)
@@ -81,7 +88,7 @@ def _features(args: argparse.Namespace, model: "Model") -> "tuple[FeatureCache, 
 
     if args.cache:
         return FeatureCache.open(args.cache if len(args.cache) > 1 else args.cache[0], model=model), args.cache[0]
-    images = open_images(args.images, image_size=model.input_shape[:2]).matched_to(model.class_names)
+    images = open_images(args.images, image_size=model.image_shape[:2]).matched_to(model.class_names)
     path = default_cache_path(images, model)
     made = {} if path.exists() else {"the feature cache": path}
     check_outputs({**made, **_outputs(args)}, [path])

@@ -28,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--holdout", type=int, metavar="N", help="keep the last N training images apart and report the accuracy on them"
     )
+    add("--features", metavar="FILE", help="fit a head on these embeddings (.npy, .npz) instead of a network on images")
+    add("--labels", metavar="FILE", help="with --features: their true classes in .npy, whole numbers from 0")
+    add("--class-names", metavar="FILE", help="with --features: class names, one a line (default: class_0, ...)")
     add("--seed", type=int, default=0, help="seed of everything random (default: %(default)s)")
     add("--output", required=True, metavar="DIR", help="model folder to write")
     add("--work", metavar="DIR", help="folder of checkpoints and features, to resume from (default: OUTPUT.work)")
@@ -36,6 +39,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from fastuq.errors import InputError
+
+    if args.features is not None:
+        return _on_features(args)
+    for name in ("labels", "class_names"):
+        if getattr(args, name) is not None:
+            raise InputError(f"--{name.replace('_', '-')}: goes with --features; images bring their labels and names")
+    return _on_images(args)
+
+
+def _on_features(args: argparse.Namespace) -> int:
+    from fastuq.cache import Features
+    from fastuq.datasets.embeddings import open_embeddings
+    from fastuq.training.train import PRESETS, overridden
+    from fastuq.training.train_features import train_features
+    from fastuq.util.files import write_json
+    from fastuq.util.labels import read_class_names
+    from fastuq.util.outputs import check_outputs
+
+    work = args.work or f"{Path(args.output)}.work"
+    check_outputs({"--json": args.json}, [args.features, args.labels, args.class_names], [work], args.output)
+    values, labels = open_embeddings(args.features, args.labels)
+    model = train_features(
+        Features.from_arrays(values, labels, name=f"file:{Path(args.features).name}"),
+        args.output,
+        work=work,
+        head=args.head or PAPER_HEAD,
+        recipe=overridden(PRESETS[args.preset][0], epochs=args.epochs, learning_rate=args.learning_rate),
+        class_names=None if args.class_names is None else read_class_names(args.class_names),
+        holdout=args.holdout or 0,
+        seed=args.seed,
+    )
+    made = model.info["made"]
+    rates = [f"{key.replace('_', ' ')} {value:.2%}" for key, value in made.get("report", {}).items()]
+    say(args, [f"model {model.path}, SHA-256 {model.sha256}", *rates])
+    if args.json:
+        write_json(args.json, {"model_sha256": model.sha256, **made})
+    return 0
+
+
+def _on_images(args: argparse.Namespace) -> int:
     from fastuq.datasets import ImageSet, data_root, open_images, open_test_images
     from fastuq.errors import InputError
     from fastuq.training.finish_model import report_lines

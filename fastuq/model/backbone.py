@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from fastuq.errors import InputError, ModelError, short
+from fastuq.model.image_input import ImageInput, image_input
 from fastuq.util.checks import checked_path
 from fastuq.util.npy import open_regular
 from fastuq.util.process import muted, thread_count
@@ -27,7 +28,9 @@ _PER_TASK = 8
 class Backbone:
     """An int8 TFLite network that runs on images.
 
-    It serves `backbone.tflite` (images -> features) and `full.tflite` (images -> class outputs) alike.
+    It serves `backbone.tflite` (images -> features) and `full.tflite` (images -> class outputs) alike. Input and output
+    are int8 or uint8; images go in with the layout, the number at once and the scale that the file states, as their
+    brightness where it takes one channel. An output of any shape is a vector per image.
 
     Parameters
     ----------
@@ -41,18 +44,19 @@ class Backbone:
     Attributes
     ----------
     input_shape : (int, int, int)
-        Height, width and channels of an image.
+        Height, width and 3, of an RGB image.
     output_shape : (int,)
         Number of features, (D,).
     scale, zero_point : float, int
-        Of the features: real = scale * (q - zero_point). Pixels reach the input by its own scale and zero point.
+        Of the features: real = scale * (q - zero_point); uint8 ones become int8 by taking 128 from them and from
+        their zero point. Pixels reach the input by its own scale and zero point.
     runtime : dict
         LiteRT version and delegate, which decide the features to the last bit.
 
     Raises
     ------
     ModelError
-        The file is missing, damaged, or no network from uint8 images to int8 vectors; or its input cannot hold the
+        The file is missing, damaged, or no network from 8-bit images to 8-bit vectors; or its input cannot hold the
         pixels 0 to 255.
     InputError
         `threads` is no number of threads, see `fastuq.util.process.thread_count`.
@@ -75,12 +79,13 @@ class Backbone:
         self._xnnpack = xnnpack
         self.runtime = {"litert": version("ai-edge-litert"), "delegate": "xnnpack" if xnnpack else "none"}
         first = self._interpreter(1)
-        taken, given = self._ends(first)
-        self.input_shape = tuple(int(n) for n in taken["shape"][1:])
-        self.output_shape = (int(given["shape"][1]),)
+        self._images, given = self._ends(first)
+        self.input_shape = self._images.image_shape
+        self.output_shape = (int(np.prod(given["shape"][1:])),)
         self.scale, self.zero_point = float(given["quantization"][0]), int(given["quantization"][1])
-        self._codes = _codes(taken["quantization_parameters"], self._name)
-        self._running = _Running([_Runner(first, self._codes)])
+        if given["dtype"] == np.uint8:
+            self.zero_point -= 128
+        self._running = _Running([_Runner(first, self._images)])
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Run the network on images.
@@ -122,22 +127,24 @@ class Backbone:
         here = self._here()
         with here.single_lock:
             if here.single is None:
-                here.single = _Runner(self._interpreter(self.threads), self._codes)
+                here.single = _Runner(self._interpreter(self.threads), self._images)
             here.single.run(image, features)
 
     def _run_parallel(self, images: np.ndarray, features: np.ndarray) -> None:
         here = self._here()
         while here.made < min(self.threads, len(images)):
-            here.add(_Runner(self._interpreter(1), self._codes))
+            here.add(_Runner(self._interpreter(1), self._images))
+
+        several = -(-_PER_TASK // self._images.batch) * self._images.batch
 
         def work(start: int) -> None:
             runner = here.idle.get()
             try:
-                runner.run(images[start : start + _PER_TASK], features[start : start + _PER_TASK])
+                runner.run(images[start : start + several], features[start : start + several])
             finally:
                 here.idle.put(runner)
 
-        size = range(0, len(images), _PER_TASK)
+        size = range(0, len(images), several)
         if self.threads == 1:
             for start in size:
                 work(start)
@@ -160,23 +167,28 @@ class Backbone:
             ) from error
         return made
 
-    def _ends(self, interpreter: Any) -> tuple[dict, dict]:
-        """Return what LiteRT says of the one input and the one output, which must be images and vectors."""
+    def _ends(self, interpreter: Any) -> tuple[ImageInput, dict]:
+        """Return how images go in, and what LiteRT says of the output, which must be a vector for each of them."""
         inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
         if len(inputs) == len(outputs) == 1:
-            taken, given = inputs[0], outputs[0]
-            image = taken["dtype"] == np.uint8 and len(taken["shape"]) == 4 and taken["shape"][0] == 1
-            vector = given["dtype"] == np.int8 and len(given["shape"]) == 2 and given["quantization"][0] > 0
-            if image and vector:
-                return taken, given
+            images, given = image_input(inputs[0], self._name), outputs[0]
+            if images is not None and _are_vectors(given, images.batch):
+                return images, given
         found = " to ".join(
             ", ".join(f"{np.dtype(end['dtype'])} {tuple(end['shape'].tolist())}" for end in ends) or "nothing"
             for ends in (inputs, outputs)
         )
         raise ModelError(
-            f"{self._name}: expected a network from uint8 images (1, H, W, 3) to int8 vectors (1, D), found {found}; "
-            "quantize it with `fastuq train` or `fastuq quantize`"
+            f"{self._name}: expected a network from 8-bit images (N, H, W, 3) to 8-bit vectors (N, D), found {found}; "
+            "quantize it with `fastuq train` or `fastuq quantize`, or take it in with `fastuq import`"
         )
+
+
+def _are_vectors(given: dict[str, Any], batch: int) -> bool:
+    """Tell whether an output is 8-bit numbers of one scale, as many for each image."""
+    shape = given["shape"].tolist()
+    scaled = len(given["quantization_parameters"]["scales"]) == 1 and 0 < given["quantization"][0] < np.inf
+    return given["dtype"] in (np.int8, np.uint8) and scaled and len(shape) >= 2 and shape[0] == batch and 0 not in shape
 
 
 _RUNNERS: "weakref.WeakSet[_Runner]" = weakref.WeakSet()
@@ -185,8 +197,8 @@ _RUNNERS: "weakref.WeakSet[_Runner]" = weakref.WeakSet()
 class _Runner:
     """One interpreter with its input and output buffers."""
 
-    def __init__(self, interpreter: Any, codes: np.ndarray | None) -> None:
-        self._interpreter, self._codes = interpreter, codes
+    def __init__(self, interpreter: Any, images: ImageInput) -> None:
+        self._interpreter, self._images = interpreter, images
         _RUNNERS.add(self)
         self._input = interpreter.get_input_details()[0]["index"]
         self._output = interpreter.get_output_details()[0]["index"]
@@ -197,13 +209,20 @@ class _Runner:
 
     def run(self, images: np.ndarray, features: np.ndarray) -> None:
         taken, given = self._interpreter.tensor(self._input), self._interpreter.tensor(self._output)
+        several = self._images.batch
         try:
-            for image, row in zip(images, features, strict=True):
-                taken()[0] = image if self._codes is None else self._codes[image]
+            for start in range(0, len(images), several):
+                some = self._images(images[start : start + several])
+                taken()[: len(some)] = some  # after the last image stay older ones, and what comes of them is dropped
                 self._interpreter.invoke()
-                row[:] = given()[0]
+                features[start : start + several] = _signed(given().reshape(several, -1)[: len(some)])
         except RuntimeError as error:
             raise ModelError(f"network: LiteRT cannot run it ({short(error)}); make the model again") from error
+
+
+def _signed(rows: np.ndarray) -> np.ndarray:
+    """Return 8-bit rows as int8."""
+    return rows if rows.dtype == np.int8 else (rows ^ 128).view(np.int8)
 
 
 def _abandon_runners() -> None:
@@ -237,27 +256,6 @@ class _Running:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(threads, thread_name_prefix="fastuq-backbone")
         return self._pool
-
-
-def _codes(quantization: dict[str, Any], name: str) -> np.ndarray | None:
-    """Return the code (256,) uint8 that each pixel value 0 to 255 has in a network's input; None where it is the value.
-
-    A network that normalises its input has a converter choose a scale of its own: Caffe's preprocessing gives 1.485.
-    """
-    scales, zero_points = quantization["scales"], quantization["zero_points"]
-    pixels = np.arange(256)
-    if len(scales) == 0:  # not quantized: whole numbers mean themselves
-        return None
-    scale, zero_point = float(scales[0]), int(zero_points[0])
-    if len(scales) == 1 and 0 < scale < np.inf:
-        codes = np.clip(np.rint(pixels / scale) + zero_point, 0, 255)
-        if (np.abs(scale * (codes - zero_point) - pixels) <= 0.501 * scale).all():
-            return None if np.array_equal(codes, pixels) else codes.astype(np.uint8)
-    raise ModelError(
-        f"{name}: expected an input that holds the pixels 0 to 255, found one with scale {scale:.6g} and zero point "
-        f"{zero_point}, from {scale * -zero_point:.6g} to {scale * (255 - zero_point):.6g}; the network was trained or "
-        "calibrated on other values than pixels: put the scaling into it, and quantize it with `fastuq quantize`"
-    )
 
 
 def _content(model_file: str | Path | bytes) -> bytes:

@@ -9,9 +9,17 @@ import numpy as np
 from fastuq.errors import ModelError, short
 from fastuq.model.activations import activation_of
 
+_SCALARS = {"rate": float, "activation": str, "zero_point": int}
+"""What a block says beside its arrays; it goes to the file as JSON."""
+
 
 class Dense:
-    """Base of the blocks: dataclasses of rate, weights (inputs, outputs), other arrays (outputs,), activation."""
+    """Base of the blocks: dataclasses of rate, weights (inputs, outputs), other arrays and activation.
+
+    Other arrays are (outputs,), or (inputs,) where `PER_INPUT` names them; those that default to None may be missing.
+    """
+
+    PER_INPUT: ClassVar[tuple[str, ...]] = ()
 
     rate: float
     weights: np.ndarray
@@ -21,9 +29,13 @@ class Dense:
         if not 0 <= self.rate <= 0.9:
             raise ModelError(f"dropout rate: expected 0 to 0.9, found {self.rate}")
         activation_of(self.activation)
-        weights, *others = shapes = [array.shape for array in _arrays(self).values()]
-        if len(weights) != 2 or 0 in weights or any(shape != weights[1:] for shape in others):
-            raise ModelError(f"dense block: expected weights (inputs, outputs) and others (outputs,), found {shapes}")
+        shapes = {name: array.shape for name, array in _arrays(self).items() if name != "table"}
+        weights = shapes["weights"]
+        sides = {name: weights[:1] if name in self.PER_INPUT else weights[1:] for name in shapes}
+        if len(weights) != 2 or 0 in weights or any(shapes[n] != sides[n] for n in shapes if n != "weights"):
+            raise ModelError(
+                f"dense block: expected weights (inputs, outputs) and others (outputs,), found {[*shapes.values()]}"
+            )
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,7 +62,7 @@ class Blocks:
             if block.weights.shape[0] != width:
                 raise ModelError(f"{self.NAME} block {number}: expected {width} inputs, found {block.weights.shape[0]}")
             width = block.weights.shape[1]
-            if activation_of(block.activation).codes is None and number < len(self.blocks) - 1:
+            if activation_of(block.activation).exclusive and number < len(self.blocks) - 1:
                 raise ModelError(f"{self.NAME} block {number}: {block.activation} is allowed in the last block alone")
         if not all(_within_range(array) for part in (self, *self.blocks) for array in _arrays(part).values()):
             raise ModelError(f"{self.NAME}: expected finite weights, found NaN, infinity or huge; the model is damaged")
@@ -80,7 +92,9 @@ class Blocks:
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return the head as named arrays (`layout` is its JSON description), ready for ``np.savez``."""
-        layout = [{"rate": b.rate, "activation": b.activation} for b in self.blocks]
+        layout = [
+            {name: found for name in _SCALARS if (found := getattr(b, name, None)) is not None} for b in self.blocks
+        ]
         arrays = {"layout": np.array(json.dumps(layout)), **_arrays(self)}
         for number, block in enumerate(self.blocks):
             arrays |= {f"{name}_{number}": array for name, array in _arrays(block).items()}
@@ -98,11 +112,11 @@ class Blocks:
         try:
             blocks = tuple(
                 cls.BLOCK(
-                    rate=float(entry["rate"]),
-                    activation=str(entry["activation"]),
+                    **{name: kind(entry[name]) for name, kind in _SCALARS.items() if name in entry},
                     **{
                         name: _exact(arrays, f"{name}_{number}", cls.WEIGHTS if name == "weights" else np.float32)
                         for name in _names(cls.BLOCK)
+                        if f"{name}_{number}" in arrays or name not in _optional(cls.BLOCK)
                     },
                 )
                 for number, entry in enumerate(_layout(arrays))
@@ -121,12 +135,17 @@ def _within_range(array: np.ndarray) -> bool:
 
 
 def _arrays(part: Any) -> dict[str, np.ndarray]:
-    return {name: getattr(part, name) for name in _names(part)}
+    return {name: array for name in _names(part) if (array := getattr(part, name)) is not None}
 
 
 def _names(kind: Any) -> list[str]:
     """Return the names of a dataclass's arrays, in the order of its fields, which is that of the files."""
-    return [field.name for field in fields(kind) if field.name not in ("blocks", "rate", "activation")]
+    return [field.name for field in fields(kind) if field.name not in ("blocks", *_SCALARS)]
+
+
+def _optional(kind: Any) -> set[str]:
+    """Return the names of a dataclass's arrays that may be missing."""
+    return {field.name for field in fields(kind) if field.default is None}
 
 
 def _layout(arrays: Any) -> list[dict[str, Any]]:

@@ -14,7 +14,11 @@ from fastuq.util.files import partial_prefix
 from fastuq.util.json_reading import read_json
 
 FORMAT_VERSION = 1
-PARTS = ("backbone.tflite", "full.tflite", "head.npz", "head_int8.npz")
+HEADS = ("head.npz", "head_int8.npz")
+PARTS = ("backbone.tflite", "full.tflite", *HEADS)
+"""What a model folder of images holds; the heads are always there."""
+CODING = "features.npz"
+"""What a model of embeddings has in place of the networks."""
 DESCRIPTION = "model.json"
 CARD = "README.md"
 MAX_NETWORK_BYTES = 2**30
@@ -49,7 +53,7 @@ def read_description(folder: Path) -> dict[str, Any]:
             f"model {folder}: {DESCRIPTION}: expected format version {FORMAT_VERSION}, found {short(version, 80)}; "
             "it was written by another version of fastuq: use that one, or make the model again"
         )
-    if parts != sorted(PARTS):
+    if not set(HEADS) <= set(parts) <= {*PARTS, CODING} or ("backbone.tflite" in parts) == (CODING in parts):
         raise ModelError(f"model {folder}: {DESCRIPTION} lists other parts than {', '.join(PARTS)}; {AGAIN}")
     if info.get("sha256") != identity(info):
         raise ModelError(f"model {folder}: {DESCRIPTION} was altered after it was saved; {AGAIN}")
@@ -98,7 +102,7 @@ def check_replaceable(target: Path) -> None:
         raise InputError(f"cannot write model {target}: {parent} {problem}; choose another folder")
     if not target.exists():
         return
-    known = {*PARTS, DESCRIPTION, CARD}
+    known = {*PARTS, CODING, DESCRIPTION, CARD}
     foreign = sorted(p.name for p in target.iterdir() if p.name not in known) if target.is_dir() else [target.name]
     if foreign:
         raise InputError(

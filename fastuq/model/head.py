@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastuq.errors import ModelError
 from fastuq.model.activations import activation_of
 from fastuq.model.blocks import Blocks, Dense
 
 
 @dataclass(frozen=True)
 class Block(Dense):
-    """One block of the head: dropout, then dense, then activation.
+    """One block of the head: an optional affine, dropout, dense, activation, in this order.
 
     Attributes
     ----------
@@ -20,18 +21,30 @@ class Block(Dense):
     weights : ndarray, (inputs, outputs), float32
     bias : ndarray, (outputs,), float32
     activation : str
-        A name in `fastuq.model.activations.ACTIVATIONS`.
+        A name that `fastuq.model.activations.activation_of` knows.
+    scale, shift : ndarray, (inputs,), float32, or None
+        The affine y = scale * x + shift on the inputs (a BatchNorm after the activation before); both None where there
+        is none. The first block has none: the affine on the features is the head's.
     """
+
+    PER_INPUT = ("scale", "shift")
 
     rate: float
     weights: np.ndarray
     bias: np.ndarray
     activation: str
+    scale: np.ndarray | None = None
+    shift: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.scale is None) != (self.shift is None):
+            raise ModelError("dense block: expected scale and shift of its inputs, or neither, found one of them")
 
 
 @dataclass(frozen=True, repr=False)
 class Head(Blocks):
-    """An optional affine (a folded BatchNorm), then blocks of dropout + dense + activation.
+    """An optional affine (a folded BatchNorm), then blocks of dropout + dense + activation, with affines between them.
 
     Attributes
     ----------
@@ -57,6 +70,11 @@ class Head(Blocks):
     scale: np.ndarray
     shift: np.ndarray
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.blocks[0].scale is not None:
+            raise ModelError("head block 0: expected no affine of its own, which is the head's scale and shift")
+
     def forward(self, features: np.ndarray, masks: Sequence[np.ndarray] | None = None) -> np.ndarray:
         """Run one iteration of the head in float32.
 
@@ -77,6 +95,8 @@ class Head(Blocks):
         x = np.asarray(features, np.float32) * self.scale
         x += self.shift  # in place here and below: fresh pages for every chunk cost as much as the products
         for number, block in enumerate(self.blocks):
+            if block.scale is not None:
+                x = x * block.scale + block.shift
             if masks is not None:
                 x = np.where(masks[number], x / np.float32(1 - block.rate), np.float32(0))
             x = x @ block.weights

@@ -1,8 +1,9 @@
 """The model folder: load, check, save.
 
 A folder holds `backbone.tflite`, `full.tflite`, `head.npz`, `head_int8.npz` and `model.json`, which says what they are
-and carries the SHA-256 of each. The identity of a model is the SHA-256 over the sorted lines ``name:sha256`` of its
-parts and of what `model.json` says, so no part can change unseen.
+and carries the SHA-256 of each. A model of embeddings has `features.npz` in place of the networks, and one whose head
+was put on a tensor no `full.tflite`. The identity of a model is the SHA-256 over the sorted lines ``name:sha256`` of
+its parts and of what `model.json` says, so no part can change unseen.
 """
 
 import hashlib
@@ -17,12 +18,13 @@ from typing import Any
 import numpy as np
 
 from fastuq.errors import InputError, ModelError, short
+from fastuq.model.coding import Coding
 from fastuq.model.folder import (
     AGAIN,
+    CODING,
     DESCRIPTION,
     FORMAT_VERSION,
     MAX_HEAD_BYTES,
-    PARTS,
     check_replaceable,
     identity,
     read_description,
@@ -30,6 +32,7 @@ from fastuq.model.folder import (
     write_folder,
 )
 from fastuq.model.head import Head
+from fastuq.model.head_file import npz_of
 from fastuq.model.int8_head import QuantizedHead
 from fastuq.util.bundled import bundled_path
 from fastuq.util.checks import checked_path
@@ -49,13 +52,16 @@ class Model:
     network : str
         Name of the backbone's architecture.
     class_names : tuple of str
-    input_shape : (int, int, int)
-        Height, width and channels of the uint8 images that the backbone takes.
+    input_shape : (int, int, int) or None
+        Height, width and channels of the uint8 images that the backbone takes; None for a model of embeddings.
     feature_scale : float
     feature_zero_point : int
         real = feature_scale * (q - feature_zero_point).
     head : Head
     head_int8 : QuantizedHead
+    coding : Coding or None
+        How embeddings become features; None for a model of images. Its scales are in the heads: for them features
+        are the codes themselves.
     sha256 : str
         The identity of the model, see the module.
     info : dict
@@ -74,18 +80,20 @@ class Model:
     path: Path
     network: str
     class_names: tuple[str, ...]
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, int, int] | None
     feature_scale: float
     feature_zero_point: int
     head: Head
     head_int8: QuantizedHead
     sha256: str
     info: dict[str, Any]
+    coding: Coding | None = None
 
     def __repr__(self) -> str:
+        takes = f"images {self.input_shape}" if self.input_shape else "embeddings"
         return (
             f"Model({str(self.path)!r}, network={self.network!r}, {len(self.class_names)} classes, "
-            f"images {self.input_shape}, {self.head.num_features} features, sha256={self.sha256[:12]!r})"
+            f"{takes}, {self.head.num_features} features, sha256={self.sha256[:12]!r})"
         )
 
     @property
@@ -98,12 +106,25 @@ class Model:
         """The int8 backbone and head: uint8 images -> int8 class outputs."""
         return self.path / "full.tflite"
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """`input_shape`; raises ModelError where the model takes no images."""
+        if self.input_shape is None:
+            raise ModelError(
+                f"model {self.path}: expected a model of images, found one of embeddings, which has no backbone; make "
+                "features with `fastuq import-features`, and score them with --cache"
+            )
+        return self.input_shape
+
     def read_backbone(self) -> bytes:
         """Return the content of `backbone_path`, its SHA-256 checked again: what is checked is what runs."""
+        _ = self.image_shape
         return read_part(self.path, "backbone.tflite", self.info)
 
     def read_full(self) -> bytes:
-        """Return the content of `full_path`, its SHA-256 checked again."""
+        """Return the content of `full_path`, its SHA-256 checked again; raises ModelError where there is none."""
+        if "full.tflite" not in self.info["parts"]:
+            raise ModelError(f"model {self.path}: has no full.tflite: its head never was one network with its backbone")
         return read_part(self.path, "full.tflite", self.info)
 
     def dequantize(self, features_int8: np.ndarray) -> np.ndarray:
@@ -136,25 +157,27 @@ def load_model(path: str | Path | None = None) -> Model:
     """
     folder = bundled_path("model") if path is None else checked_path(path)
     info = read_description(folder)
-    contents = {name: read_part(folder, name, info) for name in PARTS}
+    contents = {name: read_part(folder, name, info) for name in info["parts"]}
     head = Head.from_arrays(_read_arrays(folder, "head.npz", contents))
     head_int8 = QuantizedHead.from_arrays(_read_arrays(folder, "head_int8.npz", contents))
-    return _from_description(folder, info, head, head_int8)
+    coding = Coding.from_bytes(contents[CODING], MAX_HEAD_BYTES) if CODING in contents else None
+    return _from_description(folder, info, head, head_int8, coding)
 
 
 def save_model(
     path: str | Path,
     *,
     network: str,
-    backbone: bytes,
-    full: bytes,
+    backbone: bytes | None,
+    full: bytes | None,
     head: Head,
     head_int8: QuantizedHead,
     class_names: tuple[str, ...],
-    input_shape: tuple[int, int, int],
+    input_shape: tuple[int, int, int] | None,
     feature_scale: float,
     feature_zero_point: int,
     info: Mapping[str, Any],
+    coding: Coding | None = None,
 ) -> Model:
     """Write a model folder, whole or not at all, and return it loaded.
 
@@ -163,10 +186,10 @@ def save_model(
     Parameters
     ----------
     path : str or Path
-    network, head, head_int8, class_names, input_shape, feature_scale, feature_zero_point
+    network, head, head_int8, class_names, input_shape, feature_scale, feature_zero_point, coding
         The attributes of `Model`.
-    backbone, full : bytes
-        The two TFLite files.
+    backbone, full : bytes or None
+        The two TFLite files; None where there is none.
     info : mapping
         How the model was made, JSON values; goes to `model.json` under the key ``made``.
 
@@ -179,16 +202,16 @@ def save_model(
     """
     target = checked_path(path)
     check_replaceable(target)
+    given = {"backbone.tflite": backbone, "full.tflite": full, CODING: None if coding is None else coding.to_bytes()}
     parts = {
-        "backbone.tflite": backbone,
-        "full.tflite": full,
-        "head.npz": _npz(head.to_arrays()),
-        "head_int8.npz": _npz(head_int8.to_arrays()),
+        **{name: content for name, content in given.items() if content is not None},
+        "head.npz": npz_of(head.to_arrays()),
+        "head_int8.npz": npz_of(head_int8.to_arrays()),
     }
     description = {
         "format_version": FORMAT_VERSION,
         "network": network,
-        "input_shape": list(input_shape),
+        "input_shape": None if input_shape is None else list(input_shape),
         "feature_scale": float(feature_scale),
         "feature_zero_point": int(feature_zero_point),
         "class_names": list(class_names),
@@ -196,7 +219,7 @@ def save_model(
         "parts": {name: hashlib.sha256(data).hexdigest() for name, data in parts.items()},
     }
     description["sha256"] = identity(description)
-    _from_description(target, description, head, head_int8)  # what could not be loaded is not written
+    _from_description(target, description, head, head_int8, coding)  # what could not be loaded is not written
     text = json.dumps(description, indent=2, allow_nan=False) + "\n"
     try:
         write_folder(target, {**parts, DESCRIPTION: text.encode()})
@@ -214,13 +237,21 @@ def check_names(network: str, class_names: Sequence[str]) -> None:
             )
 
 
-def _from_description(folder: Path, info: dict[str, Any], head: Head, head_int8: QuantizedHead) -> Model:
+def _from_description(
+    folder: Path, info: dict[str, Any], head: Head, head_int8: QuantizedHead, coding: Coding | None
+) -> Model:
     """Make the model that `model.json` describes; raises ModelError where values or parts do not fit."""
     for key, right in _RIGHT.items():
         if not right(info.get(key)):
             found = short(info.get(key), 80)
             raise ModelError(f"model {folder}: {DESCRIPTION} does not describe a model ({key}: {found}); {AGAIN}")
-    height, width, channels = info["input_shape"]
+    shape = info["input_shape"]
+    if (shape is None) == ("backbone.tflite" in info["parts"]):
+        raise ModelError(f"model {folder}: {DESCRIPTION} has images without a backbone or the other way round; {AGAIN}")
+    if coding is not None and len(coding.scale) != head.num_features:
+        raise ModelError(
+            f"model {folder}: {CODING} is of {len(coding.scale)} features, not {head.num_features}; {AGAIN}"
+        )
     names = tuple(info["class_names"])
     kinds = [[(b.rate, b.activation) for b in each.blocks] for each in (head, head_int8)]
     if head.widths != head_int8.widths or kinds[0] != kinds[1] or head.num_classes != len(names):
@@ -232,13 +263,14 @@ def _from_description(folder: Path, info: dict[str, Any], head: Head, head_int8:
         path=folder,
         network=info["network"],
         class_names=names,
-        input_shape=(height, width, channels),
+        input_shape=None if shape is None else (shape[0], shape[1], shape[2]),
         feature_scale=info["feature_scale"],
         feature_zero_point=info["feature_zero_point"],
         head=head,
         head_int8=head_int8,
         sha256=info["sha256"],
         info=info,
+        coding=coding,
     )
 
 
@@ -252,18 +284,12 @@ def _is_side(value: Any) -> bool:
 
 _RIGHT: dict[str, Callable[[Any], bool]] = {
     "network": _is_name,
-    "input_shape": lambda x: type(x) is list and len(x) == 3 and all(map(_is_side, x)) and x[2] == 3,
+    "input_shape": lambda x: x is None or (type(x) is list and len(x) == 3 and all(map(_is_side, x)) and x[2] == 3),
     "class_names": lambda x: type(x) is list and len(x) > 0 and all(map(_is_name, x)),
     "feature_scale": lambda x: type(x) is float and math.isfinite(x) and x > 0,
     "feature_zero_point": lambda x: type(x) is int and -128 <= x <= 127,
 }
 """What each value of `model.json` must be."""
-
-
-def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
 
 
 def _read_arrays(folder: Path, name: str, contents: Mapping[str, bytes]) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Moments files: what scoring found for every class, as sealed HDF5."""
+"""Moments files: what scoring found for every class, as sealed HDF5 or, by suffix, for other programs."""
 
 import hashlib
 import os
@@ -10,6 +10,7 @@ import numpy as np
 
 from fastuq.cache.sealed import DTYPES, cannot_write, create, open_file, read_seal
 from fastuq.errors import CacheError
+from fastuq.report.moments_tables import WRITERS
 from fastuq.util.checks import checked_path
 from fastuq.util.files import atomic_path
 from fastuq.util.rawio import read_into, write_all
@@ -34,19 +35,24 @@ _ARRAYS = (
 )
 
 
-def save_moments(path: str | Path, result: "Result") -> None:
-    """Write mean, std, interval and decision of every sample to an HDF5 file, whole or not at all.
+def save_moments(path: str | Path, result: "Result", *, logits: np.ndarray | None = None) -> None:
+    """Write mean, std, interval and decision of every sample to a file, whole or not at all.
 
     Parameters
     ----------
     path : str or Path
+        By its suffix: .npz, .parquet (needs pyarrow) or .csv; else sealed HDF5, which `load_moments` reads.
     result : Result
         Scored with ``details=True``.
+    logits : ndarray, (N, C), float32, optional
+        Those of the plain pass (`fastuq.plain_logits`), to be written too.
 
     Raises
     ------
     InputError, CacheError
         The file cannot be written.
+    MissingExtraError
+        Parquet without pyarrow.
 
     Examples
     --------
@@ -55,12 +61,18 @@ def save_moments(path: str | Path, result: "Result") -> None:
     >>> with fastuq.cache_features(images, model, "features.h5") as cache:
     ...     fastuq.save_moments("moments.h5", fastuq.score(model, cache))
     """
-    given = {name: getattr(result, name) for name in _ARRAYS}
+    given = {**{name: getattr(result, name) for name in _ARRAYS}, "logits": logits}
     arrays = {name: _plain(array) for name, array in given.items() if array is not None and array.size}
-    about = {
+    made = {
         "options": asdict(result.options),
         "model_sha256": result.model_sha256,
         "data_fingerprint": result.data_fingerprint,
+    }
+    if (write := WRITERS.get(Path(path).suffix)) is not None:
+        write(path, arrays, made)
+        return
+    about = {
+        **made,
         "sha256": {name: hashlib.sha256(array.data).hexdigest() for name, array in arrays.items()},
     }
     shapes = {name: (array.shape, array.dtype.str) for name, array in arrays.items()}

@@ -1,16 +1,22 @@
 """Heads in Keras: built from a layout, and turned into arrays and back."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from fastuq.errors import InputError
-from fastuq.model.activations import ACTIVATIONS
-from fastuq.model.head import Block, Head
+from fastuq.model.activations import ACTIVATIONS, activation_of
+from fastuq.model.folding import Step, fold
+from fastuq.model.head import Head
+from fastuq.training.keras_graph import open_network
+from fastuq.training.keras_steps import UnreadableError, steps_of
 from fastuq.training.tensorflow import tensorflow
 from fastuq.util.defaults import PAPER_HEAD
+
+_TRAINED = [name for name in ACTIVATIONS if name != "gelu_tanh"]
+"""Activations that Keras has a name for."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +53,14 @@ def parse_layout(text: str, num_classes: int) -> Layout:
     except (TypeError, ValueError, IndexError) as error:
         raise InputError(
             f"head layout {text!r}: expected blocks rate:units:activation and a last rate:activation, "
-            f"such as {PAPER_HEAD}, with rates 0 to 0.9 and activations {', '.join(ACTIVATIONS)} ({error})"
+            f"such as {PAPER_HEAD}, with rates 0 to 0.9 and activations {', '.join(_TRAINED)} ({error})"
         ) from error
     return Layout(normalise, tuple(blocks))
 
 
 def _block(rate: str, units: str, activation: str) -> tuple[float, int, str]:
     block = float(rate), int(units), activation
-    if not (0 <= block[0] <= 0.9 and block[1] > 0 and activation in ACTIVATIONS):
+    if not (0 <= block[0] <= 0.9 and block[1] > 0 and activation in _TRAINED):
         raise ValueError(f"{rate}:{units}:{activation}")
     return block
 
@@ -82,61 +88,52 @@ def attach(head: Any, features: Any) -> Any:
     return features
 
 
-def head_from_layers(layers: Sequence[Any], num_features: int) -> Head:
-    """Read a trained head out of its Keras layers: an optional BatchNorm, then dropout and dense layers.
+def head_from_model(network: Any) -> Head:
+    """Read a trained head, features (N, D) -> class outputs (N, C), out of its Keras model.
 
     Raises
     ------
     InputError
-        There is another kind of layer, or an order that a head cannot have.
+        There is a layer, or an order of layers, that a head cannot have.
     """
-    scale, shift = np.ones(num_features, np.float32), np.zeros(num_features, np.float32)
-    blocks: list[Block] = []
-    rate = 0.0
-    for layer in layers:
-        kind = type(layer).__name__
-        if kind == "BatchNormalization" and not blocks:
-            scale, shift = _folded(layer)
-        elif kind == "Dropout":
-            rate = float(layer.rate)
-        elif kind == "Dense":
-            weights = layer.get_weights()
-            bias = weights[1] if layer.use_bias else np.zeros(layer.units, np.float32)
-            blocks.append(Block(rate, weights[0], bias, layer.activation.__name__))
-            rate = 0.0
-        elif kind != "InputLayer":
-            raise InputError(
-                f"head: found layer {layer.name} ({kind}); "
-                "expected an optional BatchNormalization, then Dropout and Dense"
-            )
-    if not blocks:
-        raise InputError("head: found no Dense layer after the pooling; the network needs a classifier head")
-    return Head(tuple(blocks), scale, shift)
+    opened = open_network(network, tuple(network.input_shape[1:]), lambda features: features)
+    steps: list[Step] = []
+    for call in opened.calls:
+        try:
+            steps += steps_of(call)
+        except UnreadableError as error:
+            raise InputError(f"head: layer {call.name} ({call.kind}) {error}") from None
+    return fold(steps, network.input_shape[-1])
 
 
-def _folded(layer: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Fold a BatchNorm: scale = gamma / sqrt(variance + epsilon), shift = beta - mean * scale."""
-    mean, variance = layer.moving_mean.numpy(), layer.moving_variance.numpy()
-    scale = 1 / np.sqrt(variance + layer.epsilon)
-    scale = scale * layer.gamma.numpy() if layer.scale else scale
-    shift = -mean * scale
-    shift = shift + layer.beta.numpy() if layer.center else shift
-    return scale.astype(np.float32), shift.astype(np.float32)
+def _keras_activation(name: str) -> Any:
+    """Return what Keras takes as an activation of `fastuq.model.activations`."""
+    import keras
+
+    activation = activation_of(name)
+    if activation.name == "leaky_relu":
+        return keras.layers.LeakyReLU(activation.slope)
+    return partial(keras.activations.gelu, approximate=True) if name == "gelu_tanh" else name
 
 
 def head_network(head: Head) -> Any:
-    """Return a frozen head as a Keras model for conversion, its affine as a 1 x 1 depthwise product."""
+    """Return a frozen head as a Keras model for conversion, its affines as 1 x 1 depthwise products."""
     tensorflow()
     import keras
     from keras import layers
 
     x = inputs = keras.Input((head.num_features,), name="head_input")
-    # In inference a BatchNorm with mean 0, variance 1 and epsilon 0 is the affine.
-    affine = layers.BatchNormalization(epsilon=0.0, name="head_bn")
-    x = affine(x)
-    affine.set_weights([head.scale, head.shift, np.zeros_like(head.scale), np.ones_like(head.scale)])
     for number, block in enumerate(head.blocks):
-        dense = layers.Dense(block.bias.shape[0], activation=block.activation, name=f"head_dense_{number}")
+        affine = (head.scale, head.shift) if number == 0 else (block.scale, block.shift)
+        if affine[0] is not None:
+            # In inference a BatchNorm with mean 0, variance 1 and epsilon 0 is the affine.
+            layer = layers.BatchNormalization(
+                epsilon=0.0, trainable=False, name=f"head_bn_{number}" if number else "head_bn"
+            )
+            x = layer(x)
+            layer.set_weights([*affine, np.zeros_like(affine[0]), np.ones_like(affine[0])])
+        activation = _keras_activation(block.activation)
+        dense = layers.Dense(block.bias.shape[0], activation=activation, name=f"head_dense_{number}")
         x = dense(layers.Dropout(block.rate, name=f"head_dropout_{number}")(x))
         dense.set_weights([block.weights, block.bias])
     return keras.Model(inputs, x, name="head")

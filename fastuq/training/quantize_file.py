@@ -1,22 +1,50 @@
-"""`fastuq quantize`: a trained Keras network becomes a model folder."""
+"""`fastuq import` of a Keras network: it is opened, cut, quantized, checked, and becomes a model folder."""
 
-import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fastuq.datasets import ImageSet
 from fastuq.errors import InputError
 from fastuq.model.backbone import Backbone
 from fastuq.model.folder import check_replaceable
+from fastuq.model.folding import as_classifier, fold
 from fastuq.model.head import Head
+from fastuq.model.int8_head import MAX_INPUTS
 from fastuq.model.model import Model, check_names
+from fastuq.training.cut import Cut, find_cut
+from fastuq.training.data_check import check_on_data
 from fastuq.training.finish_model import finish_model
 from fastuq.training.head_rounding import CALIBRATION_SAMPLES
-from fastuq.training.keras_heads import head_from_layers
-from fastuq.training.tensorflow import silence, tensorflow
+from fastuq.training.keras_check import check_against_keras
+from fastuq.training.keras_config import check_input
+from fastuq.training.keras_file import check_file, load_network
+from fastuq.training.keras_graph import OpenNetwork, open_network
+from fastuq.training.tensorflow import silence
 from fastuq.training.tflite import calibration_images, to_int8
+from fastuq.training.wishes import Wishes
 from fastuq.util.checks import checked_path
 from fastuq.util.process import thread_count
+from fastuq.util.progress import progress_bar
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A network that was read: its parts, and the classes."""
+
+    name: str
+    network: OpenNetwork
+    cut: Cut
+    head: Head
+    class_names: tuple[str, ...]
+    logits: bool
+
+    def backbone(self) -> Any:
+        import keras
+
+        return keras.Model(self.network.image, self.cut.features)
 
 
 def quantize_file(
@@ -25,6 +53,7 @@ def quantize_file(
     test: ImageSet | None,
     output: str | Path,
     *,
+    wishes: Wishes | None = None,
     threads: int | None = None,
 ) -> Model:
     """Quantize a trained Keras network and write its model folder.
@@ -32,92 +61,132 @@ def quantize_file(
     Parameters
     ----------
     path : str or Path
-        A ``.keras`` file: images (N, H, W, 3), values 0 to 255, -> backbone -> global average pooling -> an optional
-        BatchNorm, dropout and dense layers. It is read in Keras's safe mode, which runs no code from the file.
+        A ``.keras`` or ``.h5`` file: images (N, H, W, 3) or (N, H, W, 1) -> class outputs, Sequential or functional,
+        nested or not. It is read in Keras's safe mode, which runs no code from the file.
     images : ImageSet
-        Training images with class names, to calibrate on.
+        Training images, to calibrate on.
     test : ImageSet or None
         Images to report the accuracy on.
     output : str or Path
         The model folder.
+    wishes : Wishes, optional
+        Where to cut, and what the network lacks.
 
     Raises
     ------
     InputError
-        The file is missing, foreign or of another shape than the images, or `output` holds something else.
+        The file is missing, foreign or of another shape than the images, its head cannot be expressed, or `output`
+        holds something else.
     ModelError
-        The quantized backbone does not follow the float one.
+        The quantized backbone does not follow the float one, or the head not Keras's own layers.
     """
     thread_count(threads)
     check_replaceable(checked_path(output))
-    name, backbone, head, class_names = _read_network(checked_path(path), images)
+    wishes = wishes or Wishes()
+    parts = _read_network(checked_path(path), images, wishes)
     calibration = calibration_images(images.images)
+    checked = check_against_keras(
+        parts.network.image, parts.cut, parts.head, calibration, wishes.activation if parts.logits else None
+    )
+    backbone = parts.backbone()
     data = to_int8(backbone, calibration)
     runner = Backbone(data, threads=threads)
     drawn = calibration_images(images.images, CALIBRATION_SAMPLES)
-    made = {"quantized_from": Path(path).name, "training_images": images.name}
+    made = {
+        "quantized_from": Path(path).name,
+        "training_images": images.name,
+        "cut": _described(parts.cut),
+        "checked": checked,
+        "data": check_on_data(backbone, runner, parts.head, images, wishes.front),
+    }
     return finish_model(
         output,
-        name,
+        parts.name,
         backbone,
         data,
-        head,
-        class_names=class_names,
+        parts.head,
+        class_names=parts.class_names,
         calibration=calibration,
-        features=runner(drawn),
+        features=_features(runner, drawn),
         test=test,
         made=made,
         threads=threads,
     )
 
 
-def _read_network(path: Path, images: ImageSet) -> tuple[str, Any, Head, tuple[str, ...]]:
-    """Return name, backbone, head and class names of a network, which must take such images and know their classes."""
-    network = _load_network(path)
-    expected, found = tuple(network.input_shape[1:]), tuple(images.images.shape[1:])
-    if expected != found:
-        raise InputError(f"{images.name}: the network {path} takes images {expected}, found {found}")
-    backbone, layers = _split(network, path)
-    head = head_from_layers(layers, backbone.output_shape[-1])
-    if images.class_names is None or head.num_classes != len(images.class_names):
-        names = "none" if images.class_names is None else len(images.class_names)
-        raise InputError(f"{images.name}: the network {path} has {head.num_classes} classes, the images name {names}")
-    check_names(network.name, images.class_names)
-    return network.name, backbone, head, images.class_names
+def _features(runner: Backbone, images: np.ndarray) -> np.ndarray:
+    with progress_bar(len(images), "features") as bar:
+        parts = []
+        for start in range(0, len(images), 256):
+            parts.append(runner(images[start : start + 256]))
+            bar.update(len(parts[-1]))
+    return np.concatenate(parts)
 
 
-def _load_network(path: Path) -> Any:
-    tensorflow()
-    import keras
-
-    if path.suffix != ".keras" or not path.is_file():
-        problem = "is not there" if not path.is_file() else "is no .keras file"
-        raise InputError(f"network {path}: {problem}; give a network saved by Keras 3 as a .keras file")
-    if not _is_whole(path):
-        raise InputError(f"network {path}: truncated, or not saved by Keras 3 as a .keras file; save or copy it again")
-    try:
-        with silence():
-            return keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # What a foreign archive makes Keras raise is not one kind.
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"network {path}: expected a .keras file without code of its own ({reason})") from error
-
-
-def _is_whole(path: Path) -> bool:
-    """Return whether a file is an archive with the members of a .keras file, their checksums right."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {"config.json", "model.weights.h5"} <= set(archive.namelist()) and archive.testzip() is None
-    except Exception:  # what a damaged archive raises is not one kind
-        return False
+def _read_network(path: Path, images: ImageSet, wishes: Wishes) -> _Parts:
+    """Read and cut a network, which must take such images and know their classes."""
+    shape = tuple(images.images.shape[1:])
+    network = load_network(path, check_file(path, shape, wishes))
+    channels = _channels(path, network, shape)
+    with silence():
+        opened = open_network(network, shape, wishes.front.into(channels))
+        cut = find_cut(opened, wishes.cut, wishes.dropout)
+    if cut.features.shape[-1] > MAX_INPUTS:
+        raise InputError(
+            f"network {path}: the head would begin after {cut.after} with {cut.features.shape[-1]} features, expected "
+            f"at most {MAX_INPUTS}; cut later with --cut"
+        )
+    folded = fold(cut.steps, cut.features.shape[-1])
+    head = as_classifier(folded, wishes.activation)
+    names = _class_names(path, head.num_classes, images)
+    check_names(network.name, names)
+    return _Parts(network.name, opened, cut, head, names, folded.blocks[-1].activation == "linear")
 
 
-def _split(network: Any, path: str | Path) -> tuple[Any, list[Any]]:
-    """Split a network after its last global average pooling: the backbone, and the layers of the head."""
-    import keras
+def _channels(path: Path, network: Any, shape: tuple[int, ...]) -> int:
+    """Return how many channels a network takes, which must have one input, for such images, and one output."""
+    inputs, outputs = network.inputs or [], network.outputs or []
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise InputError(
+            f"network {path}: expected one input and one output, found {len(inputs)} and {len(outputs)}; save the part "
+            "from images to classes"
+        )
+    check_input(path, tuple(inputs[0].shape[1:]), shape)
+    return int(inputs[0].shape[3])
 
-    kinds = [type(layer).__name__ for layer in network.layers]
-    if "GlobalAveragePooling2D" not in kinds:
-        raise InputError(f"network {path}: found no GlobalAveragePooling2D layer, where backbone and head are split")
-    last = len(kinds) - 1 - kinds[::-1].index("GlobalAveragePooling2D")
-    return keras.Model(network.input, network.layers[last].output), network.layers[last + 1 :]
+
+def _class_names(path: Path, classes: int, images: ImageSet) -> tuple[str, ...]:
+    """Return the names of the classes: those of the images, or made-up ones where they have none."""
+    names = images.class_names
+    if names is None:
+        if images.labels is not None and images.labels.max() >= classes:
+            raise InputError(
+                f"{images.name}: the network {path} has {classes} classes, a label is {images.labels.max()}; "
+                "give labels counted from 0, or images without labels"
+            )
+        return tuple(f"class_{number}" for number in range(classes))
+    if len(names) != classes:
+        raise InputError(
+            f"{images.name}: the network {path} has {classes} classes, the images name {len(names)}; give images of "
+            "its own classes, or images without labels (a .npy file)"
+        )
+    return names
+
+
+def _described(cut: Cut) -> dict[str, Any]:
+    """Return what is said of a cut, as JSON values."""
+    return {
+        "after": cut.after,
+        "features": int(np.prod(cut.features.shape[1:])),
+        "static_share": round(cut.static_share, 6),
+        "active_dropout": cut.rates,
+        "inactive": [{"name": call.name, "kind": call.kind} for call in cut.off],
+        "taken_as_dropout": [
+            {"name": call.name, "kind": call.kind}
+            for call in cut.tail
+            if call.kind not in _KNOWN_DROPOUTS and call.name in cut.rates
+        ],
+    }
+
+
+_KNOWN_DROPOUTS = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")

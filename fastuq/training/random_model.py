@@ -9,7 +9,7 @@ from fastuq.model.backbone import Backbone
 from fastuq.model.head import Head
 from fastuq.model.model import Model
 from fastuq.training.finish_model import finish_model
-from fastuq.training.keras_heads import build_head, head_from_layers, parse_layout
+from fastuq.training.keras_heads import build_head, head_from_model, parse_layout
 from fastuq.training.networks import build_backbone
 from fastuq.training.tensorflow import tensorflow
 from fastuq.training.tflite import calibration_images, to_int8
@@ -81,7 +81,7 @@ def _random_head(layout: str, num_classes: int, features: np.ndarray, seed: int)
     last = top.layers[-1]
     weights, bias = last.get_weights()
     last.set_weights([weights * 4, bias])  # outputs lie on both sides of the usual threshold, and decisions differ
-    return head_from_layers(top.layers, width)
+    return head_from_model(top)
 
 
 def _blotches(seed: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from fastuq.model.folder import check_replaceable
 from fastuq.model.model import Model, check_names
 from fastuq.training.finish_model import finish_model
 from fastuq.training.fitting import Recipe, Samples, fit
-from fastuq.training.keras_heads import Layout, attach, build_head, head_from_layers, parse_layout
+from fastuq.training.keras_heads import Layout, attach, build_head, head_from_model, parse_layout
 from fastuq.training.networks import build_backbone, split_backbone
 from fastuq.training.tensorflow import silence, tensorflow
 from fastuq.training.tflite import calibration_images, check_backbone, to_int8
@@ -107,7 +107,7 @@ def train(
     check_replaceable(checked_path(output))
     labels, names = _labelled(images)
     check_names(plan.network, names)
-    layout = _trainable_layout(plan.head, len(names))
+    layout = trainable_layout(plan.head, len(names))
     shape = tuple(images.images.shape[1:])
     backbone = build_backbone(plan.network, weights=plan.weights, input_shape=shape, seed=plan.seed)
     parts = split_backbone(backbone, plan.network, plan.unfreeze) if plan.unfreeze else None
@@ -131,7 +131,7 @@ def train(
         plan.network,
         backbone,
         data,
-        head_from_layers(top.layers, width),
+        head_from_model(top),
         class_names=names,
         calibration=calibration,
         features=features[0][:],
@@ -147,7 +147,8 @@ def _labelled(images: ImageSet) -> tuple[np.ndarray, tuple[str, ...]]:
     return images.labels, images.class_names
 
 
-def _trainable_layout(head: str, num_classes: int) -> Layout:
+def trainable_layout(head: str, num_classes: int) -> Layout:
+    """Read the layout of a head that can be fitted; raises InputError where its last block is no probability."""
     layout = parse_layout(head, num_classes)
     if layout.blocks[-1][2] not in ("sigmoid", "softmax"):
         raise InputError(f"head {head}: expected sigmoid or softmax in the last block, which training needs")

@@ -1,11 +1,17 @@
 """What labels from outside must be."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastuq.errors import InputError
-from fastuq.util.checks import array_of
+from fastuq.util.checks import array_of, checked_path
+from fastuq.util.npy import open_regular
+
+MAX_NAMES_BYTES = 4 * 2**20
+"""Largest file of class names that is read."""
 
 
 def checked_labels(what: str, labels: Any, count: int, classes: int | None, way_out: str) -> np.ndarray:
@@ -24,3 +30,19 @@ def checked_labels(what: str, labels: Any, count: int, classes: int | None, way_
         upper = "and up" if classes is None else f"to {last}"
         raise InputError(f"{what}: expected class numbers 0 {upper}, found {found.min()} to {found.max()}; {way_out}")
     return found.astype(np.int64)
+
+
+def read_class_names(path: str | Path) -> tuple[str, ...]:
+    """Return the class names of a text file (UTF-8), one a line; raises InputError where it is none."""
+    try:
+        with open(open_regular(checked_path(path)), "rb") as file:
+            if os.fstat(file.fileno()).st_size > MAX_NAMES_BYTES:
+                raise ValueError(f"more than {MAX_NAMES_BYTES} bytes")
+            lines = file.read(MAX_NAMES_BYTES).decode().rstrip().splitlines()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"class names {path}: expected a text file with one name a line ({reason})") from None
+    names = tuple(line.strip() for line in lines)
+    if not all(names):
+        raise InputError(f"class names {path}: expected one name a line, found an empty line; name every class")
+    return names

@@ -34,7 +34,8 @@ def place(workplace, monkeypatch):
     np.save("in.npy", caches.images().images)
     with cache_features(caches.images(), caches.tiny_model(), "c.h5"):
         pass
-    for file in ("pictures/a.png", "classes/cat/a.jpg", "data/cifar-100-python/test", "net.keras", "weights.h5"):
+    given = ("net.keras", "net.tflite", "names.txt", "weights.h5")
+    for file in ("pictures/a.png", "classes/cat/a.jpg", "data/cifar-100-python/test", *given):
         Path(file).parent.mkdir(parents=True, exist_ok=True)
         Path(file).write_text("content of " + file)
     Path("caches").mkdir()
@@ -63,8 +64,14 @@ READ = [
     (["train", "--data", "in.npy", "--test", "classes", "--weights", "weights.h5", "--output", "o"], ["in.npy"]),
     (["train", "--data", "in.npy", "--test", "classes", "--weights", "weights.h5", "--output", "o"], ["weights.h5"]),
     (["train", "--data", "in.npy", "--test", "classes", "--output", "o"], ["classes/cat/a.jpg"]),
+    (["train", "--features", "in.npy", "--labels", "names.txt", "--output", "o"], ["in.npy", "names.txt"]),
     (["train", "--output", "o"], ["data/cifar-100-python/test"]),
+    (["import", "net.keras", "--data", "in.npy", "--output", "o"], ["net.keras", "in.npy"]),
     (["quantize", "net.keras", "--data", "in.npy", "--output", "o"], ["net.keras", "in.npy"]),
+    (["import", "net.tflite", "--data", "in.npy", "--output", "o"], ["net.tflite", "in.npy"]),
+    (["import", "net.tflite", "--labels", "names.txt", "--output", "o"], ["names.txt"]),
+    (["import-features", "in.npy", "--model", "model"], ["in.npy", "model/head.npz"]),
+    (["import-features", "in.npy", "--head", "weights.h5", "--labels", "names.txt"], ["weights.h5", "names.txt"]),
     (["corrupt", "--images", "in.npy"], ["in.npy", "data/cifar-100-python/test"]),
     (["download", "cifar100"], ["data/cifar-100-python/test"]),
 ]

@@ -188,6 +188,7 @@ def test_repr_is_one_short_line():
 
 @pytest.mark.parametrize("name", ["a\nb", "a\x1bb", "\u202e"])
 def test_class_names_that_no_model_may_have_are_refused_before_any_work(monkeypatch, name):
+    from fastuq.model.folding import Activate, Multiply
     from fastuq.training import quantize_file, train
 
     def work(*_, **__):
@@ -198,14 +199,15 @@ def test_class_names_that_no_model_may_have_are_refused_before_any_work(monkeypa
     with pytest.raises(InputError, match="expected a name of printable characters"):
         train.train(train.Plan(), images, None, "model", work="work")
     monkeypatch.setattr(quantize_file, "to_int8", work)
-    head = type("Head", (), {"num_classes": 2})
+    opened = type("Cut", (), {"steps": [Multiply(np.ones((8, 2)), np.zeros(2), "dense"), Activate("softmax", "dense")]})
+    opened.features = np.empty((1, 8))
+    monkeypatch.setattr(quantize_file, "check_file", lambda *given: {})
+    monkeypatch.setattr(quantize_file, "open_network", lambda *given: None)
+    monkeypatch.setattr(quantize_file, "find_cut", lambda *given: opened)
     for names, network in ((images, "net"), (ImageSet(images.images, images.labels, ("a", "b"), "x"), name)):
-        keras = type("Network", (), {"input_shape": (None, 32, 32, 3), "name": network})
-        monkeypatch.setattr(quantize_file, "_load_network", lambda path, keras=keras: keras)
-        monkeypatch.setattr(
-            quantize_file, "_split", lambda network, path: (type("B", (), {"output_shape": (None, 8)}), [])
-        )
-        monkeypatch.setattr(quantize_file, "head_from_layers", lambda layers, width: head)
+        ends = [np.empty((1, 32, 32, 3))]
+        keras = type("Network", (), {"inputs": ends, "outputs": ends, "name": network})
+        monkeypatch.setattr(quantize_file, "load_network", lambda path, dropouts, keras=keras: keras)
         with pytest.raises(InputError, match="expected a name of printable characters"):
             quantize_file.quantize_file("net.keras", names, None, "model")
     assert not list(Path().iterdir())

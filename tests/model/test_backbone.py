@@ -9,7 +9,8 @@ from places import GOLDEN, TINY
 
 from fastuq.datasets import open_images
 from fastuq.errors import InputError, ModelError
-from fastuq.model.backbone import Backbone, _codes
+from fastuq.model.backbone import Backbone
+from fastuq.model.image_input import pixel_codes
 
 # What TensorFlow makes of keras.applications.vgg16.preprocess_input and average pooling: the mean of each channel, less
 # a constant. Its input has scale 1.485 and zero point 83.
@@ -86,7 +87,7 @@ def test_pixels_go_through_the_scale_of_the_input(images, threads):
 def test_an_input_that_cannot_hold_pixels_is_refused():
     scale = struct.pack("<f", 1.4850196)
     for other in (1 / 255, 1.0, 1.4):
-        with pytest.raises(ModelError, match="holds the pixels 0 to 255, found one with scale"):
+        with pytest.raises(ModelError, match="holds the pixels 0 to 255, or 0 to 1, or -1 to 1, found"):
             Backbone(CAFFE.read_bytes().replace(scale, struct.pack("<f", other)))
 
 
@@ -104,16 +105,16 @@ def test_an_input_that_cannot_hold_pixels_is_refused():
 )
 def test_impossible_input_scales_are_refused(scales, zero_points):
     with pytest.raises(ModelError, match="network: expected an input that holds the pixels"):
-        _codes({"scales": np.array(scales, np.float32), "zero_points": np.array(zero_points)}, "network")
+        pixel_codes({"scales": np.array(scales, np.float32), "zero_points": np.array(zero_points)}, "network")
 
 
 @pytest.mark.parametrize(("scale", "zero_point"), [(1.0, 0), (1.0000001, 0), (1.485, 83), (2.5, 140), (3.0, 0)])
 def test_every_pixel_is_within_half_a_step_of_its_code(scale, zero_point):
-    codes = _codes({"scales": np.array([scale], np.float32), "zero_points": np.array([zero_point])}, "network")
+    codes = pixel_codes({"scales": np.array([scale], np.float32), "zero_points": np.array([zero_point])}, "network")
     codes = np.arange(256, dtype=np.uint8) if codes is None else codes
     assert codes.dtype == np.uint8
     assert np.abs(scale * (codes.astype(float) - zero_point) - np.arange(256)).max() <= scale / 2 + 1e-4
 
 
 def test_inputs_without_quantization_take_pixels_as_they_are():
-    assert _codes({"scales": np.array([], np.float32), "zero_points": np.array([], np.int32)}, "network") is None
+    assert pixel_codes({"scales": np.array([], np.float32), "zero_points": np.array([], np.int32)}, "network") is None

@@ -11,15 +11,15 @@ from places import ROOT
 PROBE = """
 from typing import NamedTuple
 import numpy as np
+from fastuq.montecarlo.kernels.activating import activate_numbers
 from fastuq.montecarlo.kernels.building import kernel, record_of
-from fastuq.montecarlo.kernels.elementwise import activate_numbers
 class Job(NamedTuple):
     x: np.ndarray
     activation: int
 @kernel
 def probe(frame):
     job = record_of(frame)
-    activate_numbers(job.x, 0, job.activation, 1)
+    activate_numbers(job.x, 0, job.activation, np.float32(0), 1)
 """
 USE = """
 import sys

@@ -8,19 +8,19 @@ from building_blocks import call
 from heads import model_of, random_features, random_head
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import entr, expit
+from scipy.special import entr, erf, expit
 
 from fastuq.bench.peak import int8_peak
 from fastuq.errors import ModelError
 from fastuq.model.activations import ACTIVATIONS, SIGMOID_STEPS, Activation, SteppedCodes, activation_of
 from fastuq.model.head import Block
 from fastuq.montecarlo.engine import MonteCarlo
-from fastuq.montecarlo.kernels import elementwise, lanes, memory, running_sums
+from fastuq.montecarlo.kernels import activating, coding, elementwise, lanes, memory, running_sums
 from fastuq.montecarlo.kernels.building import kernel, record_of
 from fastuq.montecarlo.kernels.dots import lane_of
 from fastuq.montecarlo.kernels.emit import in_ir
 from fastuq.montecarlo.kernels.flatten import ACTIVATION_NUMBERS
-from fastuq.montecarlo.kernels.ir import FLOATS, counting, load, plus, store
+from fastuq.montecarlo.kernels.ir import FLOATS, all_lanes, counting, load, plus, store
 from fastuq.montecarlo.kernels.plan import Sums
 from fastuq.montecarlo.kernels.plan import running_sums as room_for_sums
 from fastuq.montecarlo.kernels.scratch import Lanes, lanes_scratch
@@ -66,7 +66,8 @@ def test_sigmoid_far_out():
 @pytest.mark.parametrize("name", [name for name, function in elementwise.FORWARD.items() if function])
 def test_what_is_no_number_stays_none(name):
     """A clipped NaN would pass for a sure output."""
-    assert np.isnan(mapped(elementwise.FORWARD[name], np.array([np.nan], np.float32))).all()
+    found = mapped(lambda builder, x: elementwise.FORWARD[name](builder, x, x), np.array([np.nan], np.float32))
+    assert np.isnan(found).all()
 
 
 @pytest.mark.parametrize("other", [False, True])
@@ -94,7 +95,7 @@ class Sigmoids(NamedTuple):
 @kernel
 def _encode(frame):
     job = record_of(frame)
-    elementwise.encode(job.z, job.plan, 0, len(job.z), job.codes)
+    coding.encode(job.z, job.plan, 0, len(job.z), job.codes)
 
 
 def test_sigmoid_codes_are_those_of_numpy_at_every_step():
@@ -153,13 +154,37 @@ EXACT = {
     "relu": lambda z: np.maximum(z, 0),
     "sigmoid": expit,
     "softmax": lambda z: np.exp(z) / np.exp(z).sum(axis=1, keepdims=True),
+    "relu6": lambda z: np.clip(z, 0, 6),
+    "leaky_relu": lambda z: np.maximum(z, 0.2 * z),
+    "elu": lambda z: np.maximum(z, 0) + np.expm1(np.minimum(z, 0)),
+    "selu": lambda z: 1.0507009873554805 * (np.maximum(z, 0) + 1.6732632423543772 * np.expm1(np.minimum(z, 0))),
+    "gelu": lambda z: z * (1 + erf(z / np.sqrt(2))) / 2,
+    "gelu_tanh": lambda z: z * (1 + np.tanh(np.sqrt(2 / np.pi) * (z + 0.044715 * z**3))) / 2,
+    "silu": lambda z: z * expit(z),
+    "hard_silu": lambda z: z * np.clip(z + 3, 0, 6) / 6,
+    "tanh": np.tanh,
+    "softplus": lambda z: np.logaddexp(0, z),
 }
+
+
+@pytest.mark.parametrize("name", [name for name in EXACT if name != "softmax"])
+def test_errors_of_activations(name):
+    """2e-6, and 2e-6 of the value; near 0 of the value alone, where differences of almost equal numbers would show."""
+    tiny = np.geomspace(1e-20, 1, 20_001)
+    x = np.concatenate([np.linspace(-100, 100, 200_001), tiny, -tiny, [-1e30, -1e4, 1e4, 1e30, 0]]).astype(np.float32)
+    slope = activation_of(name).slope
+    found = mapped(lambda builder, v: elementwise.FORWARD[name](builder, v, all_lanes(slope)), x)
+    with np.errstate(over="ignore"):
+        exact = EXACT[name](x.astype(np.float64))
+    far = np.where((np.abs(x) <= 1) & (name != "sigmoid"), 0, 2e-6)
+    assert (np.abs(found - exact) <= 2e-6 * np.abs(exact) + far).all()
 
 
 class Absorbing(NamedTuple):
     z: np.ndarray
     iterations: int
     activation: int
+    slope: np.float32
     classes: int
     state: Sums
     number: int
@@ -169,7 +194,7 @@ class Absorbing(NamedTuple):
 def _absorb(frame):
     job = record_of(frame)
     outputs = job.classes * 64
-    running_sums.softmax(job.z, 0, outputs, job.iterations, job.activation, job.classes, True)
+    activating.activate_ahead(job.z, 0, outputs, job.iterations, job.activation, job.slope, job.classes, True)
     running_sums.absorb(job.z, 0, outputs, job.iterations, job.activation, job.classes, 4, job.state, 0, job.number)
 
 
@@ -196,7 +221,7 @@ def finished(state, total):
 @pytest.mark.parametrize("pieces", [[11], [8, 3], [64, 8, 64, 5]])
 def test_absorbed_moments(activation, pieces):
     rng = np.random.default_rng(3)
-    classes, total = 5, sum(pieces)
+    classes, total, slope = 5, sum(pieces), np.float32(activation_of(activation).slope)
     z = (rng.standard_normal((total, classes * 64)) * 3).astype(np.float32)
     state = room_for_sums(classes * 64)
     for part in state:
@@ -204,12 +229,13 @@ def test_absorbed_moments(activation, pieces):
     start = 0
     for count in pieces:
         part = z[start : start + count].flatten()
-        call(_absorb, Absorbing(part, count, ACTIVATION_NUMBERS[activation], classes, state, start))
+        call(_absorb, Absorbing(part, count, ACTIVATION_NUMBERS[activation], slope, classes, state, start))
         start += count
     mean, std = finished(state, total)
     exact = EXACT[activation](z.astype(np.float64).reshape(total, classes, 64))  # a name that is not there fails
-    assert np.abs(mean - exact.mean(axis=0).ravel()).max() < 2e-6
-    assert np.abs(std - exact.std(axis=0).ravel()).max() < 2e-6
+    size = max(1, np.abs(exact).max())
+    assert np.abs(mean - exact.mean(axis=0).ravel()).max() < 2e-6 * size
+    assert np.abs(std - exact.std(axis=0).ravel()).max() < 2e-6 * size
 
 
 def test_moments_of_a_hundred_thousand_iterations_far_from_the_pivot():
@@ -218,9 +244,9 @@ def test_moments_of_a_hundred_thousand_iterations_far_from_the_pivot():
     batch[::2] += np.float32(2.0**-12)
     state, linear = room_for_sums(64), ACTIVATION_NUMBERS["linear"]
     first = np.concatenate([np.ones(64, np.float32), batch[64:]])
-    call(_absorb, Absorbing(first, 64, linear, 1, state, 0))
+    call(_absorb, Absorbing(first, 64, linear, np.float32(0), 1, state, 0))
     for number in range(64, 100_032, 64):
-        call(_absorb, Absorbing(batch.copy(), 64, linear, 1, state, number))
+        call(_absorb, Absorbing(batch.copy(), 64, linear, np.float32(0), 1, state, number))
     mean, std = finished(state, 100_032)
     values = np.concatenate([[1.0], np.full(100_031, float(batch[0]))])
     assert abs(mean[0] - values.mean()) < 1e-7

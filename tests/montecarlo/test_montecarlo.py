@@ -39,7 +39,8 @@ def test_any_head_equals_the_reference(name, precision, masks):
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_int8_integers_are_exact_on_every_target(name, masks, target):
     """Sums are integers and one float32 multiply-add: pre-activations equal the reference's to the last bit."""
-    layout = [*LAYOUTS[name][:-1], (*LAYOUTS[name][-1][:3], "linear")]
+    *layout, (inputs, outputs, rate, _, *affine) = LAYOUTS[name]
+    layout.append((inputs, outputs, rate, "linear", *affine))
     head = random_head(layout)
     features = random_features(67, head.num_features)
     model = model_of(head, features)

@@ -23,7 +23,23 @@ LAYOUTS = {
     ],
     "no dropout": [(5, 2, 0.0, "linear")],
     "linear": [(300, 64, 0.2, "linear"), (64, 10, 0.5, "relu")],
+    "affines": [
+        (40, 70, 0.2, "gelu"),
+        (70, 35, 0.3, "leaky_relu(0.3)", "affine"),
+        (35, 21, 0.1, "relu", "affine"),
+        (21, 18, 0.6, "hard_silu", "affine"),
+        (18, 9, 0.0, "tanh"),
+    ],
+    "tables": [
+        (50, 33, 0.6, "elu"),
+        (33, 67, 0.2, "silu", "affine"),
+        (67, 20, 0.3, "selu"),
+        (20, 19, 0.0, "relu6"),
+        (19, 34, 0.1, "gelu_tanh"),
+        (34, 5, 0.2, "softplus", "affine"),
+    ],
 }
+"""Blocks as `random_head` takes them. "affine": of the block's inputs."""
 PATHS = [
     pytest.param(
         target, id=target.name, marks=pytest.mark.skipif(not target.runs_here, reason=f"no {target.name} here")
@@ -33,16 +49,17 @@ PATHS = [
 
 
 def random_head(layout, seed=0):
-    """Make a head from [(inputs, outputs, rate, activation), ...]."""
-    rng = np.random.default_rng(seed)
+    """Make a head from [(inputs, outputs, rate, activation), ...]; a fifth entry stands for an affine of the inputs."""
+    rng, affines = np.random.default_rng(seed), np.random.default_rng(seed + 1)
     blocks = tuple(
         Block(
             rate,
             (rng.standard_normal((inputs, outputs)) * 2 * np.sqrt((1 - rate) / inputs)).astype(np.float32),
             (rng.standard_normal(outputs) * 0.1).astype(np.float32),
             activation,
+            *((affines.standard_normal((2, inputs)) * 0.3 + [[1], [0]]).astype(np.float32) if affine else (None, None)),
         )
-        for inputs, outputs, rate, activation in layout
+        for inputs, outputs, rate, activation, *affine in layout
     )
     width = layout[0][0]
     scale, shift = (rng.standard_normal(width).astype(np.float32) for _ in range(2))

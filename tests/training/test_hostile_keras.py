@@ -10,7 +10,8 @@ from damage import edited, generator, outcome, refused
 
 from fastuq.datasets import ImageSet
 from fastuq.errors import InputError
-from fastuq.training.quantize_file import _load_network, quantize_file
+from fastuq.training.keras_file import load_network
+from fastuq.training.quantize_file import quantize_file
 
 pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install 'fastuq[train]'")
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras on saving
@@ -63,7 +64,7 @@ def check_refused(path, words="without code of its own"):
 
 def test_a_network_without_code_is_read(saved, tmp_path):
     for path in (saved, rewritten(saved, tmp_path / "same.keras", lambda config: None)):
-        assert _load_network(path).output_shape == (None, 2)
+        assert load_network(path).output_shape == (None, 2)
 
 
 def test_a_lambda_layer_does_not_run(tmp_path):
@@ -114,7 +115,7 @@ def check_edited(saved, folder, seed, count):
         chosen = names[number % len(names)]
         path = folder / "a.keras"
         repacked(saved, path, lambda name, data, c=chosen: edited(rng, data) if name == c else data)
-        refusals += refused(outcome(lambda p=path: _load_network(p), memory=2**30))
+        refusals += refused(outcome(lambda p=path: load_network(p), memory=2**30))
     print(f".keras: {count} edited files, {refusals} refused in one line, the others read, 0 other exceptions")
     assert refusals
 

@@ -19,7 +19,7 @@ from fastuq.model.head import Block, Head
 from fastuq.training import fitting
 from fastuq.training.efficientnet_lite0 import WEIGHTS_PACKAGE, imagenet_weights
 from fastuq.training.fitting import Recipe
-from fastuq.training.keras_heads import attach, build_head, head_from_layers, head_network, parse_layout
+from fastuq.training.keras_heads import attach, build_head, head_from_model, head_network, parse_layout
 from fastuq.training.networks import block_outputs, build_backbone, split_backbone
 from fastuq.training.quantize_file import quantize_file
 from fastuq.training.random_model import random_model
@@ -143,7 +143,7 @@ def test_a_head_read_from_its_layers_computes_the_same():
     rng = np.random.default_rng(0)
     top.get_layer("head_bn").set_weights([rng.uniform(0.5, 2, 6) for _ in range(4)])
     x = rng.normal(size=(9, 6)).astype(np.float32)
-    head = head_from_layers(top.layers, 6)
+    head = head_from_model(top)
     assert head.rates == (0.2, 0.3, 0.4)
     np.testing.assert_allclose(head.forward(x), top(x, training=False).numpy(), atol=1e-6)
     np.testing.assert_allclose(head_network(head)(x, training=False).numpy(), head.forward(x), atol=1e-6)

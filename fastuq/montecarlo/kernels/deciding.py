@@ -5,8 +5,8 @@ The same numbers, to the bit, as `fastuq.scoring.decisions` gives; entropies to 
 
 from numba.core import cgutils
 
+from fastuq.montecarlo.kernels.activating import SOFTMAX, activate_vectors, softmax_of_lanes
 from fastuq.montecarlo.kernels.building import kernel
-from fastuq.montecarlo.kernels.elementwise import SOFTMAX, activate_vectors, softmax_of_lanes
 from fastuq.montecarlo.kernels.emit import in_ir, outlined
 from fastuq.montecarlo.kernels.ir import (
     F32,
@@ -197,11 +197,11 @@ def write_rows(builder, wanted, values, rows, classes, first, samples):
 
 
 @in_ir()
-def activate_plain(builder, activation, plain, classes):
+def activate_plain(builder, activation, slope, plain, classes):
     """Activate the outputs of the plain pass [classes][64]."""
     with builder.if_then(builder.icmp_signed("==", activation, I64(SOFTMAX))):
         softmax_of_lanes(builder, plain, classes)
-    activate_vectors(builder, activation, plain, builder.mul(classes, I64(LANES // PART)))
+    activate_vectors(builder, activation, slope, plain, builder.mul(classes, I64(LANES // PART)))
 
 
 @in_ir()

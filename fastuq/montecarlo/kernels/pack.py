@@ -94,7 +94,7 @@ def _choose(builder, units, units_at, is_last, count, padding, chosen):
 
 @kernel
 def _pack_vectors(job, t, block, out_count, rounded):
-    """Pack what a block's outputs have besides weights; float32 heads (not `rounded`) have start and bias alone."""
+    """Pack what a block's outputs have besides weights; float32 heads (not `rounded`) have no correction, no scale."""
     plan, packed, chosen = job.plan, job.packed, job.scratch.chosen
     at, first = packed.vectors_at[t, block], plan.output_at[block]
     complemented = block == 0 and (plan.complement == 1 or t == job.whole)
@@ -103,6 +103,8 @@ def _pack_vectors(job, t, block, out_count, rounded):
         unit, there = chosen[number], number < out_count
         packed.start[at + number] = unit if there and complemented else plan.widths[1]
         packed.bias[at + number] = plan.bias[first + unit] if there else np.float32(0)
+        packed.unit_scale[at + number] = plan.unit_scale[first + unit] if there else np.float32(0)
+        packed.unit_shift[at + number] = plan.unit_shift[first + unit] if there else np.float32(0)
         if rounded:
             total = np.int64(job.scratch.totals[unit]) if there else 0
             packed.correction[at + number] = -total * (plan.zero_points[block] - _offset())

@@ -6,15 +6,15 @@ Each sum is the same fused multiply-adds in the same order as in `shared_float32
 import numpy as np
 from numba.core import types
 
+from fastuq.montecarlo.kernels.activating import activate_ahead, activate_numbers, scale_numbers, shift_numbers
 from fastuq.montecarlo.kernels.building import kernel, record_of
 from fastuq.montecarlo.kernels.deciding import activate_plain, place_found, write_entropies, write_found
-from fastuq.montecarlo.kernels.elementwise import activate_numbers, scale_numbers
 from fastuq.montecarlo.kernels.emit import in_ir
 from fastuq.montecarlo.kernels.ir import I64, LANES, PART
 from fastuq.montecarlo.kernels.listing import list_chunks
 from fastuq.montecarlo.kernels.plan import FOLD
 from fastuq.montecarlo.kernels.rows import add_rows, copy_scaled, input_reals
-from fastuq.montecarlo.kernels.running_sums import absorb, add_entropy, finish, keep_sums, softmax
+from fastuq.montecarlo.kernels.running_sums import absorb, add_entropy, finish, keep_sums
 from fastuq.montecarlo.kernels.scratch import AT_ONCE, chunk_of
 from fastuq.montecarlo.kernels.targets import current_target
 from fastuq.montecarlo.kernels.threefry import keep_words
@@ -86,12 +86,15 @@ def _later_blocks(job, iteration, sample, plain, t):
     room, at = len(scratch.base), t * len(scratch.base)
     for block in range(len(plan.activations) - 1):
         outputs, following = plan.widths[block + 1], plan.widths[block + 2]
-        activate_numbers(scratch.z, at, plan.activations[block], (outputs + PART - 1) // PART)
+        vectors = (outputs + PART - 1) // PART
+        activate_numbers(scratch.z, at, plan.activations[block], plan.slopes[block], vectors)
+        if plan.shifted[block] == 1:
+            shift_numbers(scratch.z, at, plan.unit_scale, plan.unit_shift, plan.output_at[block], vectors)
         threshold = np.int64(65536) if plain else plan.thresholds[block + 1]
         keep_words(job.seed, block + 1, iteration, sample, threshold, outputs, scratch.words)
         list_chunks(scratch.words, outputs, False, scratch.listed, 0, scratch.bounds, 0, 65536)
         if plain:  # the weights have the 1 / (1 - p) of dropout
-            scale_numbers(scratch.z, at, plan.keeps[block + 1], (outputs + PART - 1) // PART)
+            scale_numbers(scratch.z, at, plan.keeps[block + 1], vectors)
         copy_scaled(
             scratch.nothing, 0, _ONE, plan.bias, plan.output_at[block + 1], scratch.sums, 0, following
         )  # fmt: skip
@@ -110,7 +113,7 @@ def _run_iterations(job, n, first, together):
     _first_block(job, sample, first, together)
     for t in range(together):
         _later_blocks(job, first + t, sample, False, t)
-    softmax(scratch.z, 0, room, together, activation, classes, False)
+    activate_ahead(scratch.z, 0, room, together, activation, plan.slopes[-1], classes, False)
     absorb(scratch.z, 0, room, together, activation, 1, (classes + PART - 1) // PART, job.state, 0, first)
 
 
@@ -147,6 +150,6 @@ def run_per_sample_float32(frame):
 def _write(job, classes, first, samples):
     """Write what up to 64 samples came to."""
     part, found = job.part, job.scratch.found
-    activate_plain(job.plan.activations[-1], found.plain, classes)
+    activate_plain(job.plan.activations[-1], job.plan.slopes[-1], found.plain, classes)
     write_entropies(part.scores, found, part.iterations, job.columns.entropies, first, samples)
     write_found(job, classes, first, samples)

@@ -7,9 +7,10 @@ later ones run dense on codes whose dropped units hold the code of zero.
 import numpy as np
 from numba.core import types
 
+from fastuq.montecarlo.kernels.activating import activate_ahead
 from fastuq.montecarlo.kernels.building import kernel, record_of
+from fastuq.montecarlo.kernels.coding import encode
 from fastuq.montecarlo.kernels.deciding import activate_plain, place_found, write_entropies, write_found
-from fastuq.montecarlo.kernels.elementwise import encode
 from fastuq.montecarlo.kernels.emit import in_ir
 from fastuq.montecarlo.kernels.ir import I64, LANES, PART
 from fastuq.montecarlo.kernels.listing import list_mask
@@ -22,7 +23,7 @@ from fastuq.montecarlo.kernels.rows import (
     input_codes,
     real_of_sums,
 )
-from fastuq.montecarlo.kernels.running_sums import absorb, add_entropy, finish, keep_sums, softmax
+from fastuq.montecarlo.kernels.running_sums import absorb, add_entropy, finish, keep_sums
 from fastuq.montecarlo.kernels.scratch import AT_ONCE, chunk_of, excess_of
 from fastuq.montecarlo.kernels.shared_int8 import groups_of
 from fastuq.montecarlo.kernels.targets import current_target
@@ -160,7 +161,7 @@ def _run_iterations(job, n, first, together):
     _first_block(job, sample, first, together)
     for t in range(together):
         _later_blocks(job, first + t, sample, False, t)
-    softmax(scratch.z, 0, room, together, activation, classes, False)
+    activate_ahead(scratch.z, 0, room, together, activation, plan.slopes[-1], classes, False)
     absorb(scratch.z, 0, room, together, activation, 1, (classes + PART - 1) // PART, job.state, 0, first)
 
 
@@ -198,6 +199,6 @@ def run_per_sample_int8(frame):
 def _write(job, classes, first, samples):
     """Write what up to 64 samples came to."""
     part, found = job.part, job.scratch.found
-    activate_plain(job.plan.activations[-1], found.plain, classes)
+    activate_plain(job.plan.activations[-1], job.plan.slopes[-1], found.plain, classes)
     write_entropies(part.scores, found, part.iterations, job.columns.entropies, first, samples)
     write_found(job, classes, first, samples)

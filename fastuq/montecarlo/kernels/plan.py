@@ -10,6 +10,8 @@ TILE = 6
 """Output units that a tile holds."""
 STORE_SUMS, STORE_REAL, STORE_CODES = range(3)
 """What an int8 block stores; see `tiles.int8_block`."""
+BY_STEPS, BY_ROUNDING, BY_TABLE = range(3)
+"""How an int8 block makes its output codes; see `Plan`."""
 FOLD = 64
 """Iterations that are summed up by themselves before they join the others: threads may then share those of a sample."""
 
@@ -24,11 +26,18 @@ class Plan(NamedTuple):
     activations, thresholds, zero_points : int64 (L,)
         Code of each activation; 16-bit keep threshold of each dropout; what is added to a block's input codes to make
         them unsigned (int8).
-    rounded, tops : int64, float32 (L,)
-        Whether a block's output codes are min(rint(z), top) above minus the next zero point, and that top; otherwise
-        they are the codes of a sigmoid. Zeros for the last block and in float32.
+    slopes : float32 (L,)
+        Of each activation below 0, where it has one.
+    codings, tops : int64, float32 (L,)
+        How a block's output codes are made. BY_ROUNDING: min(rint(z), top) above minus the next zero point. BY_TABLE:
+        y = table[rint(z)], with z from 0 to top, then rint(y * unit_scale + unit_shift), from minus the next zero point
+        on. BY_STEPS: the codes of a sigmoid. Zeros for the last block and in float32.
     steps : float32 (257,)
         Where the code of a sigmoid goes up, between infinities.
+    tables, table_at : float32, int64 (L,)
+        The tables, one behind the other, and where each block's begins.
+    shifted : int64 (L,)
+        Whether a block's activated outputs are multiplied by unit_scale, and unit_shift added, in float32.
     keeps : float32 (L,)
         1 - p of each dropout.
     exclusive : bool
@@ -46,6 +55,8 @@ class Plan(NamedTuple):
     scale, plain_scale, bias : float32, flat
         As in `fastuq.model.int8_head`, the second without the 1 / (1 - p); then a vector of zeros. float32 heads do not
         read the scales.
+    unit_scale, unit_shift : float32, flat
+        Of each output; ones and zeros where neither a table nor `shifted` asks for them.
     input_scale, input_shift : float32 (D,)
     """
 
@@ -53,9 +64,13 @@ class Plan(NamedTuple):
     activations: np.ndarray
     thresholds: np.ndarray
     zero_points: np.ndarray
-    rounded: np.ndarray
+    slopes: np.ndarray
+    codings: np.ndarray
     tops: np.ndarray
     steps: np.ndarray
+    tables: np.ndarray
+    table_at: np.ndarray
+    shifted: np.ndarray
     keeps: np.ndarray
     exclusive: bool
     complement: int
@@ -68,6 +83,8 @@ class Plan(NamedTuple):
     scale: np.ndarray
     plain_scale: np.ndarray
     bias: np.ndarray
+    unit_scale: np.ndarray
+    unit_shift: np.ndarray
     input_scale: np.ndarray
     input_shift: np.ndarray
 
@@ -96,6 +113,8 @@ class Packed(NamedTuple):
     scale : float32
         Of int8 heads; float32 ones have none.
     bias : float32
+    unit_scale, unit_shift : float32
+        As in `Plan`.
     weights_at, vectors_at : int64 (T, L)
     """
 
@@ -104,6 +123,8 @@ class Packed(NamedTuple):
     correction: np.ndarray
     scale: np.ndarray
     bias: np.ndarray
+    unit_scale: np.ndarray
+    unit_shift: np.ndarray
     weights_at: np.ndarray
     vectors_at: np.ndarray
 
@@ -232,13 +253,13 @@ def packed_room(plan: Plan, counts: np.ndarray, group: int, kind: type, before: 
     sizes = outputs * -(-counts.astype(np.int64) // group)
     weights_at, vectors_at = (np.cumsum(s.ravel()).reshape(s.shape) - s for s in (sizes, outputs))
     vectors, codes = int(outputs.sum()), int(outputs.sum()) if kind is np.int32 else 0
-    rooms: tuple = (None,) * 5 if before is None else before[:5]
+    rooms: tuple = (None,) * 7 if before is None else before[:7]
     wanted = (
         (int(sizes.sum()), kind),
         (vectors, np.int32),
         (codes, np.int32),
         (codes, np.float32),
-        (vectors, np.float32),
+        *[(vectors, np.float32)] * 3,
     )
     return Packed(
         *[

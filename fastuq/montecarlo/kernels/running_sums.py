@@ -3,7 +3,8 @@
 from llvmlite import ir
 from numba.core import cgutils
 
-from fastuq.montecarlo.kernels.elementwise import SOFTMAX, by_activation, softmax_of_lanes, softmax_of_one, surprise_ir
+from fastuq.montecarlo.kernels.activating import by_activation
+from fastuq.montecarlo.kernels.elementwise import surprise_ir
 from fastuq.montecarlo.kernels.emit import in_ir, outlined
 from fastuq.montecarlo.kernels.ir import (
     F32,
@@ -92,7 +93,7 @@ def absorb(builder, z, z_at, outputs, iterations, activation, rows, vectors, sta
     Of each, `vectors` times 16 of every 64 in `rows` rows count; they belong to the running sums from `at` on.
     Iteration `number` is the first of these; the first of all is the pivot, which keeps the variance free of
     cancellation. It goes vector by vector, so that the sums stay in registers for all the iterations; float64 keeps
-    them exact enough for 100,000 of them. `state` is of type `Sums`. Softmax is done before.
+    them exact enough for 100,000 of them. `state` is of type `Sums`. `activate_ahead` goes before.
     """
     pivot, *sums = (plus(builder, array, at, size) for array, size in zip(state, (4, 8, 8, 8, 8), strict=True))
     first = builder.icmp_signed("==", number, I64(0))
@@ -111,22 +112,6 @@ def keep_sums(builder, state, kept, number, width):
         with counting(builder, width, 8) as i:
             at = plus(builder, place, builder.add(builder.mul(width, I64(row)), i), 8)
             store(builder, load(builder, plus(builder, array, i, 8), DOUBLES), at)
-
-
-@in_ir()
-def softmax(builder, z, z_at, outputs, iterations, activation, classes, of_lanes):
-    """Where the activation is softmax: replace z[z_at:] as [iterations][outputs] by it, of 64 lanes or of one."""
-    z = plus(builder, z, z_at, 4)
-    with (
-        builder.if_then(builder.icmp_signed("==", activation, I64(SOFTMAX))),
-        counting(builder, iterations) as iteration,
-    ):
-        here = plus(builder, z, builder.mul(iteration, outputs), 4)
-        with builder.if_else(of_lanes) as (lanes, one):
-            with lanes:
-                softmax_of_lanes(builder, here, classes)
-            with one:
-                softmax_of_one(builder, here, classes)
 
 
 @outlined

@@ -2,13 +2,13 @@
 
 import numpy as np
 
+from fastuq.montecarlo.kernels.activating import activate_ahead, activate_numbers, scale_numbers, shift_rows
 from fastuq.montecarlo.kernels.building import kernel, record_of
 from fastuq.montecarlo.kernels.deciding import activate_plain, write_entropies, write_found
-from fastuq.montecarlo.kernels.elementwise import activate_numbers, scale_numbers
 from fastuq.montecarlo.kernels.ir import LANES, PART
 from fastuq.montecarlo.kernels.lanes import real_rows, turn_features
 from fastuq.montecarlo.kernels.plan import TILE
-from fastuq.montecarlo.kernels.running_sums import absorb, add_entropies, finish, softmax
+from fastuq.montecarlo.kernels.running_sums import absorb, add_entropies, finish
 from fastuq.montecarlo.kernels.scratch import TOGETHER
 from fastuq.montecarlo.kernels.selection import output_count
 from fastuq.montecarlo.kernels.tiles import float_block
@@ -50,7 +50,9 @@ def _run_iteration(job, t, samples, plain, out, out_at):
             )  # fmt: skip
             for part in range((samples + PART - 1) // PART):
                 begin = there + part * widest * PART
-                activate_numbers(scratch.hidden, begin, plan.activations[block], outputs)
+                activate_numbers(scratch.hidden, begin, plan.activations[block], plan.slopes[block], outputs)
+                if plan.shifted[block] == 1:
+                    shift_rows(scratch.hidden, begin, packed.unit_scale, packed.unit_shift, vectors_at, outputs)
                 if plain:  # the weights have the 1 / (1 - p) of dropout
                     scale_numbers(scratch.hidden, begin, plan.keeps[block + 1], outputs)
         rows, inputs, listed = (scratch.hidden, there), widest, (scratch.every, 0)
@@ -75,7 +77,7 @@ def run_shared_float32(frame):
             together = min(TOGETHER, part.length - begin)
             for t in range(together):
                 _run_iteration(job, begin + t, samples, False, scratch.z, t * outputs)
-            softmax(scratch.z, 0, outputs, together, activation, classes, True)
+            activate_ahead(scratch.z, 0, outputs, together, activation, plan.slopes[-1], classes, True)
             absorb(scratch.z, 0, outputs, together, activation, classes, parts, job.state, at, part.first + begin)
             add_entropies(
                 part.scores, plan.exclusive, scratch.z, outputs, together, classes, parts, scratch.found.entropies
@@ -85,5 +87,5 @@ def run_shared_float32(frame):
             finish(job.state, at, part.iterations, classes * LANES, scratch.found.mean, scratch.found.std)
             if part.decide:
                 _run_iteration(job, part.length, samples, True, scratch.found.plain, 0)
-                activate_plain(activation, scratch.found.plain, classes)
+                activate_plain(activation, plan.slopes[-1], scratch.found.plain, classes)
             write_found(job, classes, first, samples)

@@ -8,14 +8,15 @@ are not computed at all.
 import numpy as np
 from numba.core import types
 
+from fastuq.montecarlo.kernels.activating import activate_ahead
 from fastuq.montecarlo.kernels.building import kernel, record_of
+from fastuq.montecarlo.kernels.coding import encode_rows
 from fastuq.montecarlo.kernels.deciding import activate_plain, write_entropies, write_found
-from fastuq.montecarlo.kernels.elementwise import encode_rows
 from fastuq.montecarlo.kernels.emit import in_ir
 from fastuq.montecarlo.kernels.ir import I64, LANES, PART
 from fastuq.montecarlo.kernels.lanes import code_rows, turn_features
-from fastuq.montecarlo.kernels.plan import STORE_CODES, STORE_REAL, STORE_SUMS, TILE
-from fastuq.montecarlo.kernels.running_sums import absorb, add_entropies, finish, softmax
+from fastuq.montecarlo.kernels.plan import BY_ROUNDING, STORE_CODES, STORE_REAL, STORE_SUMS, TILE
+from fastuq.montecarlo.kernels.running_sums import absorb, add_entropies, finish
 from fastuq.montecarlo.kernels.scratch import TOGETHER
 from fastuq.montecarlo.kernels.selection import output_count
 from fastuq.montecarlo.kernels.targets import current_target
@@ -62,7 +63,7 @@ def _run_iteration(job, t, samples, out, out_at):
             int8_block(
                 samples, STORE_REAL, scratch, groups, packed, at, vectors_at, outputs, rounding, out, 4 * out_at
             )  # fmt: skip
-        elif plan.rounded[block] == 1:
+        elif plan.codings[block] == BY_ROUNDING:
             int8_block(
                 samples, STORE_CODES, scratch, groups, packed, at, vectors_at, outputs, rounding, scratch.hidden, 0
             )  # fmt: skip
@@ -70,7 +71,7 @@ def _run_iteration(job, t, samples, out, out_at):
             int8_block(
                 samples, STORE_REAL, scratch, groups, packed, at, vectors_at, outputs, rounding, scratch.reals, 0
             )  # fmt: skip
-            encode_rows(scratch.reals, plan, outputs, scratch.lanes, scratch.hidden)
+            encode_rows(scratch.reals, plan, block, packed, vectors_at, outputs, scratch.lanes, scratch.hidden)
 
 
 @kernel
@@ -92,7 +93,7 @@ def run_shared_int8(frame):
             together = min(TOGETHER, part.length - begin)
             for t in range(together):
                 _run_iteration(job, begin + t, samples, scratch.z, t * outputs)
-            softmax(scratch.z, 0, outputs, together, activation, classes, True)
+            activate_ahead(scratch.z, 0, outputs, together, activation, plan.slopes[-1], classes, True)
             absorb(scratch.z, 0, outputs, together, activation, classes, parts, job.state, at, part.first + begin)
             add_entropies(
                 part.scores, plan.exclusive, scratch.z, outputs, together, classes, parts, scratch.found.entropies
@@ -102,5 +103,5 @@ def run_shared_int8(frame):
             finish(job.state, at, part.iterations, classes * LANES, scratch.found.mean, scratch.found.std)
             if part.decide:
                 _run_iteration(job, part.length, samples, scratch.found.plain, 0)
-                activate_plain(activation, scratch.found.plain, classes)
+                activate_plain(activation, plan.slopes[-1], scratch.found.plain, classes)
             write_found(job, classes, first, samples)

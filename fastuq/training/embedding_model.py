@@ -1,0 +1,106 @@
+"""A model of embeddings: a head on features from anywhere."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastuq.cache.features import Features
+from fastuq.errors import InputError, ModelError
+from fastuq.model.folder import check_replaceable
+from fastuq.model.head import Head
+from fastuq.model.model import Model, check_names, save_model
+from fastuq.training.head_rounding import CALIBRATION_SAMPLES, quantize_head
+from fastuq.util.checks import checked_path
+
+
+def embedding_model(
+    path: str | Path,
+    head: Head,
+    features: Features,
+    *,
+    class_names: Sequence[str] | None = None,
+    name: str = "embeddings",
+) -> Model:
+    """Write a model folder of a head and the scales of embeddings; no backbone is in it.
+
+    The scale and the offset of each dimension go into the affine that the head begins with, so that the head takes the
+    int8 codes themselves.
+
+    Parameters
+    ----------
+    path : str or Path
+        The model folder.
+    head : Head
+        What follows the embeddings.
+    features : Features
+        Embeddings like those that the head was trained on; up to 4,096 of them round it to int8.
+    class_names : sequence of str, optional
+        Default: ``class_0`` and so on.
+    name : str
+        What made the embeddings, as ``vit_b16``.
+
+    Raises
+    ------
+    InputError
+        The widths or the number of names do not fit, or `path` holds something else than a model.
+
+    Examples
+    --------
+    >>> import fastuq, numpy as np
+    >>> x = np.random.default_rng(0).standard_normal((100, 1280)).astype(np.float32)
+    >>> model = fastuq.embedding_model("embeddings", fastuq.load_model().head, fastuq.Features.from_arrays(x))
+    >>> model.input_shape, model.head.num_features, len(model.class_names)
+    (None, 1280, 100)
+    """
+    target = checked_path(path)
+    check_replaceable(target)
+    if features.num_features != head.num_features:
+        raise InputError(
+            f"head: takes {head.num_features} features, the embeddings have {features.num_features}; give the head "
+            "that was trained on them"
+        )
+    names = check_class_names(class_names, head.num_classes)
+    scale, offset = features.coding.scale.astype(np.float64), features.coding.offset.astype(np.float64)
+    try:
+        on_codes = replace(
+            head,
+            scale=(head.scale * scale).astype(np.float32),
+            shift=(head.scale * offset + head.shift).astype(np.float32),
+        )
+    except ModelError:
+        raise InputError("embeddings: values so large that the head's numbers overflow; scale them down") from None
+    return model_on_codes(target, on_codes, features, names, name, {})
+
+
+def check_class_names(given: Sequence[str] | None, count: int, *, at_least: bool = False) -> tuple[str, ...]:
+    """Return the names of `count` classes, `class_0` and so on where none are given; raises InputError for others."""
+    names = tuple(f"class_{n}" for n in range(count)) if given is None else tuple(given)
+    if len(names) != count and not (at_least and len(names) > count):
+        raise InputError(f"class names: expected {count}, one for each class, found {len(names)}")
+    check_names("embeddings", names)
+    return names
+
+
+def model_on_codes(
+    path: str | Path, on_codes: Head, features: Features, names: tuple[str, ...], name: str, made: dict[str, Any]
+) -> Model:
+    """Write the model of a head that takes the codes themselves; up to 4,096 of the features round it to int8."""
+    check_names(name, names)
+    drawn = np.sort(np.random.default_rng(0).permutation(len(features))[:CALIBRATION_SAMPLES])
+    return save_model(
+        path,
+        network=name,
+        backbone=None,
+        full=None,
+        head=on_codes,
+        head_int8=quantize_head(on_codes, features.rows(drawn), 1.0, 0),
+        class_names=names,
+        input_shape=None,
+        feature_scale=1.0,
+        feature_zero_point=0,
+        coding=features.coding,
+        info={"embeddings": features.name, "samples": len(features), **made},
+    )

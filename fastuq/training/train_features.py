@@ -1,0 +1,102 @@
+"""`fastuq train --features`: a head fitted on embeddings from anywhere."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastuq.cache.features import Features
+from fastuq.errors import InputError
+from fastuq.model.folder import check_replaceable
+from fastuq.model.model import Model
+from fastuq.training.embedding_model import check_class_names, model_on_codes
+from fastuq.training.fitting import Recipe, Samples, fit
+from fastuq.training.keras_heads import build_head, head_from_model
+from fastuq.training.train import DEFAULT, trainable_layout
+from fastuq.training.work_folder import open_work
+from fastuq.util.checks import checked_path, checked_seed
+from fastuq.util.defaults import PAPER_HEAD
+
+CODES_TO_ONE = 64
+"""What the codes are divided by while the head is fitted, which takes numbers of about 1."""
+
+
+def train_features(
+    features: Features,
+    output: str | Path,
+    *,
+    work: str | Path,
+    head: str = PAPER_HEAD,
+    recipe: Recipe = DEFAULT,
+    class_names: Sequence[str] | None = None,
+    holdout: int = 0,
+    seed: int = 0,
+) -> Model:
+    """Fit a head on labelled embeddings and write the model folder.
+
+    The head sees the int8 codes, as it will when it scores.
+
+    Parameters
+    ----------
+    features : Features
+        With labels.
+    output : str or Path
+        The model folder.
+    work : str or Path
+        Folder of checkpoints; a run that was cut off goes on from there.
+    head : str
+        Layout of the head, such as ``bn,0.2:300:relu,0.4:sigmoid``.
+    recipe : Recipe
+    class_names : sequence of str, optional
+        Default: ``class_0`` and so on, up to the largest label.
+    holdout : int
+        Samples at the end that are not fitted on; the accuracy on them is reported.
+    seed : int
+
+    Raises
+    ------
+    InputError
+        There are no labels, or an argument does not fit them.
+    MissingExtraError
+        TensorFlow is not installed.
+    """
+    check_replaceable(checked_path(output))
+    if features.labels is None:
+        raise InputError(f"{features.name}: training needs labels; give --labels FILE.npy")
+    fitted = len(features) - holdout
+    if not 0 < fitted <= len(features):
+        raise InputError(f"--holdout: expected 0 to {len(features) - 1} samples, found {holdout}")
+    names = check_class_names(class_names, int(features.labels.max()) + 1, at_least=True)
+    layout = trainable_layout(head, len(names))
+    plan = {"head": head, "recipe": asdict(recipe), "seed": checked_seed(seed, 2**32 - 1), "holdout": holdout}
+    folder = open_work(checked_path(work), {"plan": plan, "features": features.fingerprint()})
+    samples = Samples([_Codes(features)], features.labels[:fitted], len(names), 1 / CODES_TO_ONE, 0)
+    top = build_head(layout, features.num_features, seed=seed)
+    fit(top, samples, recipe, seed=seed, title="head", checkpoint=folder / "head.keras")
+    made = head_from_model(top)
+    on_codes = replace(made, scale=made.scale / np.float32(CODES_TO_ONE))
+    report = {"report": _accuracy(features, on_codes, fitted)} if holdout else {}
+    return model_on_codes(output, on_codes, features, names, "embeddings", {**plan, **report})
+
+
+class _Codes:
+    """The codes of features as the array that `fit` takes rows of."""
+
+    def __init__(self, features: Features) -> None:
+        self._features = features
+        self.shape = (len(features), features.num_features)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        return self._features.rows(rows)
+
+
+def _accuracy(features: Features, head: Any, start: int) -> dict[str, float]:
+    right, labels = 0, features.labels
+    assert labels is not None
+    for begin in range(start, len(features), 8192):
+        stop = min(begin + 8192, len(features))
+        outputs = head.forward(features.read(begin, stop).astype(np.float32))
+        right += int((outputs.argmax(axis=1) == labels[begin:stop]).sum())
+    return {"accuracy_holdout": right / (len(features) - start)}

@@ -1,0 +1,57 @@
+"""A head fitted on embeddings."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import refusal
+
+from fastuq import cli
+from fastuq.cache import Features
+from fastuq.model.model import load_model
+from fastuq.scoring.scoring import score
+
+pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install 'fastuq[train]'")
+
+
+def clusters(count, seed):
+    """Three classes about three points, in dimensions of very different sizes and places."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(3, size=count)
+    centres = np.random.default_rng(99).standard_normal((3, 16))
+    x = centres[labels] + 0.4 * rng.standard_normal((count, 16))
+    return (x * np.geomspace(0.01, 100, 16) + 50).astype(np.float32), labels
+
+
+def test_a_head_on_embeddings(workplace, capsys):
+    x, labels = clusters(900, 0)
+    np.save("x.npy", x)
+    np.save("y.npy", labels)
+    Path("names.txt").write_text("ape\nbear\ncat\n")
+    command = ["train", "--features", "x.npy", "--labels", "y.npy", "--head", "0.2:24:relu,0.4:softmax"]
+    options = ["--class-names", "names.txt", "--epochs", "6", "--holdout", "200", "--output", "m", "--json", "r.json"]
+    assert cli.main([*command, *options, "--learning-rate", "0.01"]) == 0
+    assert json.loads(Path("r.json").read_text())["report"]["accuracy_holdout"] > 0.95
+    assert "accuracy holdout" in capsys.readouterr().out
+    model = load_model("m")
+    assert (model.class_names, model.head.rates) == (("ape", "bear", "cat"), (0.2, 0.4))
+    fresh, truth = clusters(300, 1)
+    result = score(model, Features.from_arrays(fresh, model=model).read(0, 300), labels=truth)
+    assert (result.plain_prediction == truth).mean() > 0.95
+    assert (result.top == truth).mean() > 0.95
+    assert result.std.max() > 0.01
+
+
+def test_refusals(workplace, capsys):
+    np.save("x.npy", clusters(50, 0)[0])
+    np.savez("labelled.npz", features=clusters(50, 0)[0], labels=clusters(50, 0)[1])
+    output = ["--output", "m"]
+    assert "training needs labels" in refusal(capsys, ["train", "--features", "x.npy", *output])
+    assert "--labels: goes with --features" in refusal(capsys, ["train", "--labels", "y.npy", *output])
+    command = ["train", "--features", "labelled.npz", *output]
+    assert "--holdout: expected 0 to 49" in refusal(capsys, [*command, "--holdout", "50"])
+    assert "expected sigmoid or softmax in the last block" in refusal(capsys, [*command, "--head", "0.2:relu"])
+    Path("names.txt").write_text("ape\n")
+    assert "class names: expected 3" in refusal(capsys, [*command, "--class-names", "names.txt"])
+    assert not Path("m").exists()
