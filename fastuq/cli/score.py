@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         if args.csv:
             write_sample_table(args.csv, result, model.class_names)
         if args.moments:
-            save_moments(args.moments, result, logits=plain_logits(model, cache))
+            save_moments(args.moments, result, logits=plain_logits(model, cache, precision=options.precision))
     summary = result.summary()
     if args.json:
         write_json(args.json, summary)
