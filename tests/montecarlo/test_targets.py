@@ -112,7 +112,7 @@ def test_sums_of_one_sample_stay_in_registers(name, triple, cpu, instruction, re
         else:
             rows._add_pairs(builder, rows._ACCUMULATORS, tuple(args[5:13]), *args[:4])
 
-    least = 64 // target.lanes if target.dot.group == 4 else rows._ACCUMULATORS
+    least = min(64 // target.lanes, rows._ACCUMULATORS)
     check(assembly(target, triple, cpu, emit), instruction, register, least)
 
 

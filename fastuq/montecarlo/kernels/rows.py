@@ -81,25 +81,32 @@ def _add_pairs(builder, registers, weights, values, listed, count, sums):
 @outlined
 def _add_fours(builder, rows, values, listed, count, sums):
     """Add to 64 int32 sums the listed rows of 64 bytes times their values; rows are interleaved four at a time."""
+    lanes = current_target().lanes
+    pieces, at_once = PART // lanes, max(1, _ACCUMULATORS // 4)
+    for first in range(0, pieces, at_once):
+        _add_pieces(builder, range(first, min(first + at_once, pieces)), rows, values, listed, count, sums)
+
+
+def _add_pieces(builder, pieces, rows, values, listed, count, sums):
+    """Do so for some pieces of the rows, each as long as a register; piece p fills lanes 16 four + p * lanes."""
     target = current_target()
-    kind, dot, each = words(target.lanes), dot_of(target.dot), PART // target.lanes
-    slots = [cgutils.alloca_once(builder, kind) for _ in range(4 * each)]
-    for number, slot in enumerate(slots):
-        builder.store(load(builder, sums, kind, 4 * target.lanes * number), slot)
+    kind, dot, size = words(target.lanes), dot_of(target.dot), 4 * target.lanes
+    places = {(four, piece): 4 * PART * four + size * piece for four in range(4) for piece in pieces}
+    slots = {place: cgutils.alloca_once(builder, kind) for place in places}
+    for place, slot in slots.items():
+        builder.store(load(builder, sums, kind, places[place]), slot)
     with counting(builder, count, 4) as i:
         at = plus(builder, listed, i, 4)
         numbers = [builder.zext(load(builder, at, I32, 4 * k), I64) for k in range(4)]
-        places = [plus(builder, rows, number, LANES) for number in numbers]
+        starts = [plus(builder, rows, number, LANES) for number in numbers]
         value = splat(builder, load(builder, builder.add(values, i), I32), target.lanes)
-        for piece in range(each):
-            vectors = [
-                load(builder, place, ir.VectorType(I8, 4 * target.lanes), 4 * target.lanes * piece) for place in places
-            ]
+        for piece in pieces:
+            vectors = [load(builder, start, ir.VectorType(I8, size), size * piece) for start in starts]
             for four, vector in enumerate(interleave(builder, *vectors)):
-                slot = slots[four * each + piece]
+                slot = slots[four, piece]
                 builder.store(dot(builder, builder.load(slot), builder.bitcast(vector, kind), value), slot)
-    for number, slot in enumerate(slots):
-        store(builder, builder.load(slot), sums, 4 * target.lanes * number)
+    for place, slot in slots.items():
+        store(builder, builder.load(slot), sums, places[place])
 
 
 @in_ir()
