@@ -33,6 +33,8 @@ PACKED_BYTES = 32 * 2**20
 """Packed heads that are held at once; more iterations go in several rounds."""
 RUNS_AT_ONCE = 100_000
 """Iterations times samples that one call of a per-sample kernel takes: about a tenth of a second."""
+SHARED_FROM = 512
+"""Iterations of one sample that threads share: with fewer, handing them over costs more than it saves."""
 FEW_SAMPLES = 16
 """Up to this many samples shared masks run one by one: packing their heads would cost more."""
 _WORTH_A_TASK = 100
@@ -175,7 +177,7 @@ class MonteCarlo:
 
         self._threads.run("rows", lambda start, stop: kernels.prepare_per_sample(), 1)
         least, most = _WORTH_A_TASK // total, max(1, RUNS_AT_ONCE // total)
-        if samples[1] - samples[0] >= self.threads or total <= FOLD or self._entropy:
+        if samples[1] - samples[0] >= self.threads or total < SHARED_FROM or self._entropy:
             self._threads.run("one by one", work, samples[1], least, most, first=samples[0])
             return
         self._threads.run("one by one", work, samples[0], first=samples[0])  # compiles, and no more

@@ -190,8 +190,9 @@ def test_no_call_of_a_kernel_lasts_so_long_that_ctrl_c_is_not_heard(paper, monke
 
 @pytest.mark.parametrize("masks", ["shared", "per_sample"])
 @pytest.mark.parametrize("precision", ["int8", "float32"])
-def test_threads_share_the_iterations_of_few_samples(paper, precision, masks):
+def test_threads_share_the_iterations_of_few_samples(paper, precision, masks, monkeypatch):
     """One after the other, or pieces of 64 by several threads: the same additions in the same order."""
+    monkeypatch.setattr(engine, "SHARED_FROM", 65)
     model, features = paper
     options = {"num_iter": 203, "seed": 5, "masks": masks, "precision": precision}
     alone, shared = (moments(model, features[:3], threads=threads, **options) for threads in (1, 5))

@@ -120,12 +120,13 @@ def test_compiling_for_one_image_does_not_count_as_the_head_either(model, featur
     """Its iterations are shared by threads: no first call of that runs nothing and compiles nothing."""
     names = []
     monkeypatch.setattr("fastuq.montecarlo.threads._COMPILED", set())
+    monkeypatch.setattr("fastuq.montecarlo.engine.SHARED_FROM", 65)
     run = Scorer(model, num_iter=130, threads=2)
     kernel = run._run._kernels.run_per_sample
     monkeypatch.setattr(run._run._kernels, "run_per_sample", lambda *given: (names.append(given[3:5]), kernel(*given)))
     run(features[:1])
     assert names[0] == (0, 0), "the first call is the one that compiles"
-    assert (0, 1) in names
+    assert names.count((0, 1)) > 1, "the test needs a sample whose iterations are shared"
 
 
 def test_without_labels_or_with_nothing_kept(model, features, labels):
