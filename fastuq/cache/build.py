@@ -13,13 +13,14 @@ import numpy as np
 from fastuq import __version__
 from fastuq.cache.feature_cache import FeatureCache
 from fastuq.cache.file import CacheFile, create_file
-from fastuq.cache.header import MAX_BATCH_BYTES, Header, Shard
+from fastuq.cache.header import MAX_BATCH_BYTES, MAX_FILES_BYTES, Header, Shard
 from fastuq.cache.staleness import check_same
 from fastuq.datasets import ImageSet, open_images
 from fastuq.errors import InputError, ModelError
 from fastuq.model.model import Model
 from fastuq.util.checks import checked_path, shown, whole_number
 from fastuq.util.defaults import BATCH_SIZE
+from fastuq.util.file_names import FileNames
 from fastuq.util.process import thread_count
 from fastuq.util.progress import progress_bar
 
@@ -83,21 +84,21 @@ def cache_features(
     """
     threads = thread_count(threads)
     images = (images if isinstance(images, ImageSet) else open_images(images)).matched_to(model.class_names)
-    header, labels = _header(images, model, batch_size, shard)
+    header, labels, names = _header(images, model, batch_size, shard)
     path = default_cache_path(images, model, shard) if path is None else checked_path(path)
     if not os.path.exists(path):  # unlike Path.exists, False where it may not even look
-        create_file(path, header, model.head.num_features, labels)
+        create_file(path, header, model.head.num_features, labels, names)
     file = CacheFile(path)
     try:
         check_same(file, header)
-        restored, computed = file.restore_labels(labels), 0
+        restored, computed = file.restore(labels, names), 0
         if file.pending():
             with file.locked():
                 computed = _fill(file, images, model, threads)
     except BaseException:
         file.close()
         raise
-    return FeatureCache([file], computed=computed, labels_restored=restored)
+    return FeatureCache([file], images, computed=computed, labels_restored=restored)
 
 
 def default_cache_path(images: ImageSet, model: Model, shard: tuple[int, int] | None = None) -> Path:
@@ -111,7 +112,8 @@ def default_cache_path(images: ImageSet, model: Model, shard: tuple[int, int] | 
 
 def _header(
     images: ImageSet, model: Model, batch_size: int, shard: tuple[int, int] | None
-) -> tuple[Header, np.ndarray]:
+) -> tuple[Header, np.ndarray, bytes]:
+    """Return the header, and labels and file names of the samples of the shard."""
     shape, count = tuple(images.images.shape[1:]), len(model.class_names)
     if shape != model.image_shape:
         raise InputError(
@@ -127,6 +129,11 @@ def _header(
     part = _shard(len(images), shard)
     labels = np.full(len(images), -1, np.int64) if images.labels is None else images.labels
     labels = labels[part.start : part.stop].astype("<i8")
+    names = b"" if images.files is None else FileNames.of(images.files)[part.start : part.stop].to_bytes()
+    if len(names) > MAX_FILES_BYTES:
+        raise InputError(
+            f"{images.name}: {len(names)} bytes of file names, at most {MAX_FILES_BYTES}; cache it in shards"
+        )
     header = Header(
         model_sha256=model.sha256,
         network=model.network,
@@ -143,8 +150,9 @@ def _header(
         batch_size=batch_size,
         shard=part,
         fastuq_version=__version__,
+        files_sha256=hashlib.sha256(names).hexdigest() if names else "",
     )
-    return header, labels
+    return header, labels, names
 
 
 def _shard(total: int, shard: tuple[int, int] | None) -> Shard:

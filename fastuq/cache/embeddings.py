@@ -77,7 +77,7 @@ def cache_embeddings(
     file = CacheFile(path)
     try:
         check_same(file, header)
-        restored, computed = file.restore_labels(labels), 0
+        restored, computed = file.restore(labels, b""), 0
         if _pending(file):
             with file.locked():
                 computed = _fill(file, features, threads)

@@ -14,6 +14,7 @@ from fastuq.datasets import ImageSet
 from fastuq.errors import InputError
 from fastuq.model.model import Model
 from fastuq.util.checks import whole_number
+from fastuq.util.file_names import FileNames
 
 
 class FeatureCache:
@@ -26,6 +27,8 @@ class FeatureCache:
         real = scale * (q - zero_point).
     labels : ndarray, (N,), int64, or None
         Index into `class_names`.
+    files : sequence of str, or None
+        The file of each sample, relative to the folder of images; None where samples are not files.
     class_names : tuple of str
         Those of the model.
     model_sha256, data_fingerprint : str
@@ -35,7 +38,7 @@ class FeatureCache:
     computed : int
         Samples that `cache_features` ran the backbone on.
     labels_restored : bool
-        True when it found the labels damaged and put them back.
+        True when it found labels or file names damaged and put them back.
     reused : bool
         True when it did neither: everything was there already.
 
@@ -49,8 +52,15 @@ class FeatureCache:
     (20, (5, 1280))
     """
 
-    def __init__(self, files: Sequence[CacheFile], *, computed: int = 0, labels_restored: bool = False) -> None:
-        self._files = list(files)
+    def __init__(
+        self,
+        files: Sequence[CacheFile],
+        images: ImageSet | None = None,
+        *,
+        computed: int = 0,
+        labels_restored: bool = False,
+    ) -> None:
+        self._files, self._images = list(files), images
         self.computed, self.labels_restored = computed, labels_restored
         self.reused = computed == 0 and not labels_restored
         self._header: Header = files[0].header
@@ -109,7 +119,7 @@ class FeatureCache:
             for file in files:
                 file.close()
             raise
-        return cls(files)
+        return cls(files, images)
 
     @property
     def num_samples(self) -> int:
@@ -125,6 +135,15 @@ class FeatureCache:
         if not self._header.labelled:
             return None
         return np.concatenate([file.labels() for file in self._files])
+
+    @cached_property
+    def files(self) -> Sequence[str] | None:
+        """File names, verified; those of the images that the cache was opened with, else those it was made with."""
+        if self._images is not None and self._images.files is not None:
+            start = self._header.shard.start
+            return self._images.files[start : start + self.num_samples]
+        parts = [file.files() for file in self._files]
+        return None if None in parts else FileNames(b"".join(part.to_bytes() for part in parts if part is not None))
 
     @property
     def provenance(self) -> dict[str, Any]:

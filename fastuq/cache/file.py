@@ -14,6 +14,7 @@ from fastuq.cache.header import TITLE, Header, header_of, shapes_of
 from fastuq.cache.sealed import cannot_write, create, open_file, read_seal
 from fastuq.errors import CacheError
 from fastuq.util.checks import checked_path
+from fastuq.util.file_names import FileNames
 from fastuq.util.files import partial_prefix
 from fastuq.util.locks import is_at, is_locked, own_file, take_lock
 from fastuq.util.process import processors
@@ -59,6 +60,7 @@ class CacheFile:
             raise
         extents = self._seal.datasets
         self._features, self._checksums, self._labels = extents["features"], extents["checksums"], extents["labels"]
+        self._files = extents.get("files")
         self.num_features = self._features.shape[1]
 
     def close(self) -> None:
@@ -79,13 +81,31 @@ class CacheFile:
             )
         return found
 
-    def restore_labels(self, labels: np.ndarray) -> bool:
-        """Put the labels (N,) back where those of the file are damaged and these match; return whether it did."""
-        if self._are_labels(self._stored_labels()) or not self._are_labels(labels):
+    def files(self) -> FileNames | None:
+        """Return the file names of the samples, verified; None where there are none."""
+        if self._files is None:
+            return None
+        found = self._stored_files()
+        if not self._are_files(found):
+            raise CacheError(
+                f"{self.path}: the file names do not match their SHA-256; the file was altered after it was written; "
+                f"`fastuq cache repair {self.path}` puts them back from the images"
+            )
+        return FileNames(found)
+
+    def restore(self, labels: np.ndarray, files: bytes) -> bool:
+        """Put labels and file names back where the file's are damaged and these match; return whether it did."""
+        lost = []
+        if not self._are_labels(self._stored_labels()) and self._are_labels(labels):
+            lost.append((labels, self._labels.offset))
+        if self._files is not None and not self._are_files(self._stored_files()) and self._are_files(files):
+            lost.append((np.frombuffer(files, np.int8), self._files.offset))
+        if not lost:
             return False
         with self.locked():
             try:
-                write_all(self._descriptor, labels, self._labels.offset)
+                for array, offset in lost:
+                    write_all(self._descriptor, array, offset)
                 self.sync()
             except OSError as error:
                 raise cannot_write(self.path, error) from None
@@ -112,9 +132,10 @@ class CacheFile:
         Raises
         ------
         CacheError
-            The labels are damaged.
+            The labels or file names are damaged.
         """
         self.labels()
+        self.files()
         step = max(1, _CHECK_BYTES // (self.header.batch_size * self.num_features))
         starts = range(0, self.header.num_batches, step)
         with ThreadPoolExecutor(processors()) as pool:
@@ -179,6 +200,13 @@ class CacheFile:
     def _are_labels(self, labels: np.ndarray) -> bool:
         return hashlib.sha256(labels.data).hexdigest() == self.header.labels_sha256
 
+    def _stored_files(self) -> bytes:
+        assert self._files is not None
+        return self._bytes(self._files.shape, "|i1", self._files.offset).tobytes()
+
+    def _are_files(self, files: bytes) -> bool:
+        return hashlib.sha256(files).hexdigest() == self.header.files_sha256
+
     def _entries(self, first: int, last: int) -> np.ndarray:
         return self._bytes((last - first, 2), "<u4", self._checksums.offset + 8 * first)
 
@@ -233,8 +261,10 @@ class CacheFile:
             raise CacheError(f"{self.path}: cannot be read ({error.strerror or error}); check the disk") from None
 
 
-def create_file(path: Path, header: Header, num_features: int, labels: np.ndarray) -> None:
+def create_file(path: Path, header: Header, num_features: int, labels: np.ndarray, files: bytes = b"") -> None:
     """Make an empty cache file at `path`, whole or not at all; where there is one already it stays as it is.
+
+    `files` are the file names of the samples as `FileNames.to_bytes` gives them, if there are any.
 
     Raises
     ------
@@ -249,7 +279,7 @@ def create_file(path: Path, header: Header, num_features: int, labels: np.ndarra
         path.parent.mkdir(parents=True, exist_ok=True)
         with own_file(partial, _busy(partial), LOCK_SECONDS) as file:
             if not path.exists():
-                _make(file.fileno(), partial, header, num_features, labels)
+                _make(file.fileno(), partial, header, num_features, labels, files)
                 partial.rename(path)
     except OSError as error:
         raise cannot_write(path, error) from None
@@ -262,11 +292,14 @@ def _busy(path: Path) -> CacheError:
     )
 
 
-def _make(descriptor: int, partial: Path, header: Header, num_features: int, labels: np.ndarray) -> None:
+def _make(descriptor: int, partial: Path, header: Header, num_features: int, labels: np.ndarray, files: bytes) -> None:
     if not is_at(descriptor, partial):  # the process that held it is done with it
         raise CacheError(f"{partial}: another process made this cache meanwhile; run again")
     os.ftruncate(descriptor, 0)
     attributes = {"features": {"scale": header.scale, "zero_point": header.zero_point}}
-    seal = create(descriptor, partial, TITLE, header.to_json(), shapes_of(header, num_features), attributes)
+    shapes = shapes_of(header, num_features, len(files))
+    seal = create(descriptor, partial, TITLE, header.to_json(), shapes, attributes)
     write_all(descriptor, np.ascontiguousarray(labels, "<i8"), seal.datasets["labels"].offset)
+    if files:
+        write_all(descriptor, np.frombuffer(files, np.int8), seal.datasets["files"].offset)
     os.fsync(descriptor)

@@ -11,6 +11,8 @@ from fastuq.errors import CacheError
 TITLE = "feature cache 1"
 """Kind and version of the format; docs/cache-format.md specifies it."""
 MAX_BATCH_BYTES = 2**28
+MAX_FILES_BYTES = 2**30
+"""Longest file names of one file, all together; they are read at once."""
 MAX_SAMPLES = 2**28
 """Most samples of one file, whose labels are read at once; shards hold more."""
 
@@ -54,6 +56,8 @@ class Header:
     shard : Shard
     fastuq_version : str
         Of the writer.
+    files_sha256 : str
+        SHA-256 of the files dataset; empty where the samples have no file names, and then not in the file either.
     """
 
     model_sha256: str
@@ -71,6 +75,7 @@ class Header:
     batch_size: int
     shard: Shard
     fastuq_version: str
+    files_sha256: str = ""
 
     @property
     def size(self) -> int:
@@ -84,7 +89,10 @@ class Header:
 
     def to_json(self) -> dict[str, Any]:
         """Return the header as JSON values."""
-        return {**asdict(self), "class_names": list(self.class_names)}
+        found = {**asdict(self), "class_names": list(self.class_names)}
+        if not self.files_sha256:
+            del found["files_sha256"]
+        return found
 
 
 def header_of(seal: Seal, path: Path) -> Header:
@@ -106,18 +114,19 @@ def header_of(seal: Seal, path: Path) -> Header:
     return header
 
 
-def shapes_of(header: Header, num_features: int) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Return shape and dtype of the datasets of a cache."""
+def shapes_of(header: Header, num_features: int, files_bytes: int) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Return shape and dtype of the datasets of a cache; `files_bytes` is the length of its file names, if any."""
     return {
         "labels": ((header.size,), "<i8"),
         "checksums": ((header.num_batches, 2), "<u4"),
+        **({"files": ((files_bytes,), "|i1")} if header.files_sha256 else {}),
         "features": ((header.size, num_features), "|i1"),
     }
 
 
 def _from_json(about: dict[str, Any]) -> Header:
     shard = Shard(**_typed(about["shard"], Shard))
-    plain = _typed(about, Header, "class_names", "shard")
+    plain = _typed({"files_sha256": "", **about}, Header, "class_names", "shard")
     shape, names = plain["preprocessing"]["shape"], about["class_names"]
     if not (isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and 0 < n < 2**20 for n in shape)):
         raise ValueError("preprocessing without the shape of an image")
@@ -148,7 +157,10 @@ def _check_layout(header: Header, datasets: dict[str, Extent]) -> None:
         raise ValueError(f"a batch of more than {MAX_BATCH_BYTES} bytes")
     if header.size > MAX_SAMPLES:
         raise ValueError(f"more than {MAX_SAMPLES} samples")
-    expected = shapes_of(header, num_features)
+    files_bytes = datasets["files"].size if header.files_sha256 else 0
+    if files_bytes > MAX_FILES_BYTES:
+        raise ValueError(f"more than {MAX_FILES_BYTES} bytes of file names")
+    expected = shapes_of(header, num_features, files_bytes)
     found = {name: (one.shape, one.dtype) for name, one in datasets.items()}
     if found != expected:
         raise ValueError(f"expected datasets {expected}, found {found}")

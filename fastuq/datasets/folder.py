@@ -9,6 +9,7 @@ import numpy as np
 
 from fastuq.datasets.imageset import ImageSet
 from fastuq.errors import InputError, MissingExtraError
+from fastuq.util.file_names import FileNames
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_PIXELS = 50_000_000
@@ -24,16 +25,17 @@ class FolderImages:
 
     Parameters
     ----------
-    files : list of Path
-        PNG or JPEG files.
+    folder : Path
+    files : FileNames
+        PNG or JPEG files, relative to `folder`.
     image_size : (int, int)
         Height and width that each picture is resized to (bilinear, antialiased), unless it has them.
     """
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, files: list[Path], image_size: tuple[int, int]) -> None:
-        self.files = files
+    def __init__(self, folder: Path, files: FileNames, image_size: tuple[int, int]) -> None:
+        self.folder, self.files = folder, files
         self.shape = (len(files), *image_size, 3)
 
     def __len__(self) -> int:
@@ -42,8 +44,8 @@ class FolderImages:
     def __getitem__(self, key: slice) -> np.ndarray:
         files = self.files[key]
         out = np.empty((len(files), *self.shape[1:]), np.uint8)
-        for place, path in enumerate(files):
-            out[place] = read_image(path, (self.shape[1], self.shape[2]))
+        for place, name in enumerate(files):
+            out[place] = read_image(self.folder / name, (self.shape[1], self.shape[2]))
         return out
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -119,7 +121,11 @@ def open_folder(folder: Path, image_size: tuple[int, int]) -> ImageSet:
     except ImportError:
         raise MissingExtraError("folders of images need Pillow: pip install 'fastuq[images]'") from None
     loose = _image_files(folder)
-    classes = {path.name: _image_files(path) for path in sorted(folder.iterdir()) if path.is_dir()}
+    classes = {
+        path.name: [f"{path.name}/{name}" for name in _image_files(path)]
+        for path in sorted(folder.iterdir())
+        if path.is_dir()
+    }
     classes = {name: files for name, files in classes.items() if files}
     if loose and classes:
         raise InputError(
@@ -128,13 +134,14 @@ def open_folder(folder: Path, image_size: tuple[int, int]) -> ImageSet:
         )
     name = f"folder:{folder.resolve().name}"
     if loose:
-        return ImageSet(FolderImages(loose, image_size), None, None, name)
+        names = FileNames.of(loose)
+        return ImageSet(FolderImages(folder, names, image_size), None, None, name, names)
     if not classes:
         raise InputError(f"{folder}: expected PNG or JPEG images there or in sub-folders named by class, found none")
-    files = [path for paths in classes.values() for path in paths]
-    labels = np.repeat(np.arange(len(classes)), [len(paths) for paths in classes.values()])
-    return ImageSet(FolderImages(files, image_size), labels, tuple(classes), name)
+    names = FileNames.of(name for names in classes.values() for name in names)
+    labels = np.repeat(np.arange(len(classes)), [len(names) for names in classes.values()])
+    return ImageSet(FolderImages(folder, names, image_size), labels, tuple(classes), name, names)
 
 
-def _image_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+def _image_files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())

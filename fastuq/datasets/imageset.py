@@ -1,6 +1,7 @@
 """ImageSet: images, labels and class names as the rest of fastuq sees them."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 
 from fastuq.errors import InputError
 from fastuq.util.checks import whole_number
+from fastuq.util.file_names import FileNames
 from fastuq.util.labels import checked_labels
 
 CHUNK_BYTES = 16 * 2**20
@@ -29,6 +31,9 @@ class ImageSet:
         Names of the classes that `labels` count.
     name : str
         Where the images come from: ``cifar100/test``, ``bundled``, ``folder:NAME``, ``cifar100c/fog/3``.
+    files : sequence of str, or None
+        The file of each image, relative to the folder that was opened; None where images are not files. Names in no
+        encoding have surrogates, as `os.fsdecode` makes them. They are not part of the fingerprint.
 
     Examples
     --------
@@ -47,6 +52,7 @@ class ImageSet:
     labels: np.ndarray | None
     class_names: tuple[str, ...] | None
     name: str
+    files: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if not self.name.isprintable():  # file names may hold anything, and names reach the terminal
@@ -63,6 +69,11 @@ class ImageSet:
             labels = checked_labels(f"{self.name}: labels do not match", self.labels, shape[0], classes, way_out)
             labels.flags.writeable = False  # they are part of the fingerprint
             object.__setattr__(self, "labels", labels)
+        if self.files is not None:
+            files = FileNames.of(self.files)
+            if len(files) != shape[0]:
+                raise InputError(f"{self.name}: expected {shape[0]} file names, one per image, found {len(files)}")
+            object.__setattr__(self, "files", files)
 
     def __len__(self) -> int:
         return int(self.images.shape[0])
@@ -131,7 +142,8 @@ class ImageSet:
             return self
         labels = None if self.labels is None else self.labels[start:stop]
         images = Rows(self.images, start, stop)
-        return replace(self, images=images, labels=labels, name=f"{self.name}[{start}:{stop}]")
+        files = None if self.files is None else self.files[start:stop]
+        return replace(self, images=images, labels=labels, name=f"{self.name}[{start}:{stop}]", files=files)
 
     def matched_to(self, class_names: tuple[str, ...]) -> "ImageSet":
         """Return the set with labels that count `class_names` (those of a model) in place of its own.

@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def open_images(
     found = _open(spec, image_size)
     if labels is None:
         return found
-    return ImageSet(found.images, labels, found.class_names, found.name)
+    return replace(found, labels=labels)
 
 
 def _open(spec: str | Path | np.ndarray | None, image_size: tuple[int, int]) -> ImageSet:

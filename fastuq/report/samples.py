@@ -10,6 +10,7 @@ from fastuq.scoring.result import Result
 
 COLUMNS: tuple[tuple[str, Callable[[Result, tuple[str, ...]], Iterable[Any] | None], str], ...] = (
     ("index", lambda r, names: range(len(r)), ""),
+    ("file", lambda r, names: r.files, ""),
     ("label", lambda r, names: _empty(r) if r.labels is None else r.labels, ""),
     ("label_name", lambda r, names: _empty(r) if r.labels is None else map(names.__getitem__, r.labels), ""),
     ("prediction", lambda r, names: r.prediction, ""),

@@ -4,6 +4,7 @@ The kernels find all that is said of a sample (`fastuq.montecarlo.kernels.decidi
 in NumPy.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -59,6 +60,8 @@ class Result:
     model_sha256 : str
     data_fingerprint : str or None
         Of the images that a cache was made of; None for an array.
+    files : sequence of str, or None
+        The file of each sample, relative to the folder of images; None where samples are not files.
 
     Examples
     --------
@@ -96,6 +99,7 @@ class Result:
     model_sha256: str
     data_fingerprint: str | None
     mutual_information: np.ndarray | None = None
+    files: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.keep)

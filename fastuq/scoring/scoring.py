@@ -126,6 +126,7 @@ class Scorer:
             seconds=seconds,
             model_sha256=self.model.sha256,
             data_fingerprint=features.data_fingerprint if isinstance(features, FeatureCache) else None,
+            files=features.files if isinstance(features, FeatureCache) else None,
             **columns,  # type: ignore[arg-type]
         )
 

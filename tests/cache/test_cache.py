@@ -198,8 +198,8 @@ class TestStale:
         made = build._header
 
         def scaled(*given):
-            header, labels = made(*given)
-            return replace(header, preprocessing={**header.preprocessing, "color": "BGR"}), labels
+            header, *rest = made(*given)
+            return replace(header, preprocessing={**header.preprocessing, "color": "BGR"}), *rest
 
         monkeypatch.setattr(build, "_header", scaled)
         with pytest.raises(CacheError, match=r"preprocessing color BGR.*found color RGB"):
