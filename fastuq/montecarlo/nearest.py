@@ -1,10 +1,20 @@
-"""Largest dot products of int8 codes with the rows of each class."""
+"""Largest dot products of int8 codes with the rows of each class, in threads."""
 
 import numpy as np
 
+from fastuq.montecarlo.kernels import memory
+from fastuq.montecarlo.kernels.compiled import Kernel, laid_flat
+from fastuq.montecarlo.kernels.ir import LANES
+from fastuq.montecarlo.kernels.nearest_rows import NearestJob, nearest_rows, nearest_scratch
+from fastuq.montecarlo.kernels.targets import Target, host_target
+from fastuq.montecarlo.threads import Threads
+from fastuq.util.process import thread_count
+
+_FIND = Kernel("nearest", "find_nearest")
+
 
 class Nearest:
-    """Rows of int8 codes, made ready to be compared with others.
+    """Rows of codes, made ready to be compared with others.
 
     Parameters
     ----------
@@ -12,16 +22,28 @@ class Nearest:
         Class by class.
     counts : ndarray, (C,), int64
         Rows of each class, at least one.
+    target : Target, optional
+        What the kernel is compiled for; by default the processor decides. All give the same integers.
     """
 
-    def __init__(self, rows: np.ndarray, counts: np.ndarray) -> None:
-        self._rows, self._ends = rows.astype(np.float32), np.cumsum(counts)
+    def __init__(self, rows: np.ndarray, counts: np.ndarray, *, target: Target | None = None) -> None:
+        self._target = target or host_target()
+        self._shape = rows.shape[1], len(counts)
+        self._rows = laid_flat(nearest_rows(rows, counts, self._target))
+        self._scratch = memory.Pool(lambda: laid_flat(nearest_scratch(*self._shape, self._target)))
 
     def __call__(self, codes: np.ndarray, threads: int | None = None) -> np.ndarray:
-        """Return the largest dot product of codes (N, K) int8 with a row of each class, (N, C) int32, exact."""
-        found = np.empty((len(codes), len(self._ends)), np.int32)
-        start, wide = 0, codes.astype(np.float32)
-        for number, stop in enumerate(self._ends):
-            found[:, number] = (wide @ self._rows[start:stop].T).max(axis=1)
-            start = stop
+        """Return the largest dot product of codes (N, K) int8 with a row of each class, (N, C) int32, exact.
+
+        Codes go from -127 to 127. The result does not depend on `threads`, which are all processors by default.
+        """
+        codes = np.ascontiguousarray(codes)
+        assert (codes.dtype, codes.shape[1]) == (np.int8, self._shape[0])
+        found = memory.empty((len(codes), self._shape[1]), np.int32)
+
+        def work(start: int, stop: int) -> None:
+            with self._scratch.taken() as scratch:
+                _FIND(self._target, NearestJob(codes, self._rows, start, stop, found, scratch))
+
+        Threads(thread_count(threads), (self._target.name,)).run("nearest", work, -(-len(codes) // LANES))
         return found

@@ -15,6 +15,7 @@ from heads import LAYOUTS, model_of, random_features, random_head
 from fastuq.montecarlo.engine import MonteCarlo
 from fastuq.montecarlo.kernels import memory
 from fastuq.montecarlo.kernels.targets import TARGETS
+from fastuq.montecarlo.nearest import Nearest
 
 PAGE = mmap.PAGESIZE
 NARROW = [target for target in TARGETS if target.name in ("AVX2", "128-bit") and target.runs_here]
@@ -57,6 +58,18 @@ def run(model, samples, target, **options):
     assert np.array_equal(found.std, plain.std)
 
 
+def run_nearest(samples, width, counts, target):
+    rng = np.random.default_rng(samples)
+    rows, codes = (rng.integers(-127, 128, (count, width), np.int8) for count in (sum(counts), samples))
+    plain, empty = Nearest(rows, np.array(counts), target=target)(codes, 1), memory.empty
+    memory.empty = lambda shape, dtype: guarded(shape, dtype, SIDE)
+    try:
+        found = Nearest(copied(rows, SIDE), np.array(counts), target=target)(copied(codes, SIDE), 1)
+    finally:
+        memory.empty = empty
+    assert np.array_equal(found, plain)
+
+
 if __name__ == "__main__":
     SIDE = sys.argv[1]
     faulthandler.enable()
@@ -67,4 +80,7 @@ if __name__ == "__main__":
         for (precision, target), masks, samples in product(paths, ("shared", "per_sample"), (1, 20, 70)):
             print(name, precision, target and target.name, masks, samples, flush=True)
             run(model, samples, target, precision=precision, masks=masks, num_iter=9, seed=2, entropy=True, threads=1)
+    for target, samples, width in product((None, *NARROW), (1, 20, 70), (3, 64, 130)):
+        print("nearest", target and target.name, samples, width, flush=True)
+        run_nearest(samples, width, [5, 6, 13], target)
     print("done")

@@ -39,7 +39,7 @@ _NEAR = 98304
 """Bytes of float32 inputs that stay in a near cache while all tiles read them."""
 
 
-def _for_units(builder, samples, run):
+def for_units(builder, samples, run):
     """Write ``run(registers, unit)`` over all samples: a unit is what a tile spans."""
     target = current_target()
     if target.lanes == PART:  # the fewest registers that hold all samples, once
@@ -60,7 +60,7 @@ def _for_units(builder, samples, run):
         run(vectors, unit)
 
 
-def _places(builder, vectors, unit, part_stride):
+def places_of(builder, vectors, unit, part_stride):
     """Return where the registers of a unit begin in rows whose parts are `part_stride` bytes apart."""
     lanes = current_target().lanes
     size = 4 * lanes
@@ -72,7 +72,7 @@ def _places(builder, vectors, unit, part_stride):
     return [plus(builder, first, size * vector) for vector in range(vectors)]
 
 
-def _int8_sums(builder, vectors, inputs, weights, groups, starts, correction):
+def int8_sums(builder, vectors, inputs, weights, groups, starts, correction):
     """Return the sums of a tile: starting rows plus correction plus inputs x weights[groups][6] of 32-bit groups."""
     target = current_target()
     kind, dot, slots = words(target.lanes), dot_of(target.dot), []
@@ -132,14 +132,14 @@ def _int8_tile(builder, vectors, unit, stored, inputs, groups, weights, of_outpu
     """Run one tile; see `int8_block`. All are addresses but `unit`, `stored`, `groups` and `rounding`."""
     target = current_target()
     starts, correction, scale, bias = of_outputs
-    row_places = _places(builder, vectors, unit, I64(4 * PART))
+    row_places = places_of(builder, vectors, unit, I64(4 * PART))
     bases = []
     for row in range(TILE):
         number = builder.zext(load(builder, starts, I32, 4 * row), I64)
         start = plus(builder, base, number, 4 * LANES)
         bases.append([builder.add(start, place) for place in row_places])
-    data = [builder.add(inputs, at) for at in _places(builder, vectors, unit, builder.mul(groups, I64(4 * PART)))]
-    sums = _int8_sums(builder, vectors, data, weights, groups, bases, correction)
+    data = [builder.add(inputs, at) for at in places_of(builder, vectors, unit, builder.mul(groups, I64(4 * PART)))]
+    sums = int8_sums(builder, vectors, data, weights, groups, bases, correction)
 
     def rows_of(values):
         return [values[vectors * row : vectors * (row + 1)] for row in range(TILE)]
@@ -189,7 +189,7 @@ def int8_block(builder, samples, stored, scratch, groups, packed, weights_at, at
                 plus(builder, out, first, 4 * LANES), plus(builder, out, first, LANES),
             )  # fmt: skip
 
-    _for_units(builder, samples, run)
+    for_units(builder, samples, run)
 
 
 @in_ir()
@@ -215,8 +215,8 @@ def _float_tile(
     lanes = current_target().lanes
     kind, (starts, bias) = floats(lanes), of_outputs
     totals: list = []
-    places = _places(builder, vectors, unit, out[2])
-    base_places = _places(builder, vectors, unit, base[2])
+    places = places_of(builder, vectors, unit, out[2])
+    base_places = places_of(builder, vectors, unit, base[2])
     scaled = splat(builder, factor, lanes)
     for row in range(TILE):
         here = builder.add(out[0], builder.mul(out[1], I64(row)))
@@ -233,7 +233,7 @@ def _float_tile(
         with going_on:
             for slot, place in totals:
                 builder.store(load(builder, place, kind), slot)
-    streams = [builder.add(data, at) for at in _places(builder, vectors, unit, part_stride)]
+    streams = [builder.add(data, at) for at in places_of(builder, vectors, unit, part_stride)]
     with counting(builder, count) as i:
         number = builder.zext(load(builder, plus(builder, listed, i, 4), I32), I64)
         weights_at = plus(builder, weights, i, 4 * TILE)
@@ -280,7 +280,7 @@ def float_block(
                     factor, base, here,
                 )  # fmt: skip
 
-    _for_units(builder, samples, run)
+    for_units(builder, samples, run)
 
 
 assert I8.width * LANES == 512
