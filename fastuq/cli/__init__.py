@@ -26,6 +26,7 @@ SUMMARIES = {
     "score": "which predictions to keep: Monte-Carlo dropout on cached features",
     "cache-features": "run the backbone once over images and keep its features",
     "cache": "inspect, verify or repair a feature cache",
+    "bank": "labelled training features become a bank that scores are made with",
     "bench": "measure fastuq beside the naive loop and batched Keras and NumPy heads",
     "score-cifar100c": "score all corruptions and severities of CIFAR-100-C",
     "reproduce": "the tables and figures of the paper beside ours",

@@ -26,6 +26,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--cache", nargs="+", metavar="FILE", help="score this feature cache (all its shards)")
     parser.add_argument("--model", metavar="DIR", help="model folder (default: the bundled one)")
     add_scoring_options(parser)
+    parser.add_argument("--bank", metavar="FILE", help="join the similarities to a bank's rows to the logits")
+    parser.add_argument(
+        "--gate",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="with a bank: keep none whose largest logit is less than this share of its held-out images has (0.06 to "
+        "0.1 keeps foreign images out; default: no gate)",
+    )
     parser.add_argument("--csv", metavar="FILE", help="write one row per image (- for the screen)")
     parser.add_argument(
         "--moments",
@@ -46,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from fastuq.report.moments_file import save_moments
     from fastuq.report.moments_tables import check_suffix
     from fastuq.report.samples import summary_lines, write_sample_table
+    from fastuq.scoring.bank import Bank
     from fastuq.scoring.logits import plain_logits
     from fastuq.scoring.scoring import score
     from fastuq.util.files import write_json
@@ -55,12 +65,14 @@ def run(args: argparse.Namespace) -> int:
     options = scoring_options(args)
     check_suffix(args.moments or "")
     outputs = _outputs(args)
-    check_outputs(outputs, [args.images, data_root(), args.model, *(args.cache or [])])
+    check_outputs(outputs, [args.images, data_root(), args.model, args.bank, *(args.cache or [])])
     model = load_model(args.model)
+    bank = Bank.load(args.bank, model) if args.bank else None
     cache, title = _features(args, model)
     with cache:
         cached = time.perf_counter() - began
         wanted = {"mutual_information": args.mutual_information, "details": bool(args.moments)}
+        wanted |= {"bank": bank, "gate": args.gate}
         result = score(model, cache, options, threads=args.threads, **wanted)
         seconds = {**result.seconds, "features": result.seconds["features"] + cached}
         seconds["total"] = time.perf_counter() - began

@@ -137,17 +137,35 @@ class MonteCarlo:
         """Seconds that went into compiling kernels, or into loading compiled ones."""
         return self._threads.seconds_compiling
 
-    def __call__(self, features: np.ndarray, sample_ids: np.ndarray | None = None) -> Moments:
-        """Return the moments of features (N, D) int8 of the samples numbered `sample_ids` (default 0 to N - 1)."""
-        found = self._run(features, sample_ids, None, details=True)
+    def __call__(
+        self, features: np.ndarray, sample_ids: np.ndarray | None = None, addend: np.ndarray | None = None
+    ) -> Moments:
+        """Return the moments of features (N, D) int8 of the samples numbered `sample_ids` (default 0 to N - 1).
+
+        `addend` (N, C) float32 is added to the outputs of every iteration before the last activation.
+        """
+        found = self._run(features, sample_ids, None, addend, details=True)
         return Moments(found.mean, found.std, found.entropies.astype(np.float32) if self._entropy else None)
 
-    def decide(self, features: np.ndarray, sample_ids: np.ndarray, rules: Rules, *, details: bool) -> Columns:
+    def decide(
+        self,
+        features: np.ndarray,
+        sample_ids: np.ndarray,
+        rules: Rules,
+        *,
+        details: bool,
+        addend: np.ndarray | None = None,
+    ) -> Columns:
         """Return the columns of samples under `rules`, with `details` mean, std and plain pass of every class."""
-        return self._run(features, sample_ids, rules, details=details)
+        return self._run(features, sample_ids, rules, addend, details=details)
 
-    def _run(self, features: np.ndarray, sample_ids: Any, rules: Rules | None, *, details: bool) -> Columns:
+    def _run(
+        self, features: np.ndarray, sample_ids: Any, rules: Rules | None, addend: np.ndarray | None, *, details: bool
+    ) -> Columns:
         ids = self._check_features(features, sample_ids)
+        added = np.ascontiguousarray(np.empty((0, self._num_classes)) if addend is None else addend, np.float32)
+        if addend is not None and added.shape != (len(features), self._num_classes):
+            raise InputError(f"addend: expected ({len(features)}, {self._num_classes}) numbers, found {added.shape}")
         n, decide = len(features), rules is not None
         found = columns(n, self._num_classes, decide=decide, details=details, scores=self._entropy)
         rows = np.ascontiguousarray(features)
@@ -155,9 +173,9 @@ class MonteCarlo:
         for start in range(0, n, SAMPLES_AT_ONCE):
             stop = min(start + SAMPLES_AT_ONCE, n)
             if one_by_one:
-                self._run_one_by_one(rows, ids, (start, stop), rules, found)
+                self._run_one_by_one(rows, ids, (start, stop), added, rules, found)
             else:
-                self._run_shared(rows, (start, stop), rules, found)
+                self._run_shared(rows, (start, stop), added, rules, found)
         return found
 
     def _run_one_by_one(
@@ -165,6 +183,7 @@ class MonteCarlo:
         features: np.ndarray,
         ids: np.ndarray,
         samples: tuple[int, int],
+        addend: np.ndarray,
         rules: Rules | None,
         found: Columns,
     ) -> None:
@@ -173,7 +192,7 @@ class MonteCarlo:
         part, kernels = Part(0, total, total, self._entropy, rules is not None), self._kernels
 
         def work(start: int, stop: int) -> None:
-            kernels.run_per_sample(features, ids, self._seed, start, stop, part, None, judged, found)
+            kernels.run_per_sample(features, ids, self._seed, start, stop, part, None, addend, judged, found)
 
         self._threads.run("rows", lambda start, stop: kernels.prepare_per_sample(), 1)
         least, most = _WORTH_A_TASK // total, max(1, RUNS_AT_ONCE // total)
@@ -182,7 +201,7 @@ class MonteCarlo:
             return
         self._threads.run("one by one", work, samples[0], first=samples[0])  # compiles, and no more
         for n in range(*samples):
-            self._run_one(features, ids, n, part, judged, found)
+            self._run_one(features, ids, n, part, addend, judged, found)
 
     def _run_one(
         self,
@@ -190,6 +209,7 @@ class MonteCarlo:
         ids: np.ndarray,
         n: int,
         part: Part,
+        addend: np.ndarray,
         rules: Rules,
         found: Columns,
     ) -> None:
@@ -202,17 +222,18 @@ class MonteCarlo:
             own, end = (state if start == 0 else running_sums(width)), min(stop * FOLD, part.iterations)
             piece = part._replace(first=start * FOLD, length=end - start * FOLD)
             if piece.length > 0:
-                kernels.run_per_sample(features, ids, self._seed, n, n + 1, piece, (own, kept), rules, found)
+                kernels.run_per_sample(features, ids, self._seed, n, n + 1, piece, (own, kept), addend, rules, found)
 
         self._threads.run("pieces", work, len(kept), -(-len(kept) // self.threads))
         joined(state, kept)
         last = part._replace(first=part.iterations, length=0)
-        kernels.run_per_sample(features, ids, self._seed, n, n + 1, last, (state, kept[:0]), rules, found)
+        kernels.run_per_sample(features, ids, self._seed, n, n + 1, last, (state, kept[:0]), addend, rules, found)
 
     def _run_shared(
         self,
         features: np.ndarray,
         samples: tuple[int, int],
+        addend: np.ndarray,
         rules: Rules | None,
         found: Columns,
     ) -> None:
@@ -230,7 +251,7 @@ class MonteCarlo:
 
             def work(start: int, stop: int) -> None:
                 judged = rules or _NO_RULES
-                kernels.run_shared(features, selection, packed, size, start, stop, part, state, judged, found)  # noqa: B023
+                kernels.run_shared(features, selection, packed, size, start, stop, part, state, addend, judged, found)  # noqa: B023
 
             self._threads.run("shared", work, blocks[1], first=blocks[0])
 

@@ -80,6 +80,9 @@ def summary_lines(summary: dict[str, Any], title: str) -> list[str]:
         f"  kept      {kept:>7,}  {kept / n:6.1%}",
         f"  ignored   {ignored:>7,}  {ignored / n:6.1%}",
     ]
+    if summary["bank"] is not None:
+        bank = summary["bank"]
+        lines.append(f"  bank      {bank['rows']:,} rows of {bank['training']}; fitted on {bank['held_out']}")
     if summary["accuracy_plain"] is not None:
         lines += [
             f"  accuracy  plain pass, all images {_percent(summary['accuracy_plain'])}; "

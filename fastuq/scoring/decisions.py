@@ -19,7 +19,7 @@ class Reason(IntEnum):
     --------
     >>> import fastuq
     >>> [reason.text for reason in fastuq.Reason]
-    ['certain', 'nothing present', 'benefit of the doubt', 'uncertain', 'mixed']
+    ['certain', 'nothing present', 'benefit of the doubt', 'uncertain', 'mixed', 'foreign']
     >>> fastuq.Reason(3).text
     'uncertain'
     """
@@ -29,6 +29,8 @@ class Reason(IntEnum):
     BENEFIT_OF_THE_DOUBT = 2
     UNCERTAIN = 3
     MIXED = 4
+    FOREIGN = 5
+    """Below the gate of a bank (`fastuq.score`); the rules of the paper do not give it."""
 
     @property
     def text(self) -> str:

@@ -37,12 +37,21 @@ def plain_logits(model: Model, features: FeatureCache | np.ndarray, *, precision
     True
     """
     integers = one_of("precision", precision, PRECISIONS) == "int8"
-    head: Any = model.head_int8 if integers else model.head
-    *blocks, last = head.blocks
-    head = replace(head, blocks=(*blocks, replace(last, activation="linear")))
+    judged = with_logits(model)
+    head: Any = judged.head_int8 if integers else judged.head
     logits = np.empty((len(features), model.head.num_classes), np.float32)
     for start in range(0, len(logits), _ROWS):
         stop = min(start + _ROWS, len(logits))
         rows = features.read(start, stop) if isinstance(features, FeatureCache) else features[start:stop]
         logits[start:stop] = head.forward(rows if integers else model.dequantize(rows))
     return logits
+
+
+def with_logits(model: Model) -> Model:
+    """Return the model without its last activation: its outputs are logits."""
+    heads: dict[str, Any] = {}
+    for name in ("head", "head_int8"):
+        head: Any = getattr(model, name)
+        *blocks, last = head.blocks
+        heads[name] = replace(head, blocks=(*blocks, replace(last, activation="linear")))
+    return replace(model, **heads)

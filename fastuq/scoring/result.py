@@ -62,6 +62,8 @@ class Result:
         Of the images that a cache was made of; None for an array.
     files : sequence of str, or None
         The file of each sample, relative to the folder of images; None where samples are not files.
+    bank : dict or None
+        What was said by the bank that it was scored with.
 
     Examples
     --------
@@ -100,6 +102,7 @@ class Result:
     data_fingerprint: str | None
     mutual_information: np.ndarray | None = None
     files: Sequence[str] | None = None
+    bank: dict[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.keep)
@@ -146,6 +149,7 @@ class Result:
             "seconds": {key: round(value, 6) for key, value in self.seconds.items()},
             "model_sha256": self.model_sha256,
             "data_fingerprint": self.data_fingerprint,
+            "bank": self.bank,
             "fastuq_version": __version__,
         }
 

@@ -11,6 +11,8 @@ from fastuq.errors import CacheError, InputError
 from fastuq.model.model import Model
 from fastuq.montecarlo.engine import MonteCarlo
 from fastuq.montecarlo.kernels.plan import Columns
+from fastuq.scoring.bank.bank import Bank
+from fastuq.scoring.bank.gate import Gate
 from fastuq.scoring.options import Options, options_of
 from fastuq.scoring.result import DETAILS, Result, columns_of, rules_of
 from fastuq.util.labels import checked_labels
@@ -27,6 +29,8 @@ def score(
     mutual_information: bool = False,
     details: bool = True,
     threads: int | None = None,
+    bank: Bank | None = None,
+    gate: float = 0.0,
     **single: Any,
 ) -> Result:
     """Score features: which predictions to keep, and why.
@@ -45,6 +49,12 @@ def score(
         Keep mean, std and plain pass of all classes. Without them memory stays small for any N.
     threads : int, optional
         Default: the processors this process may use. The result does not depend on it.
+    bank : Bank, optional
+        Score the softmax of a z + b s, logits z and similarities s to the rows of the bank, in place of the model's own
+        outputs, in every iteration and in the plain pass.
+    gate : float
+        With a bank: keep none whose largest logit of the plain pass is less than this share (0 to 1) of its held-out
+        samples has. Images of other kinds tend to be; see docs/bank.md.
     **single
         Fields of `Options`, which go before those of `options`.
 
@@ -53,7 +63,7 @@ def score(
     InputError
         An option is out of range, there are no samples, or features or labels do not fit the model.
     CacheError
-        The cache is damaged or was made with another model.
+        The cache is damaged or was made with another model, or the bank was.
 
     Examples
     --------
@@ -73,7 +83,9 @@ def score(
     >>> bool((again.mean == result.mean).all())
     True
     """
-    scorer = Scorer(model, options, mutual_information=mutual_information, threads=threads, **single)
+    scorer = Scorer(
+        model, options, mutual_information=mutual_information, threads=threads, bank=bank, gate=gate, **single
+    )
     return scorer(features, labels=labels, details=details)
 
 
@@ -103,11 +115,21 @@ class Scorer:
         *,
         mutual_information: bool = False,
         threads: int | None = None,
+        bank: Bank | None = None,
+        gate: float = 0.0,
         **single: Any,
     ) -> None:
         self.model, self.options = model, options_of(options, single)
-        self._rules = rules_of(self.options)
-        self._run = MonteCarlo(model, self.options.sampling, entropy=mutual_information, threads=threads)
+        self._rules, self._bank = rules_of(self.options), bank
+        self._gate: Gate | None = None
+        if bank is not None:
+            bank.check(model, None)
+            if gate:
+                self._gate = Gate(model, bank.weights, gate, self.options.precision, threads)
+        elif gate:
+            raise InputError("gate: expected a bank, whose held-out samples say what is usual, found none; give one")
+        judged = model if bank is None else bank.fused(model)
+        self._run = MonteCarlo(judged, self.options.sampling, entropy=mutual_information, threads=threads)
 
     def __call__(self, features: FeatureCache | np.ndarray, *, labels: Any = None, details: bool = True) -> Result:
         """Score the features of one data set."""
@@ -117,6 +139,8 @@ class Scorer:
         columns: dict[str, np.ndarray] = {}
         for start, rows in _chunks(features, seconds):
             part = columns_of(self.model, self._found(rows, start, details, seconds))
+            if self._gate is not None:
+                self._gate.close(rows, part)
             _fill(columns, part, start, len(features), details)
         seconds["total"] = time.perf_counter() - began
         return Result(
@@ -127,6 +151,7 @@ class Scorer:
             model_sha256=self.model.sha256,
             data_fingerprint=features.data_fingerprint if isinstance(features, FeatureCache) else None,
             files=features.files if isinstance(features, FeatureCache) else None,
+            bank=None if self._bank is None else self._bank.summary(),
             **columns,  # type: ignore[arg-type]
         )
 
@@ -139,6 +164,8 @@ class Scorer:
                     f"found those of {features.model_sha256[:12]}; score with the model that made the cache, "
                     "or cache the features again"
                 )
+            if self._bank is not None:
+                self._bank.check(self.model, features.data_fingerprint)
             labels = features.labels if labels is None else labels
         elif not isinstance(features, np.ndarray):
             raise InputError(
@@ -156,7 +183,8 @@ class Scorer:
         """Return what the kernels find of samples `start` onwards, and add the time that they take to `seconds`."""
         began, compiling = time.perf_counter(), self._run.seconds_compiling
         ids = np.arange(start, start + len(rows), dtype=np.int64)
-        found = self._run.decide(rows, ids, self._rules, details=details)
+        addend = None if self._bank is None else self._bank.addend(rows, threads=self._run.threads)
+        found = self._run.decide(rows, ids, self._rules, details=details, addend=addend)
         compiling = self._run.seconds_compiling - compiling
         seconds["compile"] += compiling
         seconds["head"] += time.perf_counter() - began - compiling

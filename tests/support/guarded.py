@@ -47,11 +47,13 @@ def copied(array, side):
 
 def run(model, samples, target, **options):
     features, ids = random_features(samples, model.head.num_features), np.arange(samples) * 7
-    plain, empty, reused = (MonteCarlo(model, target=target, **options)(features, ids), memory.empty, memory.reused)
+    addend = np.random.default_rng(0).standard_normal((samples, model.head.num_classes)).astype(np.float32)
+    plain = MonteCarlo(model, target=target, **options)(features, ids, addend)
+    empty, reused = memory.empty, memory.reused
     memory.empty = lambda shape, dtype: guarded(shape, dtype, SIDE)
     memory.reused = lambda array, count, dtype: memory.empty(count, dtype)
     try:
-        found = MonteCarlo(model, target=target, **options)(copied(features, SIDE), copied(ids, SIDE))
+        found = MonteCarlo(model, target=target, **options)(*(copied(array, SIDE) for array in (features, ids, addend)))
     finally:
         memory.empty, memory.reused = empty, reused
     assert np.array_equal(found.mean, plain.mean)

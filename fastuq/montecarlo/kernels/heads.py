@@ -100,6 +100,7 @@ class HeadKernels:
         stop: int,
         part: Part,
         state: Sums | None,
+        addend: np.ndarray,
         rules: Rules,
         columns: Columns,
     ) -> None:
@@ -110,7 +111,7 @@ class HeadKernels:
         with self._shared_scratch.taken() as scratch, self._states.taken() as own:
             job = SharedJob(
                 self._frame, features, selection, packed, self._full, size, start, stop, part,
-                state or own, rules, columns, scratch,
+                state or own, addend, rules, columns, scratch,
             )  # fmt: skip
             self._shared(self.target, job)
 
@@ -130,6 +131,7 @@ class HeadKernels:
         stop: int,
         part: Part,
         split: tuple[Sums, np.ndarray] | None,
+        addend: np.ndarray,
         rules: Rules,
         columns: Columns,
     ) -> None:
@@ -140,7 +142,7 @@ class HeadKernels:
         with self._per_sample_scratch.taken() as scratch, self._states.taken() as own:
             state, kept = split or (own, _NONE_KEPT)
             job = PerSampleJob(
-                self._frame, features, sample_ids, self._rows, seed, start, stop, part, state, kept, rules, columns,
-                scratch,
+                self._frame, features, sample_ids, self._rows, seed, start, stop, part, state, kept, addend, rules,
+                columns, scratch,
             )  # fmt: skip
             self._per_sample(self.target, job)

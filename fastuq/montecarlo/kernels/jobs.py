@@ -62,6 +62,8 @@ class SharedJob(NamedTuple):
     part : Part
     state : Sums
         Of all blocks or, where one call runs all iterations, of one.
+    addend : float32 (N, C) or (0, C)
+        What is added to the outputs of the last block before its activation.
     """
 
     plan: Plan
@@ -74,6 +76,7 @@ class SharedJob(NamedTuple):
     stop: int
     part: Part
     state: Sums
+    addend: np.ndarray
     rules: Rules
     columns: Columns
     scratch: SharedScratch
@@ -102,6 +105,8 @@ class PerSampleJob(NamedTuple):
         Of one sample.
     kept : float64 (ceil(T / FOLD), 2, C filled up to 64) or (0, 2, 0)
         Where the sums of each `FOLD` iterations go that another call will finish.
+    addend : float32 (N, C) or (0, C)
+        As in `SharedJob`.
     """
 
     plan: Plan
@@ -114,6 +119,7 @@ class PerSampleJob(NamedTuple):
     part: Part
     state: Sums
     kept: np.ndarray
+    addend: np.ndarray
     rules: Rules
     columns: Columns
     scratch: PerSampleScratch

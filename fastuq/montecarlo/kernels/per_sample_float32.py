@@ -7,6 +7,7 @@ import numpy as np
 from numba.core import types
 
 from fastuq.montecarlo.kernels.activating import activate_ahead, activate_numbers, scale_numbers, shift_numbers
+from fastuq.montecarlo.kernels.addend import add_addend, take_addend
 from fastuq.montecarlo.kernels.building import kernel, record_of
 from fastuq.montecarlo.kernels.deciding import activate_plain, place_found, write_entropies, write_found
 from fastuq.montecarlo.kernels.emit import in_ir
@@ -106,6 +107,13 @@ def _later_blocks(job, iteration, sample, plain, t):
 
 
 @kernel
+def _add_addend(job, together):
+    """Add what belongs to the sample to the outputs of `together` iterations."""
+    scratch, vectors = job.scratch, (job.plan.widths[-1] + PART - 1) // PART
+    add_addend(len(job.addend) > 0, scratch.z, 0, len(scratch.base), together, scratch.addend, vectors)
+
+
+@kernel
 def _run_iterations(job, n, first, together):
     """Run iterations first to first + together of sample n, and add them to the running sums."""
     plan, scratch, classes = job.plan, job.scratch, job.plan.widths[-1]
@@ -113,6 +121,7 @@ def _run_iterations(job, n, first, together):
     _first_block(job, sample, first, together)
     for t in range(together):
         _later_blocks(job, first + t, sample, False, t)
+    _add_addend(job, together)
     activate_ahead(scratch.z, 0, room, together, activation, plan.slopes[-1], classes, False)
     absorb(scratch.z, 0, room, together, activation, 1, (classes + PART - 1) // PART, job.state, 0, first)
 
@@ -126,6 +135,7 @@ def run_per_sample_float32(frame):
     for n in range(job.start, job.stop):
         place = (n - job.start) % LANES
         _base(job, n)
+        take_addend(len(job.addend) > 0, job.addend, classes, n, 1, 1, scratch.addend)
         # A part that begins later needs the first iteration all the same: it is the pivot.
         begin = -1 if part.first > 0 and part.length > 0 else part.first
         while begin < end:
@@ -141,6 +151,7 @@ def run_per_sample_float32(frame):
             if part.decide:
                 copy_scaled(scratch.base, 0, plan.keeps[0], plan.bias, 0, scratch.z, 0, plan.widths[1])
                 _later_blocks(job, 0, job.sample_ids[n], True, 0)
+                _add_addend(job, 1)
             place_found(scratch.mean, scratch.std, scratch.z, scratch.found, classes, place)
             if place == LANES - 1 or n == job.stop - 1:
                 _write(job, classes, n - place, place + 1)

@@ -96,6 +96,8 @@ class SharedScratch(NamedTuple):
         Outputs of the last block, [iteration][class][64].
     reals : float32 (64 R,)
         Outputs of a block that are turned into codes one by one.
+    addend : float32 (64 C,)
+        What is added to the outputs of the last block, [class][64].
     """
 
     codes: np.ndarray
@@ -105,6 +107,7 @@ class SharedScratch(NamedTuple):
     base: np.ndarray
     z: np.ndarray
     reals: np.ndarray
+    addend: np.ndarray
     lanes: Lanes
     found: Found
 
@@ -136,6 +139,8 @@ class PerSampleScratch(NamedTuple):
         Codes of a block that is not the last.
     z : float32 (T R,)
         Outputs.
+    addend : float32 (R,)
+        What is added to them.
     mean, std : float32 (R,)
     """
 
@@ -153,6 +158,7 @@ class PerSampleScratch(NamedTuple):
     nothing: np.ndarray
     hidden: np.ndarray
     z: np.ndarray
+    addend: np.ndarray
     mean: np.ndarray
     std: np.ndarray
     found: Found
@@ -219,6 +225,7 @@ def shared_scratch(plan: Plan, target: Target, integers: bool) -> SharedScratch:
         memory.zeros((outputs + TILE + 1) * LANES, np.int32 if integers else np.float32),
         memory.zeros(TOGETHER * (classes + TILE) * LANES, np.float32),
         memory.zeros(widest * LANES, np.float32),
+        memory.zeros(classes * LANES, np.float32),
         lanes_scratch(target),
         found_scratch(classes),
     )
@@ -267,7 +274,7 @@ def per_sample_scratch(plan: Plan, target: Target, integers: bool) -> PerSampleS
         memory.zeros(widest, kind),
         memory.zeros(widest, np.uint8),
         memory.zeros(AT_ONCE * widest, np.float32),
-        *(memory.zeros(widest, np.float32) for _ in range(2)),
+        *(memory.zeros(widest, np.float32) for _ in range(3)),
         found_scratch(classes),
     ]
     return PerSampleScratch(*arrays)

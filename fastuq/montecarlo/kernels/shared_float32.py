@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastuq.montecarlo.kernels.activating import activate_ahead, activate_numbers, scale_numbers, shift_rows
+from fastuq.montecarlo.kernels.addend import add_addend, take_addend
 from fastuq.montecarlo.kernels.building import kernel, record_of
 from fastuq.montecarlo.kernels.deciding import activate_plain, write_entropies, write_found
 from fastuq.montecarlo.kernels.ir import LANES, PART
@@ -65,6 +66,7 @@ def run_shared_float32(frame):
     plan, part, scratch = job.plan, job.part, job.scratch
     classes, activation = plan.widths[-1], plan.activations[-1]
     outputs, ends = (classes + TILE) * LANES, part.first + part.length == part.iterations
+    fused, vectors = len(job.addend) > 0, classes * (LANES // PART)
     for number in range(job.start, job.stop):
         first, at = number * job.size, number * classes * LANES % len(job.state.pivot)
         samples = min(job.size, len(job.features) - first)
@@ -72,11 +74,13 @@ def run_shared_float32(frame):
         real_rows(scratch.codes, plan.input_scale, plan.input_shift, plan.widths[0], scratch.inputs)
         if plan.complement == 1 or (part.decide and ends):
             _full_product(job, samples)
+        take_addend(fused, job.addend, classes, first, samples, LANES, scratch.addend)
         parts = (samples + PART - 1) // PART
         for begin in range(0, part.length, TOGETHER):
             together = min(TOGETHER, part.length - begin)
             for t in range(together):
                 _run_iteration(job, begin + t, samples, False, scratch.z, t * outputs)
+            add_addend(fused, scratch.z, 0, outputs, together, scratch.addend, vectors)
             activate_ahead(scratch.z, 0, outputs, together, activation, plan.slopes[-1], classes, True)
             absorb(scratch.z, 0, outputs, together, activation, classes, parts, job.state, at, part.first + begin)
             add_entropies(
@@ -87,5 +91,6 @@ def run_shared_float32(frame):
             finish(job.state, at, part.iterations, classes * LANES, scratch.found.mean, scratch.found.std)
             if part.decide:
                 _run_iteration(job, part.length, samples, True, scratch.found.plain, 0)
+                add_addend(fused, scratch.found.plain, 0, 0, 1, scratch.addend, vectors)
                 activate_plain(activation, plan.slopes[-1], scratch.found.plain, classes)
             write_found(job, classes, first, samples)

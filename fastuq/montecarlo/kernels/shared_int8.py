@@ -9,6 +9,7 @@ import numpy as np
 from numba.core import types
 
 from fastuq.montecarlo.kernels.activating import activate_ahead
+from fastuq.montecarlo.kernels.addend import add_addend, take_addend
 from fastuq.montecarlo.kernels.building import kernel, record_of
 from fastuq.montecarlo.kernels.coding import encode_rows
 from fastuq.montecarlo.kernels.deciding import activate_plain, write_entropies, write_found
@@ -81,6 +82,7 @@ def run_shared_int8(frame):
     plan, part, scratch = job.plan, job.part, job.scratch
     classes, activation = plan.widths[-1], plan.activations[-1]
     outputs, ends = (classes + TILE) * LANES, part.first + part.length == part.iterations
+    fused, vectors = len(job.addend) > 0, classes * (LANES // PART)
     for number in range(job.start, job.stop):
         first, at = number * job.size, number * classes * LANES % len(job.state.pivot)
         samples = min(job.size, len(job.features) - first)
@@ -88,11 +90,13 @@ def run_shared_int8(frame):
         code_rows(scratch.codes, plan.input_scale, plan.input_shift, plan.widths[0], scratch.codes)
         if plan.complement == 1 or (part.decide and ends):
             _full_product(job, samples)
+        take_addend(fused, job.addend, classes, first, samples, LANES, scratch.addend)
         parts = (samples + PART - 1) // PART
         for begin in range(0, part.length, TOGETHER):
             together = min(TOGETHER, part.length - begin)
             for t in range(together):
                 _run_iteration(job, begin + t, samples, scratch.z, t * outputs)
+            add_addend(fused, scratch.z, 0, outputs, together, scratch.addend, vectors)
             activate_ahead(scratch.z, 0, outputs, together, activation, plan.slopes[-1], classes, True)
             absorb(scratch.z, 0, outputs, together, activation, classes, parts, job.state, at, part.first + begin)
             add_entropies(
@@ -103,5 +107,6 @@ def run_shared_int8(frame):
             finish(job.state, at, part.iterations, classes * LANES, scratch.found.mean, scratch.found.std)
             if part.decide:
                 _run_iteration(job, part.length, samples, scratch.found.plain, 0)
+                add_addend(fused, scratch.found.plain, 0, 0, 1, scratch.addend, vectors)
                 activate_plain(activation, plan.slopes[-1], scratch.found.plain, classes)
             write_found(job, classes, first, samples)

@@ -1,6 +1,6 @@
 """The bank: what it holds, how it is compared with features, and how rows come and go."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastuq.cache import FeatureCache
-from fastuq.errors import InputError
+from fastuq.errors import CacheError, InputError
 from fastuq.model.model import Model
 from fastuq.montecarlo.nearest import Nearest
 from fastuq.scoring.bank.fitting import Weights
@@ -16,7 +16,6 @@ from fastuq.scoring.bank.projection import Projection
 from fastuq.util.checks import array_of
 from fastuq.util.labels import checked_labels
 
-COMPONENTS = 256
 _ROWS = 8192
 
 
@@ -154,6 +153,48 @@ class Bank:
     def fuse(self, logits: np.ndarray, similarities: np.ndarray) -> np.ndarray:
         """Return q = a z + b s (N, C) float32 of logits z and similarities s; softmax(q) are its probabilities."""
         return np.float32(self.weights.logit) * logits + np.float32(self.weights.similarity) * similarities
+
+    def fused(self, model: Model) -> Model:
+        """Return the model with softmax(a z) as its last activation: what is left to add before it is `addend`."""
+        factor = np.float32(self.weights.logit)
+        *first, last = model.head.blocks
+        head = replace(last, weights=last.weights * factor, bias=last.bias * factor, activation="softmax")
+        *first_int8, last_int8 = model.head_int8.blocks
+        head_int8 = replace(
+            last_int8, scale=last_int8.scale * factor, bias=last_int8.bias * factor, activation="softmax"
+        )
+        return replace(
+            model,
+            head=replace(model.head, blocks=(*first, head)),
+            head_int8=replace(model.head_int8, blocks=(*first_int8, head_int8)),
+        )
+
+    def addend(self, features: np.ndarray, *, threads: int | None = None) -> np.ndarray:
+        """Return b s (N, C) float32 of features (N, D) int8: what `fuse` adds to a z."""
+        return np.float32(self.weights.similarity) * self.similarities(features, threads=threads)
+
+    def check(self, model: Model, fingerprint: str | None) -> None:
+        """Raise where the bank is of another model, or of the very data (their fingerprint) that are to be scored."""
+        if model.sha256 != self.origin.model_sha256:
+            raise CacheError(
+                f"bank: expected one of model {model.sha256[:12]}, found one of {self.origin.model_sha256[:12]} "
+                f"({self.origin.network}), whose features are others; make one with `fastuq bank` and this model"
+            )
+        if fingerprint == self.origin.training_fingerprint:
+            raise InputError(
+                f"bank: expected other samples than those of the bank, found {self.origin.training} itself; what is "
+                "as similar as can be to itself says nothing: score other data"
+            )
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the bank says of itself, ready for JSON."""
+        return {
+            "rows": len(self.rows),
+            "components": self.rows.shape[1],
+            "logit": self.weights.logit,
+            "similarity": self.weights.similarity,
+            **{name: value for name, value in asdict(self.origin).items() if name != "class_names"},
+        }
 
     def with_rows(self, features: np.ndarray, labels: Any) -> "Bank":
         """Return a bank that has these features (N, D) int8 of the labelled classes too; nothing is fitted again."""

@@ -84,11 +84,8 @@ def load(path: str | Path, model: Model | None = None) -> Bank:
         raise CacheError(f"{path}: cannot be read to its end; check the disk, or {_AGAIN}") from None
     finally:
         os.close(descriptor)
-    if model is not None and model.sha256 != bank.origin.model_sha256:
-        raise CacheError(
-            f"{path}: expected a bank of model {model.sha256[:12]}, found one of {bank.origin.model_sha256[:12]} "
-            f"({bank.origin.network}); its features are others: {_AGAIN} and this model"
-        )
+    if model is not None:
+        bank.check(model, None)
     return bank
 
 

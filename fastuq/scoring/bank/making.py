@@ -5,7 +5,7 @@ import numpy as np
 from fastuq.cache import FeatureCache
 from fastuq.errors import CacheError, InputError
 from fastuq.model.model import Model
-from fastuq.scoring.bank.bank import COMPONENTS, Bank, Origin, counts_of
+from fastuq.scoring.bank.bank import Bank, Origin, counts_of
 from fastuq.scoring.bank.fitting import fit
 from fastuq.scoring.bank.projection import Projection, principal
 from fastuq.scoring.logits import plain_logits
@@ -13,6 +13,7 @@ from fastuq.util.checks import whole_number
 from fastuq.util.labels import checked_labels
 from fastuq.util.progress import progress_bar
 
+COMPONENTS = 256
 _ROWS = 8192
 _SAME = 0.1
 """Share of the held-out samples that may have their very codes in the bank: data sets have doubles."""
@@ -23,7 +24,7 @@ def make(
     training: FeatureCache,
     held_out: FeatureCache,
     *,
-    components: int = COMPONENTS,
+    components: int | None = None,
     held_out_samples: int | None = None,
     threads: int | None = None,
 ) -> Bank:
@@ -36,8 +37,8 @@ def make(
     model : Model
     training, held_out : FeatureCache
         Labelled, of the model; the head may have seen the first and must not have seen the second.
-    components : int
-        Principal components K; a row takes as many bytes.
+    components : int, optional
+        Principal components K; a row takes as many bytes. Default: 256, or as many as there are.
     held_out_samples : int, optional
         Fit on so many of the held-out samples, from the first on. Figures on these are too good.
     threads : int, optional
@@ -58,7 +59,8 @@ def make(
     )
     if training.data_fingerprint == held_out.data_fingerprint:
         raise _overlap("the same data")
-    components = whole_number("components", components, 1, min(len(training) - 1, training.num_features))
+    most = min(len(training) - 1, training.num_features)
+    components = min(COMPONENTS, most) if components is None else whole_number("components", components, 1, most)
     projection = principal(training, components)
     order = np.argsort(labels, kind="stable")
     origin = Origin(

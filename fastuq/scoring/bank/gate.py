@@ -1,0 +1,28 @@
+"""The gate: what no logit of the plain pass is large for is foreign, however similar it is to some row."""
+
+import numpy as np
+
+from fastuq.model.model import Model
+from fastuq.montecarlo.engine import MonteCarlo
+from fastuq.montecarlo.kernels.plan import Rules
+from fastuq.scoring.bank.fitting import Weights
+from fastuq.scoring.decisions import Reason
+from fastuq.scoring.logits import with_logits
+from fastuq.util.checks import finite_number
+
+_ANY = Rules(np.float32(0), np.float32(0), False)
+
+
+class Gate:
+    """Closed for samples whose largest logit is less than a share of the held-out samples of a bank has."""
+
+    def __init__(self, model: Model, weights: Weights, share: float, precision: str, threads: int | None) -> None:
+        self._least = np.float32(weights.gate(finite_number("gate", share, 0, 1)))
+        self._run = MonteCarlo(with_logits(model), num_iter=2, precision=precision, threads=threads)
+
+    def close(self, features: np.ndarray, columns: dict[str, np.ndarray]) -> None:
+        """Ignore, in columns of `Result`, the samples of features (N, D) int8 that it is closed for."""
+        found = self._run.decide(features, np.arange(len(features)), _ANY, details=True)
+        closed = found.plain.max(axis=1) < self._least
+        columns["keep"][closed], columns["reason"][closed] = False, Reason.FOREIGN
+        columns["positive_bits"][closed] = 0

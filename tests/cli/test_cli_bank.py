@@ -1,0 +1,63 @@
+"""`fastuq bank`, and `fastuq score --bank`."""
+
+import json
+from pathlib import Path
+
+import pytest
+from banks import cached, embeddings, parts
+from commands import refusal
+
+from fastuq import cli
+from fastuq.scoring.bank import Bank
+
+pytestmark = pytest.mark.usefixtures("workplace")
+
+
+def paths():
+    of = parts()
+    return {name: getattr(of, name).provenance["files"][0] for name in ("training", "held_out", "other")}
+
+
+def made(*more):
+    of, model = paths(), str(parts().model.path)
+    fit = ["--fit", of["held_out"], "--components", "16", "--output", "bank.h5"]
+    return cli.main(["bank", of["training"], *fit, "--model", model, *more])
+
+
+def scored(*more):
+    return ["score", "--cache", paths()["other"], "--model", str(parts().model.path), *more]
+
+
+def test_a_bank_is_made_and_scored_with(capsys):
+    assert made("--fit-samples", "120") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("bank.h5: 300 rows of 16 bytes")
+    assert lines[2] == "score with it: fastuq score --bank bank.h5"
+    assert cli.main(scored("--bank", "bank.h5", "--gate", "0.1", "--csv", "rows.csv")) == 0
+    assert "  bank      300 rows of" in capsys.readouterr().out
+    assert "foreign" in Path("rows.csv").read_text()
+    assert cli.main(scored("--bank", "bank.h5", "--json", "-")) == 0
+    said = json.loads(capsys.readouterr().out)["bank"]
+    assert (said["rows"], said["components"], said["held_out_samples"]) == (300, 16, 120)
+
+
+def test_the_report_is_what_the_bank_says(capsys):
+    assert made("--json", "-") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert {**Bank.load("bank.h5").summary(), "output": "bank.h5", "seconds": report["seconds"]} == report
+
+
+def test_refusals(capsys, tmp_path):
+    of = paths()
+    few = cached(parts().model, tmp_path / "few.h5", *embeddings(50, 5))
+    model = ["--model", str(parts().model.path)]
+    wrong = ["bank", of["training"], "--fit", *few.provenance["files"], *model, "--components", "4"]
+    assert "at least 100 held-out samples" in refusal(capsys, wrong)
+    over = ["bank", of["training"], "--fit", of["held_out"], *model, "--output", of["training"]]
+    assert "which it would replace" in refusal(capsys, over)
+    assert "held-out" in refusal(capsys, ["bank", of["training"], "--fit", of["training"], *model])
+    assert "no such file" in refusal(capsys, scored("--bank", "none.h5"))
+    assert "expected a fastuq bank" in refusal(capsys, scored("--bank", of["other"]))
+    assert made() == 0
+    capsys.readouterr()
+    assert "bank: expected one of model" in refusal(capsys, ["score", "--bank", "bank.h5"])
