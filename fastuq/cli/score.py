@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--cache", nargs="+", metavar="FILE", help="score this feature cache (all its shards)")
     parser.add_argument("--model", metavar="DIR", help="model folder (default: the bundled one)")
     add_scoring_options(parser)
-    parser.add_argument("--bank", metavar="FILE", help="join the similarities to a bank's rows to the logits")
+    parser.add_argument("--bank", metavar="FILE", help="join the similarities to its rows to the logits; bundled is the bundled model's")
     parser.add_argument(
         "--gate",
         type=float,
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     outputs = _outputs(args)
     check_outputs(outputs, [args.images, data_root(), args.model, args.bank, *(args.cache or [])])
     model = load_model(args.model)
-    bank = Bank.load(args.bank, model) if args.bank else None
+    bank = Bank.load(None if args.bank == "bundled" else args.bank, model) if args.bank else None
     cache, title = _features(args, model)
     with cache:
         cached = time.perf_counter() - began

@@ -21,7 +21,7 @@ _PARTS = (_MODEL, "readme.md", "fastuq-corrupt.json", "run.json")
 """What has the suffix of a report and is none, in small letters: of a model folder, a data set, a folder of work."""
 _NAMES = ("meta", "batches.meta")
 """The class names of CIFAR, which are read with a file that lies beside them; its files have no suffix."""
-_OURS = (Path(__file__).parents[1], bundled_path("model"), bundled_path("images"))
+_OURS = (Path(__file__).parents[1], *map(bundled_path, ("model", "images", "bank")))
 
 
 def check_outputs(

@@ -108,7 +108,7 @@ class Bank:
         return make(model, training, held_out, **options)
 
     @classmethod
-    def load(cls, path: str | Path, model: Model | None = None) -> "Bank":
+    def load(cls, path: str | Path | None = None, model: Model | None = None) -> "Bank":
         """Read a bank and verify every array; see `fastuq.scoring.bank.file.load`."""
         from fastuq.scoring.bank.file import load
 

@@ -16,6 +16,7 @@ from fastuq.model.model import Model
 from fastuq.scoring.bank.bank import Bank, Origin
 from fastuq.scoring.bank.fitting import Weights
 from fastuq.scoring.bank.projection import Projection
+from fastuq.util.bundled import bundled_path
 from fastuq.util.checks import checked_path
 from fastuq.util.files import atomic_path
 from fastuq.util.rawio import read_into, write_all
@@ -61,12 +62,13 @@ def save(path: str | Path, bank: Bank) -> None:
             raise cannot_write(Path(path), error) from None
 
 
-def load(path: str | Path, model: Model | None = None) -> Bank:
+def load(path: str | Path | None = None, model: Model | None = None) -> Bank:
     """Read a bank and verify every array.
 
     Parameters
     ----------
-    path : str or Path
+    path : str or Path, optional
+        None is the bank of the model that comes with fastuq.
     model : Model, optional
         Refuse the bank unless it was made with this model.
 
@@ -75,7 +77,7 @@ def load(path: str | Path, model: Model | None = None) -> Bank:
     CacheError
         The file is missing, foreign, truncated, damaged, or of another model.
     """
-    path = checked_path(path)
+    path = bundled_path("bank") / "bank.h5" if path is None else checked_path(path)
     descriptor = open_file(path, os.O_RDONLY)
     try:
         seal = read_seal(descriptor, path, TITLE)
