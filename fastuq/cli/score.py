@@ -26,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--cache", nargs="+", metavar="FILE", help="score this feature cache (all its shards)")
     parser.add_argument("--model", metavar="DIR", help="model folder (default: the bundled one)")
     add_scoring_options(parser)
-    parser.add_argument("--bank", metavar="FILE", help="join the similarities to its rows to the logits; bundled is the bundled model's")
+    parser.add_argument(
+        "--bank", metavar="FILE", help="join the similarities to its rows to the logits; bundled is the bundled model's"
+    )
     parser.add_argument(
         "--gate",
         type=float,

@@ -1,4 +1,4 @@
-"""Largest dot products of int8 codes with the rows of each class, in threads."""
+"""Largest dot products of the codes of features with the rows of each class, in threads."""
 
 import numpy as np
 
@@ -14,10 +14,15 @@ _FIND = Kernel("nearest", "find_nearest")
 
 
 class Nearest:
-    """Rows of codes, made ready to be compared with others.
+    """Rows of codes, made ready to be compared with what features come to.
+
+    Codes of features q are ``clip(rint(step * y / |y|), -127, 127)``, where ``y = q @ weights - offset``.
 
     Parameters
     ----------
+    weights : ndarray, (D, K), int8, from -127 to 127
+    offset : ndarray, (K,), int64
+    step : float
     rows : ndarray, (M, K), int8, from -127 to 127
         Class by class.
     counts : ndarray, (C,), int64
@@ -26,24 +31,33 @@ class Nearest:
         What the kernel is compiled for; by default the processor decides. All give the same integers.
     """
 
-    def __init__(self, rows: np.ndarray, counts: np.ndarray, *, target: Target | None = None) -> None:
+    def __init__(
+        self,
+        weights: np.ndarray,
+        offset: np.ndarray,
+        step: float,
+        rows: np.ndarray,
+        counts: np.ndarray,
+        *,
+        target: Target | None = None,
+    ) -> None:
         self._target = target or host_target()
-        self._shape = rows.shape[1], len(counts)
-        self._rows = laid_flat(nearest_rows(rows, counts, self._target))
+        self._shape = weights.shape[0], weights.shape[1], len(counts)
+        self._rows = laid_flat(nearest_rows(weights, offset, step, rows, counts, self._target))
         self._scratch = memory.Pool(lambda: laid_flat(nearest_scratch(*self._shape, self._target)))
 
-    def __call__(self, codes: np.ndarray, threads: int | None = None) -> np.ndarray:
-        """Return the largest dot product of codes (N, K) int8 with a row of each class, (N, C) int32, exact.
+    def __call__(self, features: np.ndarray, threads: int | None = None) -> np.ndarray:
+        """Return the largest dot product of the codes of features (N, D) int8 with a row of each class, (N, C) int32.
 
-        Codes go from -127 to 127. The result does not depend on `threads`, which are all processors by default.
+        The result does not depend on `threads`, which are all processors by default.
         """
-        codes = np.ascontiguousarray(codes)
-        assert (codes.dtype, codes.shape[1]) == (np.int8, self._shape[0])
-        found = memory.empty((len(codes), self._shape[1]), np.int32)
+        features = np.ascontiguousarray(features)
+        assert (features.dtype, features.shape[1]) == (np.int8, self._shape[0])
+        found = memory.empty((len(features), self._shape[2]), np.int32)
 
         def work(start: int, stop: int) -> None:
             with self._scratch.taken() as scratch:
-                _FIND(self._target, NearestJob(codes, self._rows, start, stop, found, scratch))
+                _FIND(self._target, NearestJob(features, self._rows, start, stop, found, scratch))
 
-        Threads(thread_count(threads), (self._target.name,)).run("nearest", work, -(-len(codes) // LANES))
+        Threads(thread_count(threads), (self._target.name,)).run("nearest", work, -(-len(features) // LANES))
         return found

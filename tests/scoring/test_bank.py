@@ -15,6 +15,7 @@ from scipy.special import log_softmax, softmax
 
 from fastuq.cache import FeatureCache
 from fastuq.errors import CacheError, InputError
+from fastuq.model.model import load_model
 from fastuq.scoring.bank import Bank
 from fastuq.scoring.bank.fitting import fit
 from fastuq.scoring.bank.projection import Projection, principal
@@ -39,6 +40,13 @@ def test_similarities_are_cosines_of_principal_components():
     mean = features(of.training).mean(axis=0)
     expected = cosines(features(of.other) - mean, features(of.training) - mean, of.training.labels)
     assert np.abs(made.similarities(features(of.other)) - expected).max() < 0.02
+
+
+def test_kernels_find_what_the_codes_say():
+    made, some = bank(), features(parts().other)
+    products = made.projection.codes(some).astype(int) @ made.rows.astype(int).T
+    expected = np.stack([products[:, made.labels == c].max(axis=1) for c in range(CLASSES)], axis=1)
+    assert np.array_equal(made.similarities(some), expected.astype(np.int32) * np.float32(made.projection.step**-2))
 
 
 def test_rows_are_the_training_samples_by_class():
@@ -204,6 +212,16 @@ def other_model():
 
 def without_labels(folder):
     return cached(parts().model, folder / "none.h5", embeddings(150, 2)[0])
+
+
+def test_the_bundled_bank_belongs_to_the_bundled_model():
+    made = Bank.load(None, load_model())
+    assert (made.rows.shape, made.origin.training, made.origin.held_out_samples) == (
+        (50_000, 128),
+        "cifar100/train",
+        500,
+    )
+    assert (made.counts == 500).all()
 
 
 def refused(folder):

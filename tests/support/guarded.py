@@ -60,13 +60,15 @@ def run(model, samples, target, **options):
     assert np.array_equal(found.std, plain.std)
 
 
-def run_nearest(samples, width, counts, target):
+def run_nearest(samples, width, components, counts, target):
     rng = np.random.default_rng(samples)
-    rows, codes = (rng.integers(-127, 128, (count, width), np.int8) for count in (sum(counts), samples))
-    plain, empty = Nearest(rows, np.array(counts), target=target)(codes, 1), memory.empty
+    shapes = (width, components), (sum(counts), components), (samples, width)
+    weights, rows, features = (rng.integers(-127, 128, shape, np.int8) for shape in shapes)
+    given, empty = (weights, np.arange(components), 150.0, rows, np.array(counts)), memory.empty
+    plain = Nearest(*given, target=target)(features, 1)
     memory.empty = lambda shape, dtype: guarded(shape, dtype, SIDE)
     try:
-        found = Nearest(copied(rows, SIDE), np.array(counts), target=target)(copied(codes, SIDE), 1)
+        found = Nearest(*given, target=target)(copied(features, SIDE), 1)
     finally:
         memory.empty = empty
     assert np.array_equal(found, plain)
@@ -82,7 +84,7 @@ if __name__ == "__main__":
         for (precision, target), masks, samples in product(paths, ("shared", "per_sample"), (1, 20, 70)):
             print(name, precision, target and target.name, masks, samples, flush=True)
             run(model, samples, target, precision=precision, masks=masks, num_iter=9, seed=2, entropy=True, threads=1)
-    for target, samples, width in product((None, *NARROW), (1, 20, 70), (3, 64, 130)):
-        print("nearest", target and target.name, samples, width, flush=True)
-        run_nearest(samples, width, [5, 6, 13], target)
+    for target, samples, width, components in product((None, *NARROW), (1, 20, 70), (3, 64, 130), (2, 64, 70)):
+        print("nearest", target and target.name, samples, width, components, flush=True)
+        run_nearest(samples, width, components, [5, 6, 13], target)
     print("done")

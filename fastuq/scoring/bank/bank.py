@@ -16,8 +16,6 @@ from fastuq.scoring.bank.projection import Projection
 from fastuq.util.checks import array_of
 from fastuq.util.labels import checked_labels
 
-_ROWS = 8192
-
 
 @dataclass(frozen=True)
 class Origin:
@@ -144,11 +142,7 @@ class Bank:
         if getattr(features, "dtype", None) != np.int8 or features.ndim != 2 or features.shape[1] != width:
             other = f"{getattr(features, 'dtype', type(features).__name__)} {getattr(features, 'shape', '')}".strip()
             raise InputError(f"features: expected int8 (N, {width}), found {other}; use those of the bank's model")
-        found, scale = np.empty((len(features), len(self.counts)), np.float32), np.float32(self.projection.step**-2)
-        for start in range(0, len(features), _ROWS):
-            codes = self.projection.codes(features[start : start + _ROWS])
-            found[start : start + _ROWS] = self._nearest(codes, threads) * scale
-        return found
+        return self._nearest(features, threads) * np.float32(self.projection.step**-2)
 
     def fuse(self, logits: np.ndarray, similarities: np.ndarray) -> np.ndarray:
         """Return q = a z + b s (N, C) float32 of logits z and similarities s; softmax(q) are its probabilities."""
@@ -221,7 +215,8 @@ class Bank:
 
     @cached_property
     def _nearest(self) -> Nearest:
-        return Nearest(self.rows, self.counts)
+        of = self.projection
+        return Nearest(of.weights, of.offset, of.step, self.rows, self.counts)
 
     def _of(self, rows: np.ndarray, labels: np.ndarray, samples: np.ndarray) -> "Bank":
         order = np.argsort(labels, kind="stable")
