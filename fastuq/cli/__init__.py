@@ -27,6 +27,7 @@ SUMMARIES = {
     "cache-features": "run the backbone once over images and keep its features",
     "cache": "inspect, verify or repair a feature cache",
     "bank": "labelled training features become a bank that scores are made with",
+    "fit-reference": "statistics of training features, which some scores are held against",
     "bench": "measure fastuq beside the naive loop and batched Keras and NumPy heads",
     "score-cifar100c": "score all corruptions and severities of CIFAR-100-C",
     "reproduce": "the tables and figures of the paper beside ours",

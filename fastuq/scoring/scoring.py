@@ -7,17 +7,14 @@ from typing import Any
 import numpy as np
 
 from fastuq.cache import FeatureCache
-from fastuq.errors import CacheError, InputError
 from fastuq.model.model import Model
 from fastuq.montecarlo.engine import MonteCarlo
 from fastuq.montecarlo.kernels.plan import Columns
 from fastuq.scoring.bank.bank import Bank
 from fastuq.scoring.bank.gate import Gate
 from fastuq.scoring.options import Options, options_of
+from fastuq.scoring.reading import checked_truth, chunks
 from fastuq.scoring.result import DETAILS, Result, columns_of, rules_of
-from fastuq.util.labels import checked_labels
-
-ROWS_AT_ONCE = 8192
 
 
 def score(
@@ -134,10 +131,12 @@ class Scorer:
     def __call__(self, features: FeatureCache | np.ndarray, *, labels: Any = None, details: bool = True) -> Result:
         """Score the features of one data set."""
         began = time.perf_counter()
-        truth = self._checked_labels(features, labels)
+        truth = checked_truth(self.model, features, labels)
+        if self._bank is not None and isinstance(features, FeatureCache):
+            self._bank.check(self.model, features.data_fingerprint)
         seconds = {"features": 0.0, "compile": 0.0, "head": 0.0}
         columns: dict[str, np.ndarray] = {}
-        for start, rows in _chunks(features, seconds):
+        for start, rows in _timed(chunks(features), seconds):
             part = columns_of(self.model, self._found(rows, start, details, seconds))
             if self._gate is not None:
                 self._gate.close(rows, part)
@@ -155,30 +154,6 @@ class Scorer:
             **columns,  # type: ignore[arg-type]
         )
 
-    def _checked_labels(self, features: FeatureCache | np.ndarray, labels: Any) -> np.ndarray | None:
-        """Return the labels to score with; raises InputError or CacheError where the features do not fit either."""
-        if isinstance(features, FeatureCache):
-            if features.model_sha256 != self.model.sha256:
-                raise CacheError(
-                    f"feature cache: expected features of model {self.model.sha256[:12]}, "
-                    f"found those of {features.model_sha256[:12]}; score with the model that made the cache, "
-                    "or cache the features again"
-                )
-            if self._bank is not None:
-                self._bank.check(self.model, features.data_fingerprint)
-            labels = features.labels if labels is None else labels
-        elif not isinstance(features, np.ndarray):
-            raise InputError(
-                f"features: expected a FeatureCache or an int8 array (N, D), found {type(features).__name__}; "
-                "make a cache of images with cache_features"
-            )
-        if len(features) == 0:
-            raise InputError("score: expected at least one sample, found none")
-        if labels is None:
-            return None
-        way_out = "the labels are of other samples, or of another data set than the model"
-        return checked_labels("labels", labels, len(features), self.model.head.num_classes, way_out)
-
     def _found(self, rows: np.ndarray, start: int, details: bool, seconds: dict[str, float]) -> Columns:
         """Return what the kernels find of samples `start` onwards, and add the time that they take to `seconds`."""
         began, compiling = time.perf_counter(), self._run.seconds_compiling
@@ -191,15 +166,15 @@ class Scorer:
         return found
 
 
-def _chunks(features: FeatureCache | np.ndarray, seconds: dict[str, float]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (first row, rows) and add the time of reading to `seconds`."""
-    n = len(features)
-    for start in range(0, n, ROWS_AT_ONCE):
-        stop = min(start + ROWS_AT_ONCE, n)
+def _timed(pieces: Iterator[tuple[int, np.ndarray]], seconds: dict[str, float]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the pieces and add the time of reading them to `seconds`."""
+    while True:
         began = time.perf_counter()
-        rows = features.read(start, stop) if isinstance(features, FeatureCache) else features[start:stop]
+        piece = next(pieces, None)
         seconds["features"] += time.perf_counter() - began
-        yield start, rows
+        if piece is None:
+            return
+        yield piece
 
 
 def _fill(columns: dict[str, np.ndarray], part: dict[str, np.ndarray], start: int, n: int, details: bool) -> None:

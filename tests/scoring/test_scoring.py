@@ -100,7 +100,7 @@ def test_entropy_and_mutual_information(model, features):
 
 def test_pieces_and_details_do_not_matter(model, features, labels, monkeypatch):
     whole = score(model, features, labels=labels, num_iter=10)
-    monkeypatch.setattr("fastuq.scoring.scoring.ROWS_AT_ONCE", 60)
+    monkeypatch.setattr("fastuq.scoring.reading.ROWS_AT_ONCE", 60)
     for details in (True, False):
         parts = score(model, features, labels=labels, num_iter=10, details=details)
         for name in {field.name for field in fields(Result)} - {"seconds", *(() if details else DETAILS)}:

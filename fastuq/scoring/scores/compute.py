@@ -1,0 +1,147 @@
+"""All scores that are asked for, from one read of a feature cache."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastuq.cache import FeatureCache
+from fastuq.errors import InputError, ModelError
+from fastuq.model.model import Model
+from fastuq.montecarlo.engine import MonteCarlo
+from fastuq.scoring.options import Options, options_of
+from fastuq.scoring.reading import checked_truth, chunks
+from fastuq.scoring.scores.chunk import Chunk
+from fastuq.scoring.scores.reference import Reference
+from fastuq.scoring.scores.table import SCORES, score_of
+from fastuq.scoring.scores.training import Training
+
+
+def scores(
+    model: Model,
+    features: FeatureCache | np.ndarray,
+    names: Sequence[str] | None = None,
+    *,
+    reference: Reference | None = None,
+    options: Options | None = None,
+    threads: int | None = None,
+    **single: Any,
+) -> dict[str, np.ndarray]:
+    """Return scores of every sample; docs/scores.md says what they are.
+
+    Features are read once, by chunks, whatever the number of scores.
+
+    Parameters
+    ----------
+    model : Model
+    features : FeatureCache or ndarray, (N, D), int8
+    names : sequence of str, optional
+        Names from the table of scores, with a parameter in brackets where another than the usual one is wanted, as in
+        ``react(95)``. Default: all for which there is what they need.
+    reference : Reference, optional
+        Of the same model; distances and training statistics need it.
+    options : Options, optional
+        Of the iterations, for the scores that need them.
+    threads : int, optional
+        For the iterations. Default: the processors this process may use.
+    **single
+        Fields of `Options`, which go before those of `options`.
+
+    Returns
+    -------
+    dict of str to ndarray, (N,), float64
+        By the names as they were given; larger is more to be trusted.
+
+    Raises
+    ------
+    InputError
+        A name is not known, or there is no reference for a score that needs it.
+    CacheError
+        The cache is damaged, or cache or reference are of another model.
+
+    Examples
+    --------
+    >>> import fastuq
+    >>> model, images = fastuq.load_model(), fastuq.open_images("bundled")
+    >>> with fastuq.cache_features(images, model, "features.h5") as cache:
+    ...     found = fastuq.scores(model, cache, ["max", "energy", "gen(0.5)"])
+    >>> {name: round(float(values[3]), 3) for name, values in found.items()}  # doctest: +SKIP
+    {}
+    """
+    wanted = available(reference) if names is None else list(names)
+    scorer = ScoreSet(model, wanted, reference=reference, options=options, threads=threads, **single)
+    checked_truth(model, features, None)
+    found = {name: np.empty(len(features)) for name in wanted}
+    for start, rows in chunks(features):
+        for name, values in scorer(rows, start).items():
+            found[name][start : start + len(rows)] = values
+    return found
+
+
+def available(reference: Reference | None = None) -> list[str]:
+    """Return the names of the scores that need nothing else."""
+    return [name for name, score in SCORES.items() if reference is not None or "reference" not in score.needs]
+
+
+class ScoreSet:
+    """Scores made ready for features that come in pieces; arguments and errors as in `scores`.
+
+    Attributes
+    ----------
+    seconds : dict of str to float
+        Processor time of each score, and of what they share, under ``features``, ``hidden``, ``logits``, ``outputs``
+        and ``iterations``.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        names: Sequence[str],
+        *,
+        reference: Reference | None = None,
+        options: Options | None = None,
+        threads: int | None = None,
+        **single: Any,
+    ) -> None:
+        self._model, self._sampling = model, options_of(options, single).sampling
+        self._scores = {name: score_of(name) for name in names}
+        needs = {need for score, _ in self._scores.values() for need in score.needs}
+        if "reference" in needs and reference is None:
+            asking = next(name for name, (score, _) in self._scores.items() if "reference" in score.needs)
+            raise InputError(
+                f"score {asking}: expected a reference, statistics of training features, found none; make one with "
+                "`fastuq fit-reference`"
+            )
+        self._training = None
+        if reference is not None:
+            reference.check_model(model)
+            self._training = Training(model, reference)
+        entropies = any(score.name == "mutual_information" for score, _ in self._scores.values())
+        wanted = "iterations" in needs
+        self._run = MonteCarlo(model, self._sampling, entropy=entropies, threads=threads) if wanted else None
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, rows: np.ndarray, start: int = 0) -> dict[str, np.ndarray]:
+        """Return the scores of samples `start` onwards, whose features (n, D) int8 these are."""
+        ids = np.arange(start, start + len(rows), dtype=np.int64)
+        chunk = Chunk(self._model, rows, ids, self._training, self._sampling, self._run)
+        found = {}
+        for name, (score, parameter) in self._scores.items():
+            for need in score.needs:
+                if need != "reference":
+                    self._timed(need, lambda need=need: getattr(chunk, need))
+            values = self._timed(name, lambda score=score, p=parameter: score.function(chunk, p))
+            found[name] = np.asarray(values, np.float64)
+            if not np.isfinite(found[name]).all():
+                raise ModelError(
+                    f"model {self._model.sha256[:12]}: score {name} is NaN or infinite, expected finite numbers; the "
+                    "weights of its head are far too large, make the model again"
+                )
+        return found
+
+    def _timed(self, name: str, work: Any) -> Any:
+        began = time.process_time()
+        made = work()
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.process_time() - began
+        return made
