@@ -44,12 +44,17 @@ def fit_reference(
 
     Examples
     --------
-    >>> import fastuq
-    >>> model = fastuq.load_model()
-    >>> rng = np.random.default_rng(0)
-    >>> rows = rng.integers(-128, 127, (400, 1280), np.int8)
-    >>> fastuq.fit_reference(model, rows, labels=np.arange(400) % 100, rows=50).rows.shape
-    (50, 1280)
+    >>> import fastuq, numpy as np
+    >>> from dataclasses import replace
+    >>> head = fastuq.load_model().head
+    >>> head = replace(head, blocks=head.blocks[1:], scale=np.ones(300, "f"), shift=np.zeros(300, "f"))
+    >>> embeddings = np.random.default_rng(0).random((400, 300), np.float32)
+    >>> features = fastuq.Features.from_arrays(embeddings, labels=np.arange(400) % 100)
+    >>> model = fastuq.embedding_model("embeddings", head, features)
+    >>> with fastuq.cache_embeddings(features, model, "train.h5") as cache:
+    ...     reference = fastuq.fit_reference(model, cache, rows=50)
+    >>> reference.num_samples, reference.rows.shape
+    (400, (50, 300))
     """
     truth = checked_truth(model, features, labels)
     _check_classes(model, truth)

@@ -63,12 +63,15 @@ class Reference:
 
     Examples
     --------
-    >>> import fastuq
-    >>> model = fastuq.load_model()
-    >>> rng = np.random.default_rng(0)
-    >>> rows = rng.integers(-128, 127, (400, 1280), np.int8)
-    >>> reference = fastuq.fit_reference(model, rows, labels=np.arange(400) % 100)
-    >>> reference.save("reference.h5")
+    >>> import fastuq, numpy as np
+    >>> from dataclasses import replace
+    >>> head = fastuq.load_model().head
+    >>> head = replace(head, blocks=head.blocks[1:], scale=np.ones(300, "f"), shift=np.zeros(300, "f"))
+    >>> embeddings = np.random.default_rng(0).random((400, 300), np.float32)
+    >>> features = fastuq.Features.from_arrays(embeddings, labels=np.arange(400) % 100)
+    >>> model = fastuq.embedding_model("embeddings", head, features)
+    >>> with fastuq.cache_embeddings(features, model, "train.h5") as cache:
+    ...     fastuq.fit_reference(model, cache).save("reference.h5")
     >>> fastuq.load_reference("reference.h5").hidden.means.shape
     (100, 300)
     """
