@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastuq.cache import FeatureCache
+from fastuq.errors import InputError
 from fastuq.model.model import Model
 from fastuq.montecarlo.engine import MonteCarlo
 from fastuq.montecarlo.kernels.plan import Columns
@@ -15,6 +16,9 @@ from fastuq.scoring.bank.gate import Gate
 from fastuq.scoring.options import Options, options_of
 from fastuq.scoring.reading import checked_truth, chunks
 from fastuq.scoring.result import DETAILS, Result, columns_of, rules_of
+from fastuq.scoring.score_rule import judge, prepare
+from fastuq.scoring.scores.compute import ScoreSet
+from fastuq.scoring.scores.reference import Reference
 
 
 def score(
@@ -23,6 +27,7 @@ def score(
     options: Options | None = None,
     *,
     labels: Any = None,
+    reference: Reference | None = None,
     mutual_information: bool = False,
     details: bool = True,
     threads: int | None = None,
@@ -40,6 +45,8 @@ def score(
     options : Options, optional
     labels : array-like, (N,) of int, optional
         True classes; those of the cache by default.
+    reference : Reference, optional
+        For a rule by a score that needs one.
     mutual_information : bool
         Also compute the mutual information, which costs extra in every iteration.
     details : bool
@@ -81,7 +88,14 @@ def score(
     True
     """
     scorer = Scorer(
-        model, options, mutual_information=mutual_information, threads=threads, bank=bank, gate=gate, **single
+        model,
+        options,
+        reference=reference,
+        mutual_information=mutual_information,
+        threads=threads,
+        bank=bank,
+        gate=gate,
+        **single,
     )
     return scorer(features, labels=labels, details=details)
 
@@ -110,6 +124,7 @@ class Scorer:
         model: Model,
         options: Options | None = None,
         *,
+        reference: Reference | None = None,
         mutual_information: bool = False,
         threads: int | None = None,
         bank: Bank | None = None,
@@ -127,6 +142,8 @@ class Scorer:
             raise InputError("gate: expected a bank, whose held-out samples say what is usual, found none; give one")
         judged = model if bank is None else bank.fused(model)
         self._run = MonteCarlo(judged, self.options.sampling, entropy=mutual_information, threads=threads)
+        names = self.options.score_names
+        self._scores = ScoreSet(model, names, reference=reference, options=self.options, threads=threads)
 
     def __call__(self, features: FeatureCache | np.ndarray, *, labels: Any = None, details: bool = True) -> Result:
         """Score the features of one data set."""
@@ -137,10 +154,16 @@ class Scorer:
         seconds = {"features": 0.0, "compile": 0.0, "head": 0.0}
         columns: dict[str, np.ndarray] = {}
         for start, rows in _timed(chunks(features), seconds):
-            part = columns_of(self.model, self._found(rows, start, details, seconds))
+            by_scores = bool(self.options.score_names)
+            part = columns_of(self.model, self._found(rows, start, details or by_scores, seconds))
+            if by_scores:
+                found = self._scores(rows, start)
+                prepare(part, [found[name] for name in self.options.score_names], float(self._rules.z))
             if self._gate is not None:
                 self._gate.close(rows, part)
             _fill(columns, part, start, len(features), details)
+        if self.options.score_names:
+            judge(columns, self.options)
         seconds["total"] = time.perf_counter() - began
         return Result(
             options=self.options,
