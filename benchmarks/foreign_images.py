@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/foreign_images.py FOLDER
 
-Digits are scikit-learn's, enlarged four times; textures are crops of scikit-image's pictures of brick, grass and gravel;
-noise is uniform, normal, or smooth in colour.
+Digits are scikit-learn's, enlarged four times; textures are crops of scikit-image's pictures of brick, grass and
+gravel; noise is uniform, normal, or smooth in colour.
 """
 
 import sys

@@ -1,6 +1,7 @@
 """Scores from cached features, against their formulas one sample at a time; what is refused; one read of a cache."""
 
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -64,18 +65,47 @@ def test_scores_of_iterations_are_their_formulas(masks):
     assert np.allclose(found["mutual_information"], entropies - of_mean, atol=1e-4)
 
 
+def bank_of(model):
+    """Make what scores read of a bank: cosines to rows of each class, and how they are fused with logits."""
+
+    def similarities(rows, threads=None):
+        return np.abs(np.sin(np.outer(rows[:, 0], np.arange(1, CLASSES + 1)))).astype(np.float32)
+
+    origin = SimpleNamespace(model_sha256=model.sha256)
+    return SimpleNamespace(similarities=similarities, fuse=lambda z, s: np.float32(0.2) * z + 3 * s, origin=origin)
+
+
+BANKED = ["bank", "bank_logit", "bank_similarity"]
+
+
+def test_scores_of_a_bank_are_their_formulas():
+    model, _, test, known = world("sigmoid")
+    bank = bank_of(model)
+    found, likeness = scores(model, test, BANKED, bank=bank), bank.similarities(test)
+    q = 0.2 * known.z + 3 * likeness
+    expected = [[max(np.exp(v) / np.exp(v).sum()), max(v), max(s)] for v, s in zip(q, likeness, strict=True)]
+    assert np.allclose(np.stack([found[name] for name in BANKED], axis=1), expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(InputError, match="score bank: expected a bank of training features"):
+        scores(model, test, BANKED)
+    bank.origin.model_sha256 = "1" * 64
+    with pytest.raises(CacheError, match="bank: expected one of model 000000000000"):
+        scores(model, test, ["max"], bank=bank)
+
+
 def test_every_score_has_an_oracle():
-    tested = {score_of(name)[0].name for name in (*ORACLES, *ITERATION_ORACLES, "mutual_information")}
+    tested = {score_of(name)[0].name for name in (*ORACLES, *ITERATION_ORACLES, *BANKED, "mutual_information")}
     assert tested == set(SCORES)
 
 
 def test_the_needs_of_a_score_are_what_it_reads():
     """Without a reference, or with a head that has no iterations, the others are the same numbers."""
     model, reference, test, _ = world("sigmoid")
-    everything = scores(model, test, reference=reference, num_iter=5)
+    everything = scores(model, test, reference=reference, bank=bank_of(model), num_iter=5)
     assert list(everything) == list(SCORES)
     without = scores(model, test, num_iter=5)
-    assert list(without) == available() == [name for name in SCORES if "reference" not in SCORES[name].needs]
+    assert (
+        list(without) == available() == [name for name in SCORES if not {"reference", "bank"} & {*SCORES[name].needs}]
+    )
     assert all(np.array_equal(without[name], everything[name]) for name in without)
 
 

@@ -1,6 +1,6 @@
 """Some samples, and what scores are made of, each worked out once and only where a score asks for it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from fastuq.model.model import Model
 from fastuq.montecarlo.engine import Moments, MonteCarlo
 from fastuq.montecarlo.masks import keep_bits
 from fastuq.montecarlo.sampling import Sampling
+from fastuq.scoring.bank import Bank
 
 if TYPE_CHECKING:
     from fastuq.scoring.scores.training import Training
@@ -33,6 +34,10 @@ class Chunk:
         Number of each sample in its data set, which per-sample masks depend on.
     reference : Training or None
         Statistics of training features.
+    bank : Bank or None
+        Training features themselves.
+    threads : int or None
+        For what is compiled.
     sampling : Sampling
         Of the iterations.
     run : MonteCarlo or None
@@ -45,6 +50,8 @@ class Chunk:
     reference: "Training | None" = None
     sampling: Sampling = Sampling()  # noqa: RUF009
     run: MonteCarlo | None = None
+    bank: Bank | None = None
+    threads: int | None = None
 
     @cached_property
     def features(self) -> np.ndarray:
@@ -93,13 +100,27 @@ class Chunk:
         return self.run(self.rows, self.ids)
 
     @cached_property
+    def similarities(self) -> np.ndarray:
+        """Largest cosine to a row of each class in the bank, (N, C) float32."""
+        if self.bank is None:
+            raise InputError("scores: expected a bank, found none; make one with `fastuq bank`")
+        return self.bank.similarities(self.rows, threads=self.threads)
+
+    @cached_property
+    def fused(self) -> np.ndarray:
+        """Logits and similarities together, (N, C) float32."""
+        similarities = self.similarities
+        assert self.bank is not None
+        return self.bank.fuse(self.logits, similarities)
+
+    @cached_property
     def votes(self) -> np.ndarray:
         """In how many iterations each class has the largest output, (N, C) int64.
 
         The kernels keep no single iteration, so that these run in NumPy, on the float32 head.
         """
-        head, (classes, samples) = self.model.head, (self.model.head.num_classes, len(self.rows))
-        counts, every = np.zeros((samples, classes), np.int64), np.arange(self.sampling.num_iter)
+        head, samples = self.model.head, len(self.rows)
+        counts, every = np.zeros((samples, head.num_classes), np.int64), np.arange(self.sampling.num_iter)
         inputs = self.model.dequantize(self.rows)
 
         def masks(sample: int) -> list[np.ndarray]:
@@ -109,12 +130,14 @@ class Chunk:
         if self.sampling.masks == "shared":
             shared = masks(0)
             for iteration in every:
-                outputs = head.forward(inputs, [bits[iteration] for bits in shared])
+                kept = zip(head.blocks, shared, strict=True)  # masks on the weights, which are fewer than the inputs
+                blocks = [replace(b, weights=b.weights * (bits[iteration] / (1 - b.rate))[:, None]) for b, bits in kept]
+                outputs = replace(head, blocks=tuple(blocks)).forward(inputs)
                 counts[np.arange(samples), outputs.argmax(axis=1)] += 1
         else:
             for place, sample in enumerate(self.ids.tolist()):
                 outputs = head.forward(np.repeat(inputs[place : place + 1], len(every), axis=0), masks(sample))
-                counts[place] = np.bincount(outputs.argmax(axis=1), minlength=classes)
+                counts[place] = np.bincount(outputs.argmax(axis=1), minlength=head.num_classes)
         return counts
 
 

@@ -1,21 +1,26 @@
 """All scores that are asked for, from one read of a feature cache."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from fastuq.cache import FeatureCache
-from fastuq.errors import InputError, ModelError
+from fastuq.errors import CacheError, InputError, ModelError
 from fastuq.model.model import Model
 from fastuq.montecarlo.engine import MonteCarlo
+from fastuq.scoring.bank import Bank
 from fastuq.scoring.options import Options, options_of
 from fastuq.scoring.reading import checked_truth, chunks
 from fastuq.scoring.scores.chunk import Chunk
-from fastuq.scoring.scores.reference import Reference
+from fastuq.scoring.scores.reference import MADE_BY, Reference
 from fastuq.scoring.scores.table import SCORES, score_of
 from fastuq.scoring.scores.training import Training
+
+_SHARED = {"reference": "", "bank": "fused"}
+"""What of a chunk is meant by a need, where that is not its own name."""
 
 
 def scores(
@@ -24,6 +29,7 @@ def scores(
     names: Sequence[str] | None = None,
     *,
     reference: Reference | None = None,
+    bank: Bank | None = None,
     options: Options | None = None,
     threads: int | None = None,
     **single: Any,
@@ -41,6 +47,8 @@ def scores(
         ``react(95)``. Default: all for which there is what they need.
     reference : Reference, optional
         Of the same model; distances and training statistics need it.
+    bank : Bank, optional
+        Of the same model; the scores that fuse logits and likeness to training features need it.
     options : Options, optional
         Of the iterations, for the scores that need them.
     threads : int, optional
@@ -56,9 +64,9 @@ def scores(
     Raises
     ------
     InputError
-        A name is not known, or there is no reference for a score that needs it.
+        A name is not known, or there is no reference or bank for a score that needs it.
     CacheError
-        The cache is damaged, or cache or reference are of another model.
+        The cache is damaged, or cache, reference or bank are of another model.
 
     Examples
     --------
@@ -69,8 +77,8 @@ def scores(
     >>> {name: round(float(values[3]), 3) for name, values in found.items()}  # doctest: +SKIP
     {}
     """
-    wanted = available(reference) if names is None else list(names)
-    scorer = ScoreSet(model, wanted, reference=reference, options=options, threads=threads, **single)
+    wanted = available(reference, bank) if names is None else list(names)
+    scorer = ScoreSet(model, wanted, reference=reference, bank=bank, options=options, threads=threads, **single)
     checked_truth(model, features, None)
     found = {name: np.empty(len(features)) for name in wanted}
     for start, rows in chunks(features):
@@ -79,9 +87,10 @@ def scores(
     return found
 
 
-def available(reference: Reference | None = None) -> list[str]:
+def available(reference: Reference | None = None, bank: Bank | None = None) -> list[str]:
     """Return the names of the scores that need nothing else."""
-    return [name for name, score in SCORES.items() if reference is not None or "reference" not in score.needs]
+    missing = {name for name, given in (("reference", reference), ("bank", bank)) if given is None}
+    return [name for name, score in SCORES.items() if not missing & set(score.needs)]
 
 
 class ScoreSet:
@@ -90,8 +99,7 @@ class ScoreSet:
     Attributes
     ----------
     seconds : dict of str to float
-        Processor time of each score, and of what they share, under ``features``, ``hidden``, ``logits``, ``outputs``
-        and ``iterations``.
+        Processor time of each score, and of what they share, by the names of attributes of `Chunk`.
     """
 
     def __init__(
@@ -100,38 +108,38 @@ class ScoreSet:
         names: Sequence[str],
         *,
         reference: Reference | None = None,
+        bank: Bank | None = None,
         options: Options | None = None,
         threads: int | None = None,
         **single: Any,
     ) -> None:
         self._model, self._sampling = model, options_of(options, single).sampling
+        self._bank, self._threads = bank, threads
         self._scores = {name: score_of(name) for name in names}
-        needs = {need for score, _ in self._scores.values() for need in score.needs}
-        if "reference" in needs and reference is None:
-            asking = next(name for name, (score, _) in self._scores.items() if "reference" in score.needs)
-            raise InputError(
-                f"score {asking}: expected a reference, statistics of training features, found none; make one with "
-                "`fastuq fit-reference`"
-            )
-        self._training = None
-        if reference is not None:
-            reference.check_model(model)
-            self._training = Training(model, reference)
+        self._check_needs(reference, bank)
+        self._training = None if reference is None else Training(model, reference)
         entropies = any(score.name == "mutual_information" for score, _ in self._scores.values())
-        wanted = "iterations" in needs
-        self._run = MonteCarlo(model, self._sampling, entropy=entropies, threads=threads) if wanted else None
+        iterations = any("iterations" in score.needs for score, _ in self._scores.values())
+        self._run = MonteCarlo(model, self._sampling, entropy=entropies, threads=threads) if iterations else None
         self.seconds: dict[str, float] = {}
 
     def __call__(self, rows: np.ndarray, start: int = 0) -> dict[str, np.ndarray]:
         """Return the scores of samples `start` onwards, whose features (n, D) int8 these are."""
+        return self.of(self.chunk(rows, start))
+
+    def chunk(self, rows: np.ndarray, start: int = 0) -> Chunk:
+        """Return these samples with all that scores can be made of."""
         ids = np.arange(start, start + len(rows), dtype=np.int64)
-        chunk = Chunk(self._model, rows, ids, self._training, self._sampling, self._run)
+        return Chunk(self._model, rows, ids, self._training, self._sampling, self._run, self._bank, self._threads)
+
+    def of(self, chunk: Chunk) -> dict[str, np.ndarray]:
+        """Return the scores of a chunk."""
         found = {}
         for name, (score, parameter) in self._scores.items():
             for need in score.needs:
-                if need != "reference":
-                    self._timed(need, lambda need=need: getattr(chunk, need))
-            values = self._timed(name, lambda score=score, p=parameter: score.function(chunk, p))
+                if shared := _SHARED.get(need, need):
+                    self._timed(shared, partial(getattr, chunk, shared))
+            values = self._timed(name, partial(score.function, chunk, parameter))
             found[name] = np.asarray(values, np.float64)
             if not np.isfinite(found[name]).all():
                 raise ModelError(
@@ -140,7 +148,23 @@ class ScoreSet:
                 )
         return found
 
-    def _timed(self, name: str, work: Any) -> Any:
+    def _check_needs(self, reference: Reference | None, bank: Bank | None) -> None:
+        """Raise InputError or CacheError where a score lacks what it needs, or that is of another model."""
+        for need, given, made_by in (("reference", reference, MADE_BY), ("bank", bank, "fastuq bank")):
+            asking = [name for name, (score, _) in self._scores.items() if need in score.needs]
+            if asking and given is None:
+                raise InputError(
+                    f"score {asking[0]}: expected a {need} of training features, found none; make one with `{made_by}`"
+                )
+        if reference is not None:
+            reference.check_model(self._model)
+        if bank is not None and bank.origin.model_sha256 != self._model.sha256:
+            raise CacheError(
+                f"bank: expected one of model {self._model.sha256[:12]}, found that of model "
+                f"{bank.origin.model_sha256[:12]}; make it again with `fastuq bank`"
+            )
+
+    def _timed(self, name: str, work: Callable[[], Any]) -> Any:
         began = time.process_time()
         made = work()
         self.seconds[name] = self.seconds.get(name, 0.0) + time.process_time() - began

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastuq.errors import InputError
-from fastuq.scoring.scores import distances, hidden, iterations, outputs
+from fastuq.scoring.scores import banked, distances, hidden, iterations, outputs
 from fastuq.scoring.scores.chunk import Chunk
 from fastuq.util.checks import shown
 
@@ -129,6 +129,11 @@ SCORES: dict[str, Score] = {
               ("outputs", "features", "reference"), distances.sirc_residual, _DIM),
         Score("sirc_knn", "the same, s = knn", "2207.07506", ("outputs", "features", "reference"),
               distances.sirc_knn, _NEIGHBOURS),
+        Score("bank", "max softmax(q), q = a z + b s; its own prediction argmax q", "docs/scores.md",
+              ("bank", "logits"), banked.bank),
+        Score("bank_logit", "max q", "docs/scores.md", ("bank", "logits"), banked.bank_logit),
+        Score("bank_similarity", "max s, the largest cosine to a training row", "docs/scores.md", ("bank",),
+              banked.bank_similarity),
         Score("mean_max", "max m, m the mean over the iterations", "1506.02142", ("iterations",), iterations.mean_max),
         Score("mean_top_alone", "m1 (1 - m2)", "", ("iterations",), iterations.mean_top_alone),
         Score("mutual_information", "mean of H(iteration) - H(mean)", "1112.5745", ("iterations",),
