@@ -29,6 +29,7 @@ SUMMARIES = {
     "bank": "labelled training features become a bank that scores are made with",
     "fit-reference": "statistics of training features, which some scores are held against",
     "bench": "measure fastuq beside the naive loop and batched Keras and NumPy heads",
+    "benchmark-scores": "every score and rule on clean, corrupted and foreign images",
     "score-cifar100c": "score all corruptions and severities of CIFAR-100-C",
     "reproduce": "the tables and figures of the paper beside ours",
     "train": "fine-tune a network and quantize it",

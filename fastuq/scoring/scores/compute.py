@@ -19,8 +19,16 @@ from fastuq.scoring.scores.reference import MADE_BY, Reference
 from fastuq.scoring.scores.table import SCORES, score_of
 from fastuq.scoring.scores.training import Training
 
-_SHARED = {"reference": "", "bank": "fused"}
-"""What of a chunk is meant by a need, where that is not its own name."""
+_SHARED = {
+    "hidden": ("hidden",),
+    "logits": ("hidden", "logits"),
+    "outputs": ("hidden", "logits", "outputs"),
+    "features": ("features",),
+    "reference": (),
+    "iterations": ("iterations",),
+    "bank": ("hidden", "logits", "similarities", "fused"),
+}
+"""What of a chunk each need takes, in the order in which one is made of the other."""
 
 
 def scores(
@@ -98,6 +106,7 @@ class ScoreSet:
 
     Attributes
     ----------
+    names : tuple of str
     seconds : dict of str to float
         Processor time of each score, and of what they share, by the names of attributes of `Chunk`.
     """
@@ -114,7 +123,7 @@ class ScoreSet:
         **single: Any,
     ) -> None:
         self._model, self._sampling = model, options_of(options, single).sampling
-        self._bank, self._threads = bank, threads
+        self._bank, self._threads, self.names = bank, threads, tuple(names)
         self._scores = {name: score_of(name) for name in names}
         self._check_needs(reference, bank)
         self._training = None if reference is None else Training(model, reference)
@@ -136,9 +145,8 @@ class ScoreSet:
         """Return the scores of a chunk."""
         found = {}
         for name, (score, parameter) in self._scores.items():
-            for need in score.needs:
-                if shared := _SHARED.get(need, need):
-                    self._timed(shared, partial(getattr, chunk, shared))
+            for shared in (each for need in score.needs for each in _SHARED[need]):
+                self._timed(shared, partial(getattr, chunk, shared))
             values = self._timed(name, partial(score.function, chunk, parameter))
             found[name] = np.asarray(values, np.float64)
             if not np.isfinite(found[name]).all():
