@@ -143,7 +143,7 @@ class Scorer:
         judged = model if bank is None else bank.fused(model)
         self._run = MonteCarlo(judged, self.options.sampling, entropy=mutual_information, threads=threads)
         names = self.options.score_names
-        self._scores = ScoreSet(model, names, reference=reference, options=self.options, threads=threads)
+        self._scores = ScoreSet(model, names, reference=reference, bank=bank, options=self.options, threads=threads)
 
     def __call__(self, features: FeatureCache | np.ndarray, *, labels: Any = None, details: bool = True) -> Result:
         """Score the features of one data set."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastuq.cache import FeatureCache
-from fastuq.errors import CacheError, InputError, ModelError
+from fastuq.errors import InputError, ModelError
 from fastuq.model.model import Model
 from fastuq.montecarlo.engine import MonteCarlo
 from fastuq.scoring.bank import Bank
@@ -166,11 +166,8 @@ class ScoreSet:
                 )
         if reference is not None:
             reference.check_model(self._model)
-        if bank is not None and bank.origin.model_sha256 != self._model.sha256:
-            raise CacheError(
-                f"bank: expected one of model {self._model.sha256[:12]}, found that of model "
-                f"{bank.origin.model_sha256[:12]}; make it again with `fastuq bank`"
-            )
+        if bank is not None:
+            bank.check(self._model, None)
 
     def _timed(self, name: str, work: Callable[[], Any]) -> Any:
         began = time.process_time()
