@@ -39,7 +39,7 @@ def clean_figures(clean: Scored, halves: Halves, chosen: dict[str, list[str]], c
                     "augrc": augrc(values, right),
                     "auroc": auroc(values, right),
                     "coverage": kept.mean(),
-                    "accuracy_kept": right[kept].mean(),
+                    "accuracy_kept": share(right[kept]),
                     "accuracy_at_coverage": _accuracy_at(values, right, coverage),
                     "accuracy": right.mean(),
                 }
@@ -74,7 +74,7 @@ def foreign_figures(
     return found
 
 
-def shifted_figures(shifted: Scored, halves: Halves, chosen: dict[str, list[str]]) -> dict[str, dict[str, float]]:
+def shifted_figures(shifted: Scored, halves: Halves, chosen: dict[str, list[str]]) -> dict[str, Any]:
     """Return by score AURC and accuracy on the second halves of shifted data, whose samples are those of the clean."""
     found = {}
     for name, variants in chosen.items():
@@ -107,9 +107,15 @@ def paired_differences(
     return found
 
 
-def means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Return the mean of each key."""
-    return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+def means(rows: Sequence[dict[str, float]]) -> dict[str, float | None]:
+    """Return the mean of each key; None where one of its values does not exist."""
+    found = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+    return {key: None if np.isnan(value) else value for key, value in found.items()}
+
+
+def share(flags: np.ndarray) -> float:
+    """Return the share of flags that are set; NaN where there are none."""
+    return float(flags.mean()) if len(flags) else float("nan")
 
 
 def _pair(data: Scored, variant: str, rows: np.ndarray, coverage: float) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastuq.bench.score_data import Scored, judge
-from fastuq.bench.score_figures import BASELINE, Halves, means
+from fastuq.bench.score_figures import BASELINE, Halves, means, share
 from fastuq.scoring.options import Options
 from fastuq.scoring.score_rule import threshold_at
 
@@ -55,21 +55,20 @@ def rule_figures(
     scores |= {f"score {name}": [name] * len(halves) for name in PLAIN_RULES if name in clean.scores}
     for name, variants in scores.items():
         found[name] = _score_figures(clean, foreign, halves, variants, coverage, None)
-    for second, share in GATES:
+    for second, left in GATES:
         for name in ("top_alone", "bank"):
             if {name, second} <= set(clean.scores):
-                both = f"{name} and {second}({share:g} left in)"
-                found[both] = _score_figures(clean, foreign, halves, [name] * len(halves), coverage, (second, share))
+                both = f"{name} and {second}({left:g} left in)"
+                found[both] = _score_figures(clean, foreign, halves, [name] * len(halves), coverage, (second, left))
     return found
 
 
 def _figures(data: Scored, keep: np.ndarray, prediction: np.ndarray, rows: np.ndarray) -> dict[str, float]:
     kept, right = keep[rows], prediction[rows] == data.labels[rows]  # type: ignore[index]
-    share, accuracy = float(kept.mean()), float(right[kept].mean()) if kept.any() else float("nan")
+    coverage, accuracy = float(kept.mean()), share(right[kept])
     base, base_right = data.scores[BASELINE][rows], data.right(BASELINE)[rows]
-    same = base >= threshold_at(base, max(share, 1 / len(base)), len(base))
-    baseline = float(base_right[same].mean())
-    return {"coverage": share, "accuracy_kept": accuracy, "baseline": baseline, "gain": accuracy - baseline}
+    baseline = share(base_right[base >= threshold_at(base, coverage, len(base))])
+    return {"coverage": coverage, "accuracy_kept": accuracy, "baseline": baseline, "gain": accuracy - baseline}
 
 
 def _interval_figures(

@@ -89,6 +89,10 @@ def benchmark_scores(
         pairs = halves(len(cache), plan.splits, plan.seed, first)
         chosen = chosen_variants(clean, pairs, families)
         coverage = plan.coverage or float(decided["interval"][0].mean())
+        if coverage == 0:
+            raise InputError(
+                "benchmark-scores: the rule by intervals keeps nothing here; give a --coverage to compare at"
+            )
         found = clean_figures(clean, pairs, chosen, coverage)
         intervals = paired_differences(clean, pairs, chosen, coverage, plan.resamples, plan.seed)
         bar.update()

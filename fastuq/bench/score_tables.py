@@ -114,7 +114,7 @@ def _rules_table(found: dict[str, Any]) -> str:
             percent(row["coverage"]),
             percent(row["accuracy_kept"], 2),
             percent(row["baseline"], 2),
-            f"{100 * row['gain']:+.2f}",
+            None if row["gain"] is None else f"{100 * row['gain']:+.2f}",
             *(percent(row["foreign_kept"][each], 0) for each in names),
         ]
         for name, row in found["rules"].items()
