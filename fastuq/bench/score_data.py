@@ -75,11 +75,9 @@ def scored(name: str, scorer: ScoreSet, features: FeatureCache | np.ndarray, lab
     return Scored(name, scores, predictions, labels)
 
 
-def severities(cache: FeatureCache) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Yield (severity, features, labels): a cache of five severities in order one by one, any other as severity 1."""
+def severities(cache: FeatureCache, count: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Yield (severity, features, labels) of a cache that holds severities of `count` samples in order."""
     assert cache.labels is not None
-    whole = len(cache) % SEVERITIES == 0 and not np.ptp(cache.labels.reshape(SEVERITIES, -1), axis=0).any()
-    count = len(cache) // SEVERITIES if whole else len(cache)
     for number, start in enumerate(range(0, len(cache), count), 1):
         yield number, cache.read(start, start + count), cache.labels[start : start + count]
 

@@ -3,13 +3,12 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastuq import __version__
-from fastuq.bench.score_data import Scored, halves, scored, severities, variants_of
+from fastuq.bench.score_data import SEVERITIES, Scored, halves, scored, severities, variants_of
 from fastuq.bench.score_figures import (
     BASELINE,
     chosen_variants,
@@ -66,8 +65,8 @@ def benchmark_scores(
     model: Model,
     cache: FeatureCache,
     *,
-    foreign: Mapping[str, Path],
-    shifted: Sequence[Path],
+    foreign: Mapping[str, FeatureCache],
+    shifted: Sequence[FeatureCache],
     reference: Reference | None,
     bank: Bank | None,
     plan: Plan,
@@ -75,6 +74,7 @@ def benchmark_scores(
     """Measure scores and rules; docs/scores.md says what each figure is. Returns JSON values."""
     families = _families(plan, reference, bank)
     first = _check_data(cache, reference, bank)
+    _check_shifted(cache, shifted)
 
     def score_set(names: Sequence[str]) -> ScoreSet:
         return ScoreSet(model, names, reference=reference, bank=bank, options=plan.options, threads=plan.threads)
@@ -98,15 +98,14 @@ def benchmark_scores(
         bar.update()
         few = score_set(sorted({variant for variants in chosen.values() for variant in variants} | _gates(clean)))
         strange: dict[str, tuple[Scored, Decided]] = {}
-        for name, path in foreign.items():
-            with FeatureCache.open(path, model=model) as other:
-                strange[name] = scored(name, few, other, None), _decided(rules, other)
+        for name, other in foreign.items():
+            strange[name] = scored(name, few, other, None), _decided(rules, other)
             bar.update()
         of_shifted: dict[int, list[dict[str, Any]]] = {}
-        for path in shifted:
-            with FeatureCache.open(path, model=model) as other:
-                for severity, figures in _shifted(few, other, clean, pairs, chosen):
-                    of_shifted.setdefault(severity, []).append(figures)
+        for other in shifted:
+            for severity, rows, labels in severities(other, len(cache)):
+                figures = shifted_figures(scored("shifted", few, rows, labels), pairs, chosen)
+                of_shifted.setdefault(severity, []).append(figures)
             bar.update()
     of_foreign = {name: foreign_figures(clean, data, pairs, chosen, coverage) for name, (data, _) in strange.items()}
     cost = {name: seconds / len(cache) * 1e3 for name, seconds in every.seconds.items()}
@@ -172,20 +171,22 @@ def _check_data(cache: FeatureCache, reference: Reference | None, bank: Bank | N
     return first
 
 
-def _shifted(
-    scorer: ScoreSet, cache: FeatureCache, clean: Scored, pairs: Sequence, chosen: dict[str, list[str]]
-) -> list[tuple[int, dict[str, Any]]]:
-    if cache.labels is None:
-        raise InputError("benchmark-scores: expected shifted caches with labels, found one without; give others")
-    found = []
-    for severity, rows, labels in severities(cache):
-        if len(rows) != len(clean.scores[BASELINE]):
+def _check_shifted(cache: FeatureCache, shifted: Sequence[FeatureCache]) -> None:
+    """Raise InputError unless shifted data have the labels of the clean ones, once or for each severity."""
+    assert cache.labels is not None
+    for other in shifted:
+        times, left = divmod(len(other), len(cache))
+        if (
+            other.labels is None
+            or left
+            or times not in (1, SEVERITIES)
+            or (other.labels != np.tile(cache.labels, times)).any()
+        ):
             raise InputError(
-                f"benchmark-scores: expected shifted data of the {len(clean.scores[BASELINE])} samples of the clean "
-                f"ones, found {len(rows)}; give caches of the same images, corrupted"
+                f"benchmark-scores: expected shifted data of the {len(cache)} samples of the clean ones, with their "
+                f"labels, once or {SEVERITIES} times, found {len(other)} of {other.provenance['images']}; give caches "
+                "of the same images, corrupted"
             )
-        found.append((severity, shifted_figures(scored("shifted", scorer, rows, labels), pairs, chosen)))
-    return found
 
 
 def _best(clean: Scored, pairs: Sequence, chosen: dict[str, list[str]]) -> list[str]:
@@ -207,7 +208,7 @@ def _about(
     reported: int,
     coverage: float,
     foreign: list[str],
-    shifted: Sequence[Path],
+    shifted: Sequence[FeatureCache],
 ) -> dict[str, Any]:
     return {
         "model_sha256": model.sha256,
@@ -223,6 +224,6 @@ def _about(
         "reference": None if reference is None else {"images": reference.images, "rows": len(reference.rows)},
         "bank": None if bank is None else {"images": bank.origin.training, "rows": len(bank)},
         "foreign": foreign,
-        "shifted": [path.name for path in shifted],
+        "shifted": [each.provenance["images"] for each in shifted],
         "fastuq_version": __version__,
     }

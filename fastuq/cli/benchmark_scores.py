@@ -36,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from contextlib import ExitStack
+
     from fastuq.bench.score_run import Plan, benchmark_scores
     from fastuq.bench.score_tables import score_markdown, score_rows
     from fastuq.cache import FeatureCache
@@ -65,12 +67,17 @@ def run(args: argparse.Namespace) -> int:
     model = load_model(args.model)
     reference = load_reference(args.reference) if args.reference else None
     bank = Bank.load(args.bank, model) if args.bank else None
-    with FeatureCache.open(args.cache if len(args.cache) > 1 else args.cache[0], model=model) as cache:
+    with ExitStack() as opened:
+
+        def opening(paths: str | Path | list[str]) -> FeatureCache:
+            return opened.enter_context(FeatureCache.open(paths, model=model))
+
+        cache = opening(args.cache)
         found = benchmark_scores(
             model,
             cache,
-            foreign=foreign,
-            shifted=[Path(path) for path in args.shifted],
+            foreign={name: opening(path) for name, path in foreign.items()},
+            shifted=[opening(path) for path in args.shifted],
             reference=reference,
             bank=bank,
             plan=plan,

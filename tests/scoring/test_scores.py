@@ -9,6 +9,7 @@ from caches import write
 from damage import damage
 from heads import FEATURE_SCALE, ZERO_POINT, model_of, random_features, random_head, reference_outputs
 from models import save_again
+from places import ROOT
 from score_oracles import ITERATION_ORACLES, ORACLES, World
 
 import fastuq
@@ -94,6 +95,16 @@ def test_scores_of_a_bank_are_their_formulas():
 def test_every_score_has_an_oracle():
     tested = {score_of(name)[0].name for name in (*ORACLES, *ITERATION_ORACLES, *BANKED, "mutual_information")}
     assert tested == set(SCORES)
+
+
+def test_the_page_has_every_score():
+    rows = [line.split(" | ") for line in (ROOT / "docs" / "scores.md").read_text().splitlines()]
+    page = {row[0]: row[1:] for row in rows if len(row) == 5}
+    for name, score in SCORES.items():
+        meant = "" if score.parameter is None else f"{score.parameter.meaning}: {score.parameter.default:g}"
+        formula = score.formula.replace("|", "\\|")
+        found = [cell.strip(" |") for cell in page[f"| `{name}`"]]
+        assert found == [formula, meant, ", ".join(score.needs), score.source]
 
 
 def test_the_needs_of_a_score_are_what_it_reads():
