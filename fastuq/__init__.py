@@ -22,21 +22,25 @@ _PUBLIC = {
     "ModelError": "fastuq.errors",
     "Options": "fastuq.scoring.options",
     "Reason": "fastuq.scoring.decisions",
+    "Reference": "fastuq.scoring.scores",
     "Result": "fastuq.scoring.result",
     "Scorer": "fastuq.scoring.scoring",
     "cache_embeddings": "fastuq.cache",
     "cache_features": "fastuq.cache",
     "embedding_model": "fastuq.training.embedding_model",
+    "fit_reference": "fastuq.scoring.scores",
     "head_from_layers": "fastuq.model.head_layers",
     "import_tflite": "fastuq.training.import_tflite",
     "load_head": "fastuq.model.head_file",
     "load_model": "fastuq.model.model",
     "load_moments": "fastuq.report.moments_file",
+    "load_reference": "fastuq.scoring.scores",
     "open_images": "fastuq.datasets",
     "plain_logits": "fastuq.scoring.logits",
     "save_head": "fastuq.model.head_file",
     "save_moments": "fastuq.report.moments_file",
     "score": "fastuq.scoring.scoring",
+    "scores": "fastuq.scoring.scores",
 }
 __all__ = ["__version__", *sorted(_PUBLIC)]
 
@@ -67,6 +71,10 @@ if TYPE_CHECKING:
     from fastuq.scoring.logits import plain_logits as plain_logits
     from fastuq.scoring.options import Options as Options
     from fastuq.scoring.result import Result as Result
+    from fastuq.scoring.scores import Reference as Reference
+    from fastuq.scoring.scores import fit_reference as fit_reference
+    from fastuq.scoring.scores import load_reference as load_reference
+    from fastuq.scoring.scores import scores as scores
     from fastuq.scoring.scoring import Scorer as Scorer
     from fastuq.scoring.scoring import score as score
     from fastuq.training.embedding_model import embedding_model as embedding_model

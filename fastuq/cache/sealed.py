@@ -64,8 +64,8 @@ class Seal:
     sha256: str
 
 
-def open_file(path: Path, mode: int) -> int:
-    """Return a descriptor of the regular file `path`.
+def open_file(path: Path, mode: int, made_by: str = "fastuq cache-features") -> int:
+    """Return a descriptor of the regular file `path`, which the command `made_by` makes.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def open_file(path: Path, mode: int) -> int:
     try:
         descriptor = os.open(path, mode | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
-        raise CacheError(f"{path}: no such file; make it with `fastuq cache-features`, or check the path") from None
+        raise CacheError(f"{path}: no such file; make it with `{made_by}`, or check the path") from None
     except OSError as error:
         raise CacheError(f"{path}: cannot be opened ({error.strerror}); check its path and permissions") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

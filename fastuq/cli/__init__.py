@@ -12,7 +12,7 @@ from io import TextIOWrapper
 from keyword import iskeyword
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fastuq import __version__
 from fastuq.errors import FastUQError, InputError, one_line, printable
@@ -27,7 +27,9 @@ SUMMARIES = {
     "cache-features": "run the backbone once over images and keep its features",
     "cache": "inspect, verify or repair a feature cache",
     "bank": "labelled training features become a bank that scores are made with",
+    "fit-reference": "statistics of training features, which some scores are held against",
     "bench": "measure fastuq beside the naive loop and batched Keras and NumPy heads",
+    "benchmark-scores": "every score and rule on clean, corrupted and foreign images",
     "score-cifar100c": "score all corruptions and severities of CIFAR-100-C",
     "reproduce": "the tables and figures of the paper beside ours",
     "train": "fine-tune a network and quantize it",
@@ -43,10 +45,20 @@ SCORING = {
     "threshold": "where a class counts as present",
     "interval": "half width z*std, or z*std/sqrt(T)",
     "mixed": "a certain class beside an uncertain one",
+    "doubt_floor": "least mean of a class that gets the benefit of the doubt",
     "masks": "one set of masks for all images, or per image",
     "precision": "of the head",
     "seed": "seed of the masks",
 }
+BY_SCORE = {
+    "rule": "by the interval of every class, or by a score of each sample",
+    "score": "with --rule score: what it goes by; docs/scores.md has them all",
+    "coverage": "with --rule score: share of the samples to keep (or --threshold: the least score that is kept)",
+    "foreign": "a second score, for what is not of the kind that the model knows",
+    "foreign_coverage": "share of the samples that it leaves in",
+    "foreign_threshold": "the least second score that is kept, in place of a share",
+}
+_METAVARS = {"num_iter": "T", "conf_factor": "C", "score": "NAME", "foreign": "NAME", "coverage": "C"}
 USER_ERROR = 2
 SHOWN = ("contact_sheet", "csv", "json", "markdown", "moments", "plot")
 """Options whose file may be the screen."""
@@ -123,16 +135,21 @@ def add_scoring_options(parser: argparse.ArgumentParser, names: Iterable[str] = 
     from fastuq.scoring.options import CHOICES, Options
 
     for name in names:
-        default, letter = getattr(Options, name), {"num_iter": "T", "conf_factor": "C"}.get(name)
-        kind = {"type": type(default), "default": default, "choices": CHOICES.get(name), "metavar": letter}
-        parser.add_argument(f"--{name.replace('_', '-')}", help=f"{SCORING[name]} (default: %(default)s)", **kind)
+        default = getattr(Options(), name)
+        text = {**SCORING, **BY_SCORE}[name] + ("" if default is None else f" (default: {default})")
+        kind: Any = (str if name == "foreign" else float) if default is None else type(default)
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, help=text, choices=CHOICES.get(name), metavar=_METAVARS.get(name), type=kind)
 
 
 def scoring_options(args: argparse.Namespace) -> "Options":
-    """Return the options of scoring that the command has; raises InputError where one is out of range."""
+    """Return the options of scoring that were given; raises InputError where one is out of range."""
     from fastuq.scoring.options import Options
 
-    return Options(**{field.name: getattr(args, field.name) for field in fields(Options) if field.name in args})
+    given = {field.name: getattr(args, field.name, None) for field in fields(Options)}
+    if given["threshold"] is not None and given["coverage"] is not None:
+        raise InputError("--coverage and --threshold: expected one of them, found both; --threshold is the least score")
+    return Options(**{name: value for name, value in given.items() if value is not None})
 
 
 def _top_parser() -> argparse.ArgumentParser:

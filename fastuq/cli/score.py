@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from fastuq.cli import add_scoring_options, say, scoring_options
+from fastuq.cli import BY_SCORE, SCORING, add_scoring_options, say, scoring_options
 
 if TYPE_CHECKING:
     from fastuq.cache import FeatureCache
@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     source.add_argument("--cache", nargs="+", metavar="FILE", help="score this feature cache (all its shards)")
     parser.add_argument("--model", metavar="DIR", help="model folder (default: the bundled one)")
-    add_scoring_options(parser)
+    add_scoring_options(parser, (*SCORING, *BY_SCORE))
+    parser.add_argument("--reference", metavar="FILE", help="what fit-reference made, for scores that need it")
     parser.add_argument(
         "--bank", metavar="FILE", help="join the similarities to its rows to the logits; bundled is the bundled model's"
     )
@@ -59,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from fastuq.report.samples import summary_lines, write_sample_table
     from fastuq.scoring.bank import Bank
     from fastuq.scoring.logits import plain_logits
+    from fastuq.scoring.scores import load_reference
     from fastuq.scoring.scoring import score
     from fastuq.util.files import write_json
     from fastuq.util.outputs import check_outputs
@@ -67,14 +69,15 @@ def run(args: argparse.Namespace) -> int:
     options = scoring_options(args)
     check_suffix(args.moments or "")
     outputs = _outputs(args)
-    check_outputs(outputs, [args.images, data_root(), args.model, args.bank, *(args.cache or [])])
+    check_outputs(outputs, [args.images, data_root(), args.model, args.bank, args.reference, *(args.cache or [])])
+    reference = load_reference(args.reference) if args.reference else None
     model = load_model(args.model)
     bank = Bank.load(None if args.bank == "bundled" else args.bank, model) if args.bank else None
     cache, title = _features(args, model)
     with cache:
         cached = time.perf_counter() - began
         wanted = {"mutual_information": args.mutual_information, "details": bool(args.moments)}
-        wanted |= {"bank": bank, "gate": args.gate}
+        wanted |= {"reference": reference, "bank": bank, "gate": args.gate}
         result = score(model, cache, options, threads=args.threads, **wanted)
         seconds = {**result.seconds, "features": result.seconds["features"] + cached}
         seconds["total"] = time.perf_counter() - began

@@ -1,7 +1,7 @@
 """The head: what follows the backbone, as frozen arrays, and its plain NumPy forward pass."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -103,3 +103,19 @@ class Head(Blocks):
             x += block.bias
             x = activation_of(block.activation).forward(x)
         return x
+
+    def hidden(self, features: np.ndarray) -> np.ndarray:
+        """Return what the last dense layer takes in one pass without dropout.
+
+        Parameters
+        ----------
+        features : ndarray, (N, D), float32
+            Dequantized features.
+
+        Returns
+        -------
+        ndarray, (N, inputs of the last block), float32
+        """
+        *before, last = self.blocks
+        x = replace(self, blocks=tuple(before)).forward(features) if before else features * self.scale + self.shift
+        return x if last.scale is None else x * last.scale + last.shift

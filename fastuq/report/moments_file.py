@@ -1,19 +1,13 @@
 """Moments files: what scoring found for every class, as sealed HDF5 or, by suffix, for other programs."""
 
-import hashlib
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastuq.cache.sealed import DTYPES, cannot_write, create, open_file, read_seal
-from fastuq.errors import CacheError
+from fastuq.cache.sealed_arrays import plain_array, read_arrays, write_arrays
 from fastuq.report.moments_tables import WRITERS
-from fastuq.util.checks import checked_path
-from fastuq.util.files import atomic_path
-from fastuq.util.rawio import read_into, write_all
 
 if TYPE_CHECKING:
     from fastuq.scoring.result import Result
@@ -62,7 +56,7 @@ def save_moments(path: str | Path, result: "Result", *, logits: np.ndarray | Non
     ...     fastuq.save_moments("moments.h5", fastuq.score(model, cache))
     """
     given = {**{name: getattr(result, name) for name in _ARRAYS}, "logits": logits}
-    arrays = {name: _plain(array) for name, array in given.items() if array is not None and array.size}
+    arrays = {name: plain_array(array) for name, array in given.items() if array is not None and array.size}
     made = {
         "options": asdict(result.options),
         "model_sha256": result.model_sha256,
@@ -70,20 +64,8 @@ def save_moments(path: str | Path, result: "Result", *, logits: np.ndarray | Non
     }
     if (write := WRITERS.get(Path(path).suffix)) is not None:
         write(path, arrays, made)
-        return
-    about = {
-        **made,
-        "sha256": {name: hashlib.sha256(array.data).hexdigest() for name, array in arrays.items()},
-    }
-    shapes = {name: (array.shape, array.dtype.str) for name, array in arrays.items()}
-    with atomic_path(path) as partial:
-        try:
-            with partial.open("r+b") as file:
-                seal = create(file.fileno(), partial, TITLE, about, shapes, {})
-                for name, array in arrays.items():
-                    write_all(file.fileno(), array, seal.datasets[name].offset)
-        except OSError as error:
-            raise cannot_write(Path(path), error) from None
+    else:
+        write_arrays(path, TITLE, arrays, made)
 
 
 def load_moments(path: str | Path) -> dict[str, Any]:
@@ -109,27 +91,5 @@ def load_moments(path: str | Path) -> dict[str, Any]:
     >>> found["mean"].shape, found["options"]["num_iter"]
     ((20, 100), 50)
     """
-    path = checked_path(path)
-    descriptor = open_file(path, os.O_RDONLY)
-    try:
-        seal = read_seal(descriptor, path, TITLE)
-        found: dict[str, Any] = {key: seal.about.get(key) for key in ("options", "model_sha256", "data_fingerprint")}
-        digests = seal.about.get("sha256")
-        for name, extent in seal.datasets.items():
-            array = np.empty(extent.shape, extent.dtype)
-            read_into(descriptor, array, extent.offset)
-            if not isinstance(digests, dict) or hashlib.sha256(array.data).hexdigest() != digests.get(name):
-                raise CacheError(f"{path}: array {name!r} does not match its SHA-256; it was altered; score again")
-            found[name] = array
-    except (EOFError, OSError):
-        raise CacheError(f"{path}: cannot be read to its end; check the disk, or score again") from None
-    finally:
-        os.close(descriptor)
-    return found
-
-
-def _plain(array: np.ndarray) -> np.ndarray:
-    """Return the array in a dtype that the file knows, little-endian and contiguous."""
-    kind = {np.dtype(np.float64): "<f4", np.dtype(np.int32): "<i8"}.get(array.dtype, array.dtype.newbyteorder("<").str)
-    assert kind in DTYPES
-    return np.ascontiguousarray(array, kind)
+    found, about = read_arrays(path, TITLE, "fastuq score --moments")
+    return {**{key: about.get(key) for key in ("options", "model_sha256", "data_fingerprint")}, **found}

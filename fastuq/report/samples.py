@@ -23,6 +23,8 @@ COLUMNS: tuple[tuple[str, Callable[[Result, tuple[str, ...]], Iterable[Any] | No
     ("max_mean", lambda r, names: r.max_mean, ".6g"),
     ("entropy", lambda r, names: r.entropy, ".6g"),
     ("mutual_information", lambda r, names: r.mutual_information, ".6g"),
+    ("score", lambda r, names: r.score, ".6g"),
+    ("foreign_score", lambda r, names: r.foreign_score, ".6g"),
     ("plain_prediction", lambda r, names: r.plain_prediction, ""),
 )
 """The columns of the table: name, values of a result and its class names, and their format; without values, no column.
@@ -75,11 +77,17 @@ def summary_lines(summary: dict[str, Any], title: str) -> list[str]:
     n, kept, ignored = (summary[key] for key in ("n", "kept", "ignored"))
     seconds = summary["seconds"]
     lines = [
-        f"{title}: {n:,} images, T = {summary['num_iter']}, conf_factor {summary['conf_factor']}, "
-        f"threshold {summary['threshold']}, {summary['masks'].replace('_', '-')} masks, {summary['precision']}",
+        f"{title}: {n:,} images, T = {summary['num_iter']}, {_rule(summary)}, "
+        f"{summary['masks'].replace('_', '-')} masks, {summary['precision']}",
         f"  kept      {kept:>7,}  {kept / n:6.1%}",
         f"  ignored   {ignored:>7,}  {ignored / n:6.1%}",
     ]
+    if summary["foreign"]:
+        strange = summary["ignored_as_foreign"]
+        lines += [
+            f"            {ignored - strange:>7,}  {(ignored - strange) / n:6.1%}  probably wrong",
+            f"            {strange:>7,}  {strange / n:6.1%}  foreign",
+        ]
     if summary["bank"] is not None:
         bank = summary["bank"]
         lines.append(f"  bank      {bank['rows']:,} rows of {bank['training']}; fitted on {bank['held_out']}")
@@ -97,6 +105,15 @@ def summary_lines(summary: dict[str, Any], title: str) -> list[str]:
         f"total {seconds['total']:.2f}"
     )
     return lines
+
+
+def _rule(summary: dict[str, Any]) -> str:
+    if summary["rule"] == "interval":
+        return f"conf_factor {summary['conf_factor']}, threshold {summary['threshold']}"
+    text = f"{summary['score']} from {summary['score_threshold']:.6g}"
+    if summary["foreign"]:
+        text += f" and {summary['foreign']} from {summary['foreign_score_threshold']:.6g}"
+    return text
 
 
 def _percent(rate: float | None) -> str:

@@ -15,11 +15,15 @@ from fastuq.util.checks import one_of, whole_number
 class Reason(IntEnum):
     """Why a sample is kept or ignored; the code is what `Decision.reason` holds.
 
+    The first five are of the paper's rule, the last two of a rule by scores.
+
     Examples
     --------
     >>> import fastuq
-    >>> [reason.text for reason in fastuq.Reason]
-    ['certain', 'nothing present', 'benefit of the doubt', 'uncertain', 'mixed', 'foreign']
+    >>> [reason.text for reason in fastuq.Reason][:5]
+    ['certain', 'nothing present', 'benefit of the doubt', 'uncertain', 'mixed']
+    >>> [reason.text for reason in fastuq.Reason][5:]
+    ['foreign', 'trusted', 'probably wrong']
     >>> fastuq.Reason(3).text
     'uncertain'
     """
@@ -30,7 +34,9 @@ class Reason(IntEnum):
     UNCERTAIN = 3
     MIXED = 4
     FOREIGN = 5
-    """Below the gate of a bank (`fastuq.score`); the rules of the paper do not give it."""
+    """Not of the kind that the model knows: below the gate of a bank (`fastuq.score`), or of a second score."""
+    TRUSTED = 6
+    PROBABLY_WRONG = 7
 
     @property
     def text(self) -> str:
@@ -150,7 +156,9 @@ def ternary_vector(lower: np.ndarray, upper: np.ndarray, threshold: float) -> np
     return ternary
 
 
-def decide(ternary: np.ndarray, mean: np.ndarray, *, mixed: str = "ignore") -> Decision:
+def decide(
+    ternary: np.ndarray, mean: np.ndarray, *, mixed: str = "ignore", doubt_floor: float | None = None
+) -> Decision:
     """Apply the rules of the paper to the ternary vectors of N samples.
 
     ==============================  ============================================================
@@ -167,6 +175,8 @@ def decide(ternary: np.ndarray, mean: np.ndarray, *, mixed: str = "ignore") -> D
         Values 1, 0 and -1, see `ternary_vector`.
     mean : ndarray, (N, C), float32
     mixed : {'ignore', 'keep'}
+    doubt_floor : float, optional
+        Least mean of a single -1 that gets the benefit of the doubt; below it, the sample is uncertain.
 
     Raises
     ------
@@ -190,8 +200,10 @@ def decide(ternary: np.ndarray, mean: np.ndarray, *, mixed: str = "ignore") -> D
         raise InputError(f"decide: expected ternary and mean of one shape (N, C), found {ternary.shape}, {mean.shape}")
     yes, open_ = ternary == 1, ternary == -1
     some_yes, doubts = yes.any(axis=1), open_.sum(axis=1)
+    floor = np.float32(-np.inf if doubt_floor is None else doubt_floor)
+    benefit = (doubts == 1) & (open_ & (mean >= floor)).any(axis=1)
     reason = np.select(
-        [some_yes & (doubts == 0), some_yes, doubts == 0, doubts == 1],
+        [some_yes & (doubts == 0), some_yes, doubts == 0, benefit],
         [Reason.CERTAIN, Reason.MIXED, Reason.NOTHING_PRESENT, Reason.BENEFIT_OF_THE_DOUBT],
         Reason.UNCERTAIN,
     ).astype(np.int8)

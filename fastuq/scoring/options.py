@@ -9,7 +9,11 @@ from fastuq.util.checks import finite_number, one_of, shown
 
 INTERVALS = ("std", "sem")
 MIXED = ("ignore", "keep")
-CHOICES = {"interval": INTERVALS, "mixed": MIXED, "masks": MASKS, "precision": PRECISIONS}
+RULES = ("interval", "score")
+THRESHOLD = 0.5
+"""Where a class counts as present, unless another value is given."""
+CHOICES = {"rule": RULES, "interval": INTERVALS, "mixed": MIXED, "masks": MASKS, "precision": PRECISIONS}
+_LEAST = 1e-9
 _LARGEST_FLOAT32 = (2 - 2.0**-23) * 2.0**127
 
 
@@ -34,14 +38,29 @@ class Options:
     conf_factor : float
         Confidence of the interval, between 0 and 1.
     threshold : float
-        Where a class counts as present.
+        Where a class counts as present. With ``rule="score"``: the least score that is kept, unless a coverage is
+        given.
     interval : {'std', 'sem'}
         Half width z·std, or z·std/sqrt(T).
     mixed : {'ignore', 'keep'}
         What becomes of a sample with a certain and an uncertain class.
+    doubt_floor : float, optional
+        Least mean of a single uncertain class that gets the benefit of the doubt.
     masks : {'shared', 'per_sample'}
     precision : {'int8', 'float32'}
     seed : int
+    rule : {'interval', 'score'}
+        By the interval of every class (the paper's), or by a score of each sample.
+    score : str
+        For ``rule="score"``, as in docs/scores.md.
+    coverage : float, optional
+        Share of the samples to keep, those of the largest scores.
+    foreign : str, optional
+        A second score: samples below its threshold are not of the kind that the model knows, and are ignored first.
+    foreign_coverage : float
+        Share of the samples that the second score leaves in.
+    foreign_threshold : float, optional
+        The least second score that is kept, in place of a share.
 
     Examples
     --------
@@ -55,23 +74,59 @@ class Options:
 
     num_iter: int = Sampling.num_iter
     conf_factor: float = 0.7
-    threshold: float = 0.5
+    threshold: float = None  # type: ignore[assignment]  # 0.5; a score has no such default
     interval: str = "std"
     mixed: str = "ignore"
+    doubt_floor: float | None = None
     masks: str = Sampling.masks
     precision: str = Sampling.precision
     seed: int = Sampling.seed
+    rule: str = "interval"
+    score: str = "max"
+    coverage: float | None = None
+    foreign: str | None = None
+    foreign_coverage: float = 0.95
+    foreign_threshold: float | None = None
 
     def __post_init__(self) -> None:
         plain = {
             **asdict(self.sampling),
             "conf_factor": check_conf_factor(self.conf_factor),
-            "threshold": check_threshold(self.threshold),
+            "rule": one_of("rule", self.rule, RULES),
+            "threshold": check_threshold(self._threshold()),
             "interval": one_of("interval", self.interval, INTERVALS),
             "mixed": one_of("mixed", self.mixed, MIXED),
+            "foreign_coverage": finite_number("foreign_coverage", self.foreign_coverage, _LEAST, 1),
         }
+        if self.coverage is not None:
+            plain["coverage"] = finite_number("coverage", self.coverage, _LEAST, 1)
+        for name in ("doubt_floor", "foreign_threshold"):
+            if (value := getattr(self, name)) is not None:
+                plain[name] = finite_number(name, value, -_LARGEST_FLOAT32, _LARGEST_FLOAT32)
         for name, value in plain.items():  # NumPy's numbers would fail as JSON, after the work
             object.__setattr__(self, name, value)
+
+    def _threshold(self) -> float:
+        if self.threshold is not None:
+            return self.threshold
+        if self.rule == "score" and self.coverage is None:
+            raise InputError(
+                "rule score: expected a coverage (the share of samples to keep) or a threshold (the least score to "
+                "keep), found neither; give one of them"
+            )
+        return THRESHOLD
+
+    @property
+    def presence(self) -> float:
+        """Where a class counts as present, whatever the rule."""
+        return self.threshold if self.rule == "interval" else THRESHOLD
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """The scores that the rule goes by."""
+        if self.rule == "interval":
+            return ()
+        return (self.score,) if self.foreign is None else (self.score, self.foreign)
 
     @property
     def sampling(self) -> Sampling:
@@ -87,4 +142,4 @@ def options_of(options: Options | None, single: dict[str, Any]) -> Options:
     for name in single:
         if name not in known:
             raise InputError(f"score: no option {name!r}; there are {', '.join(known)}")
-    return replace(options or Options(), **single)
+    return Options(**single) if options is None else replace(options, **single)

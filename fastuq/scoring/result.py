@@ -15,7 +15,7 @@ from fastuq.errors import ModelError
 from fastuq.model.activations import activation_of
 from fastuq.model.model import Model
 from fastuq.montecarlo.kernels.plan import Columns, Rules
-from fastuq.scoring.decisions import half_width, interval, ternary_vector
+from fastuq.scoring.decisions import Reason, half_width, interval, ternary_vector
 from fastuq.scoring.metrics import accuracy, aurc
 from fastuq.scoring.options import Options
 
@@ -53,6 +53,10 @@ class Result:
         Entropy of the mean less the mean entropy of the iterations, in nats; None when not asked for.
     plain_prediction : ndarray, (N,), int64
         argmax of the plain pass.
+    score, foreign_score : ndarray, (N,), float64, or None
+        Of ``options.score`` and ``options.foreign``, where the rule goes by them.
+    score_threshold, foreign_threshold : float or None
+        The least of each that is kept.
     labels : ndarray, (N,), int64, or None
     seconds : dict
         ``features`` (reading them), ``compile`` (kernels compiled, or loaded: once per process), ``head`` (all
@@ -103,6 +107,10 @@ class Result:
     mutual_information: np.ndarray | None = None
     files: Sequence[str] | None = None
     bank: dict[str, Any] | None = None
+    score: np.ndarray | None = None
+    foreign_score: np.ndarray | None = None
+    score_threshold: float | None = None
+    foreign_threshold: float | None = None
 
     def __len__(self) -> int:
         return len(self.keep)
@@ -128,7 +136,7 @@ class Result:
     @property
     def ternary(self) -> np.ndarray:
         """Ternary vectors, (N, C) int8."""
-        return ternary_vector(*self._interval(), self.options.threshold)
+        return ternary_vector(*self._interval(), self.options.presence)
 
     def _interval(self) -> tuple[np.ndarray, np.ndarray]:
         return interval_of(self.mean, self.std, self.options)
@@ -138,7 +146,7 @@ class Result:
 
         Rates are fractions; what needs labels is None without them, and so is a rate over no samples at all.
         `misclassified_ignored` is the share of the ignored that the plain pass gets wrong (the paper's MI / I);
-        `aurc` ranks the samples by `max_mean`.
+        `aurc` ranks the samples by `max_mean`, or by the score that the rule goes by.
         """
         return {
             "n": len(self),
@@ -146,6 +154,9 @@ class Result:
             **self._quality(),
             "kept": int(self.keep.sum()),
             "ignored": int((~self.keep).sum()),
+            "ignored_as_foreign": int((self.reason == Reason.FOREIGN).sum()),
+            "score_threshold": self.score_threshold,
+            "foreign_score_threshold": self.foreign_threshold,
             "seconds": {key: round(value, 6) for key, value in self.seconds.items()},
             "model_sha256": self.model_sha256,
             "data_fingerprint": self.data_fingerprint,
@@ -161,7 +172,9 @@ class Result:
         labels, keep = self.labels, self.keep
         quality["accuracy_plain"] = float(accuracy(self.plain_prediction, labels))
         quality["f1_plain"] = quality["accuracy_plain"]  # what micro-F1 is where each sample gets one class
-        quality["aurc"] = float(aurc(self.max_mean, self.top == labels))
+        by_score = self.score is not None
+        ranked, chosen = (self.score, self.plain_prediction) if by_score else (self.max_mean, self.top)
+        quality["aurc"] = float(aurc(ranked, chosen == labels))
         if keep.any():
             quality["f1_uq"] = self._micro_f1(keep)
             quality["accuracy_kept"] = float(accuracy(self.prediction[keep], labels[keep]))
@@ -210,7 +223,8 @@ def columns_of(model: Model, found: Columns) -> dict[str, np.ndarray]:
 def rules_of(options: Options) -> Rules:
     """Return what the kernels need of the options to decide."""
     z = half_width(options.conf_factor, kind=options.interval, num_iter=options.num_iter)
-    return Rules(np.float32(z), np.float32(options.threshold), options.mixed == "keep")
+    floor = np.float32(-np.inf if options.doubt_floor is None else options.doubt_floor)
+    return Rules(np.float32(z), np.float32(options.presence), options.mixed == "keep", floor)
 
 
 def interval_of(mean: np.ndarray, std: np.ndarray, options: Options) -> tuple[np.ndarray, np.ndarray]:

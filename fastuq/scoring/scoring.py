@@ -7,17 +7,18 @@ from typing import Any
 import numpy as np
 
 from fastuq.cache import FeatureCache
-from fastuq.errors import CacheError, InputError
+from fastuq.errors import InputError
 from fastuq.model.model import Model
 from fastuq.montecarlo.engine import MonteCarlo
 from fastuq.montecarlo.kernels.plan import Columns
 from fastuq.scoring.bank.bank import Bank
 from fastuq.scoring.bank.gate import Gate
 from fastuq.scoring.options import Options, options_of
+from fastuq.scoring.reading import checked_truth, chunks
 from fastuq.scoring.result import DETAILS, Result, columns_of, rules_of
-from fastuq.util.labels import checked_labels
-
-ROWS_AT_ONCE = 8192
+from fastuq.scoring.score_rule import judge, prepare
+from fastuq.scoring.scores.compute import ScoreSet
+from fastuq.scoring.scores.reference import Reference
 
 
 def score(
@@ -26,6 +27,7 @@ def score(
     options: Options | None = None,
     *,
     labels: Any = None,
+    reference: Reference | None = None,
     mutual_information: bool = False,
     details: bool = True,
     threads: int | None = None,
@@ -43,6 +45,8 @@ def score(
     options : Options, optional
     labels : array-like, (N,) of int, optional
         True classes; those of the cache by default.
+    reference : Reference, optional
+        For a rule by a score that needs one.
     mutual_information : bool
         Also compute the mutual information, which costs extra in every iteration.
     details : bool
@@ -84,7 +88,14 @@ def score(
     True
     """
     scorer = Scorer(
-        model, options, mutual_information=mutual_information, threads=threads, bank=bank, gate=gate, **single
+        model,
+        options,
+        reference=reference,
+        mutual_information=mutual_information,
+        threads=threads,
+        bank=bank,
+        gate=gate,
+        **single,
     )
     return scorer(features, labels=labels, details=details)
 
@@ -113,6 +124,7 @@ class Scorer:
         model: Model,
         options: Options | None = None,
         *,
+        reference: Reference | None = None,
         mutual_information: bool = False,
         threads: int | None = None,
         bank: Bank | None = None,
@@ -130,18 +142,28 @@ class Scorer:
             raise InputError("gate: expected a bank, whose held-out samples say what is usual, found none; give one")
         judged = model if bank is None else bank.fused(model)
         self._run = MonteCarlo(judged, self.options.sampling, entropy=mutual_information, threads=threads)
+        names = self.options.score_names
+        self._scores = ScoreSet(model, names, reference=reference, bank=bank, options=self.options, threads=threads)
 
     def __call__(self, features: FeatureCache | np.ndarray, *, labels: Any = None, details: bool = True) -> Result:
         """Score the features of one data set."""
         began = time.perf_counter()
-        truth = self._checked_labels(features, labels)
+        truth = checked_truth(self.model, features, labels)
+        if self._bank is not None and isinstance(features, FeatureCache):
+            self._bank.check(self.model, features.data_fingerprint)
         seconds = {"features": 0.0, "compile": 0.0, "head": 0.0}
         columns: dict[str, np.ndarray] = {}
-        for start, rows in _chunks(features, seconds):
-            part = columns_of(self.model, self._found(rows, start, details, seconds))
+        for start, rows in _timed(chunks(features), seconds):
+            by_scores = bool(self.options.score_names)
+            part = columns_of(self.model, self._found(rows, start, details or by_scores, seconds))
+            if by_scores:
+                found = self._scores(rows, start)
+                prepare(part, [found[name] for name in self.options.score_names], float(self._rules.z))
             if self._gate is not None:
                 self._gate.close(rows, part)
             _fill(columns, part, start, len(features), details)
+        if self.options.score_names:
+            judge(columns, self.options)
         seconds["total"] = time.perf_counter() - began
         return Result(
             options=self.options,
@@ -155,30 +177,6 @@ class Scorer:
             **columns,  # type: ignore[arg-type]
         )
 
-    def _checked_labels(self, features: FeatureCache | np.ndarray, labels: Any) -> np.ndarray | None:
-        """Return the labels to score with; raises InputError or CacheError where the features do not fit either."""
-        if isinstance(features, FeatureCache):
-            if features.model_sha256 != self.model.sha256:
-                raise CacheError(
-                    f"feature cache: expected features of model {self.model.sha256[:12]}, "
-                    f"found those of {features.model_sha256[:12]}; score with the model that made the cache, "
-                    "or cache the features again"
-                )
-            if self._bank is not None:
-                self._bank.check(self.model, features.data_fingerprint)
-            labels = features.labels if labels is None else labels
-        elif not isinstance(features, np.ndarray):
-            raise InputError(
-                f"features: expected a FeatureCache or an int8 array (N, D), found {type(features).__name__}; "
-                "make a cache of images with cache_features"
-            )
-        if len(features) == 0:
-            raise InputError("score: expected at least one sample, found none")
-        if labels is None:
-            return None
-        way_out = "the labels are of other samples, or of another data set than the model"
-        return checked_labels("labels", labels, len(features), self.model.head.num_classes, way_out)
-
     def _found(self, rows: np.ndarray, start: int, details: bool, seconds: dict[str, float]) -> Columns:
         """Return what the kernels find of samples `start` onwards, and add the time that they take to `seconds`."""
         began, compiling = time.perf_counter(), self._run.seconds_compiling
@@ -191,15 +189,15 @@ class Scorer:
         return found
 
 
-def _chunks(features: FeatureCache | np.ndarray, seconds: dict[str, float]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (first row, rows) and add the time of reading to `seconds`."""
-    n = len(features)
-    for start in range(0, n, ROWS_AT_ONCE):
-        stop = min(start + ROWS_AT_ONCE, n)
+def _timed(pieces: Iterator[tuple[int, np.ndarray]], seconds: dict[str, float]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the pieces and add the time of reading them to `seconds`."""
+    while True:
         began = time.perf_counter()
-        rows = features.read(start, stop) if isinstance(features, FeatureCache) else features[start:stop]
+        piece = next(pieces, None)
         seconds["features"] += time.perf_counter() - began
-        yield start, rows
+        if piece is None:
+            return
+        yield piece
 
 
 def _fill(columns: dict[str, np.ndarray], part: dict[str, np.ndarray], start: int, n: int, details: bool) -> None:

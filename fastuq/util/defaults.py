@@ -11,3 +11,5 @@ PAPER_HEAD = "bn,0.2:300:relu,0.4:sigmoid"
 NETWORKS, QUICK_NETWORKS = ("resnet50", "efficientnet_b0", "bundled"), ("bundled",)
 ROUNDS, QUICK_ROUNDS = 7, 3
 """What the benchmark measures, and how often."""
+REFERENCE_ROWS = 5000
+"""Training samples whose features a reference keeps."""

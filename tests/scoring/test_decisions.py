@@ -9,7 +9,7 @@ from fastuq.errors import InputError
 from fastuq.scoring.decisions import Reason, decide, interval, ternary_vector, z_value
 
 
-def by_the_paper(vector, mean, mixed):
+def by_the_paper(vector, mean, mixed, floor):
     """Read the rules one sample at a time: (keep, reason, classes, prediction)."""
     ones = [c for c, value in enumerate(vector) if value == 1]
     doubts = [c for c, value in enumerate(vector) if value == -1]
@@ -19,7 +19,7 @@ def by_the_paper(vector, mean, mixed):
         keep, reason, classes = mixed == "keep", "mixed", ones
     elif not doubts:
         keep, reason, classes = False, "nothing present", []
-    elif len(doubts) == 1:
+    elif len(doubts) == 1 and (floor is None or mean[doubts[0]] >= floor):
         keep, reason, classes = True, "benefit of the doubt", doubts
     else:
         keep, reason, classes = False, "uncertain", []
@@ -36,12 +36,12 @@ def vectors(draw):
     return ternary, mean
 
 
-@given(vectors(), st.sampled_from(["ignore", "keep"]))
-def test_rules_are_those_of_the_paper(data, mixed):
+@given(vectors(), st.sampled_from(["ignore", "keep"]), st.sampled_from([None, -0.5, 0.25, 0.6]))
+def test_rules_are_those_of_the_paper(data, mixed, floor):
     ternary, mean = data
-    found = decide(ternary, mean, mixed=mixed)
+    found = decide(ternary, mean, mixed=mixed, doubt_floor=floor)
     for n in range(len(ternary)):
-        keep, reason, classes, prediction = by_the_paper(ternary[n].tolist(), mean[n].tolist(), mixed)
+        keep, reason, classes, prediction = by_the_paper(ternary[n].tolist(), mean[n].tolist(), mixed, floor)
         assert found.keep[n] == keep
         assert Reason(found.reason[n]).text == reason
         assert np.flatnonzero(found.positive[n]).tolist() == classes

@@ -71,7 +71,7 @@ def _all_finite(builder, values):
 def _decide_part(builder, found, classes, rules, floats, numbers):
     """Decide about 16 samples; all are addresses but `classes` and `rules`."""
     mean, std, plain, ones, doubts = found
-    z, threshold, keep_mixed = rules
+    z, threshold, keep_mixed, floor = rules
     z, threshold = splat(builder, z), splat(builder, threshold)
     best, surest, last, once = (_Largest(builder) for _ in range(4))
     counts = [cgutils.alloca_once(builder, WORDS) for _ in range(3)]
@@ -95,6 +95,7 @@ def _decide_part(builder, found, classes, rules, floats, numbers):
     none = all_lanes(0, WORDS)
     yes, sure = builder.icmp_signed(">", some, none), builder.icmp_signed("==", open_, none)
     single = builder.icmp_signed("==", open_, all_lanes(1, WORDS))
+    single = builder.and_(single, builder.fcmp_ordered(">=", last.found()[0], splat(builder, floor)))
 
     def pick(where, reason, other):
         return builder.select(where, all_lanes(reason, WORDS), other)

@@ -172,11 +172,16 @@ class Columns(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """How moments become decisions: half width of the interval in deviations, threshold, whether `mixed` is kept."""
+    """How moments become decisions.
+
+    Half width of the interval in deviations, threshold, whether `mixed` is kept, and the least mean of a class that
+    gets the benefit of the doubt.
+    """
 
     z: np.float32
     threshold: np.float32
     keep_mixed: bool
+    floor: np.float32 = np.float32(-np.inf)
 
 
 class Part(NamedTuple):

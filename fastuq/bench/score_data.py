@@ -1,0 +1,89 @@
+"""Data sets for the benchmark of scores: every score of every sample, and what each score's own classifier predicts."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastuq.cache import FeatureCache
+from fastuq.scoring.reading import chunks
+from fastuq.scoring.scores.compute import ScoreSet
+from fastuq.scoring.scores.table import SCORES, score_of
+
+SEVERITIES = 5
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One data set with its scores.
+
+    Attributes
+    ----------
+    name : str
+    scores : dict of str to ndarray, (N,)
+        By variant: a name with or without a parameter.
+    predictions : dict of str to ndarray, (N,)
+        Of the plain pass, of the mean over the iterations, of the bank: ``plain``, ``mean``, ``bank``.
+    labels : ndarray, (N,), or None
+    """
+
+    name: str
+    scores: dict[str, np.ndarray]
+    predictions: dict[str, np.ndarray]
+    labels: np.ndarray | None
+
+    def right(self, variant: str) -> np.ndarray:
+        """Return whether the prediction that a score judges is right, (N,) bool."""
+        return self.predictions[judge(variant)] == self.labels
+
+    def part(self, rows: np.ndarray | slice) -> "Scored":
+        """Return some of the samples."""
+        labels = None if self.labels is None else self.labels[rows]
+        scores, predictions = (
+            {name: values[rows] for name, values in given.items()} for given in (self.scores, self.predictions)
+        )
+        return Scored(self.name, scores, predictions, labels)
+
+
+def judge(variant: str) -> str:
+    """Return whose prediction a score judges."""
+    needs = score_of(variant)[0].needs
+    return "bank" if "bank" in needs else "mean" if "iterations" in needs else "plain"
+
+
+def variants_of(name: str) -> list[str]:
+    """Return a score as it is, and with the other values of its parameter that are worth trying."""
+    parameter = SCORES[name].parameter
+    return [name, *(f"{name}({value:g})" for value in (parameter.others if parameter else ()))]
+
+
+def scored(name: str, scorer: ScoreSet, features: FeatureCache | np.ndarray, labels: np.ndarray | None) -> Scored:
+    """Score a data set, chunk by chunk."""
+    parts: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]] = []
+    for start, rows in chunks(features):
+        chunk = scorer.chunk(rows, start)
+        found, predictions = scorer.of(chunk), {"plain": chunk.logits.argmax(axis=1)}
+        judges = {judge(variant) for variant in found}
+        if "mean" in judges:
+            predictions["mean"] = chunk.iterations.mean.argmax(axis=1)
+        if "bank" in judges:
+            predictions["bank"] = chunk.fused.argmax(axis=1)
+        parts.append((found, predictions))
+    scores, predictions = (
+        {key: np.concatenate([part[place][key] for part in parts]) for key in parts[0][place]} for place in (0, 1)
+    )
+    return Scored(name, scores, predictions, labels)
+
+
+def severities(cache: FeatureCache, count: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Yield (severity, features, labels) of a cache that holds severities of `count` samples in order."""
+    assert cache.labels is not None
+    for number, start in enumerate(range(0, len(cache), count), 1):
+        yield number, cache.read(start, start + count), cache.labels[start : start + count]
+
+
+def halves(count: int, splits: int, seed: int, first: int = 0) -> Sequence[tuple[np.ndarray, np.ndarray]]:
+    """Return pairs (to choose on, to report) of samples from `first` on, half of them each, drawn for each pair."""
+    rng = np.random.default_rng(seed)
+    drawn = [first + rng.permutation(count - first) for _ in range(splits)]
+    return [(np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])) for order in drawn]

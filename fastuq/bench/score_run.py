@@ -1,0 +1,229 @@
+"""The benchmark of scores and rules: clean, shifted and foreign data, nothing tuned on what it is reported on."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastuq import __version__
+from fastuq.bench.score_data import SEVERITIES, Scored, halves, scored, severities, variants_of
+from fastuq.bench.score_figures import (
+    BASELINE,
+    chosen_variants,
+    clean_figures,
+    foreign_figures,
+    means,
+    paired_differences,
+    shifted_figures,
+)
+from fastuq.bench.score_rules import GATES, PLAIN_RULES, Decided, interval_rules, rule_figures
+from fastuq.cache import FeatureCache
+from fastuq.errors import InputError
+from fastuq.model.model import Model
+from fastuq.scoring.bank import Bank
+from fastuq.scoring.metrics import aurc
+from fastuq.scoring.options import Options
+from fastuq.scoring.scores.compute import ScoreSet, available
+from fastuq.scoring.scores.reference import Reference
+from fastuq.scoring.scores.table import SCORES, score_of
+from fastuq.scoring.scoring import Scorer
+from fastuq.util.progress import progress_bar
+
+LEAST = 200
+"""Fewest samples whose halves say anything."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, and how often.
+
+    Attributes
+    ----------
+    names : sequence of str, or None
+        Scores; None: all for which there is what they need.
+    coverage : float or None
+        What thresholds are to keep; None: what the rule by intervals keeps.
+    splits, resamples, seed : int
+        Random halves, bootstrap draws over all of them, and their seed.
+    options : Options
+        Of iterations and intervals.
+    threads : int or None
+    """
+
+    names: Sequence[str] | None = None
+    coverage: float | None = None
+    splits: int = 10
+    resamples: int = 500
+    seed: int = 0
+    options: Options = Options()  # noqa: RUF009
+    threads: int | None = None
+
+
+def benchmark_scores(
+    model: Model,
+    cache: FeatureCache,
+    *,
+    foreign: Mapping[str, FeatureCache],
+    shifted: Sequence[FeatureCache],
+    reference: Reference | None,
+    bank: Bank | None,
+    plan: Plan,
+) -> dict[str, Any]:
+    """Measure scores and rules; docs/scores.md says what each figure is. Returns JSON values."""
+    families = _families(plan, reference, bank)
+    first = _check_data(cache, reference, bank)
+    _check_shifted(cache, shifted)
+
+    def score_set(names: Sequence[str]) -> ScoreSet:
+        return ScoreSet(model, names, reference=reference, bank=bank, options=plan.options, threads=plan.threads)
+
+    rules = {name: Scorer(model, each, threads=plan.threads) for name, each in interval_rules(plan.options).items()}
+    with progress_bar(2 + len(foreign) + len(shifted), "benchmark", "cache") as bar:
+        every = score_set([variant for variants in families.values() for variant in variants])
+        every(cache.read(0, min(len(cache), 64)))
+        every.seconds.clear()  # what is made once does not count
+        clean, decided = scored("clean", every, cache, cache.labels), _decided(rules, cache)
+        bar.update()
+        pairs = halves(len(cache), plan.splits, plan.seed, first)
+        chosen = chosen_variants(clean, pairs, families)
+        coverage = plan.coverage or float(decided["interval"][0].mean())
+        if coverage == 0:
+            raise InputError(
+                "benchmark-scores: the rule by intervals keeps nothing here; give a --coverage to compare at"
+            )
+        found = clean_figures(clean, pairs, chosen, coverage)
+        intervals = paired_differences(clean, pairs, chosen, coverage, plan.resamples, plan.seed)
+        bar.update()
+        few = score_set(sorted({variant for variants in chosen.values() for variant in variants} | _gates(clean)))
+        strange: dict[str, tuple[Scored, Decided]] = {}
+        for name, other in foreign.items():
+            strange[name] = scored(name, few, other, None), _decided(rules, other)
+            bar.update()
+        of_shifted: dict[int, list[dict[str, Any]]] = {}
+        for other in shifted:
+            for severity, rows, labels in severities(other, len(cache)):
+                figures = shifted_figures(scored("shifted", few, rows, labels), pairs, chosen)
+                of_shifted.setdefault(severity, []).append(figures)
+            bar.update()
+    of_foreign = {name: foreign_figures(clean, data, pairs, chosen, coverage) for name, (data, _) in strange.items()}
+    cost = {name: seconds / len(cache) * 1e3 for name, seconds in every.seconds.items()}
+    best = _best(clean, pairs, chosen)
+    return {
+        "about": _about(model, cache, reference, bank, plan, len(pairs[0][1]), coverage, [*foreign], shifted),
+        "shared_ms": {name: ms for name, ms in cost.items() if name not in every.names},
+        "scores": {
+            name: {
+                **_record(name),
+                "ms": cost[name],
+                "chosen": dict(Counter(chosen[name])),
+                **found[name],
+                "less_baseline": intervals[name],
+                "foreign": {key: figures[name] for key, figures in of_foreign.items()},
+                "shifted": {str(level): means([each[name] for each in some]) for level, some in of_shifted.items()},
+            }
+            for name in families
+        },
+        "best_on_first_half": dict(Counter(best)),
+        "rules": rule_figures(clean, decided, strange, pairs, best, coverage),
+    }
+
+
+def _record(name: str) -> dict[str, Any]:
+    score = SCORES[name]
+    return {"formula": score.formula, "source": score.source, "needs": list(score.needs)}
+
+
+def _gates(clean: Scored) -> set[str]:
+    """Return the scores of the rules that are compared."""
+    return {name for name in (BASELINE, *PLAIN_RULES, *(gate for gate, _ in GATES)) if name in clean.scores}
+
+
+def _families(plan: Plan, reference: Reference | None, bank: Bank | None) -> dict[str, list[str]]:
+    names = available(reference, bank) if plan.names is None else [BASELINE, *plan.names]
+    families = {score_of(name)[0].name: variants_of(score_of(name)[0].name) for name in names}
+    return families
+
+
+def _decided(rules: Mapping[str, Scorer], features: FeatureCache) -> Decided:
+    results = {name: scorer(features, details=False) for name, scorer in rules.items()}
+    return {name: (result.keep, result.prediction) for name, result in results.items()}
+
+
+def _check_data(cache: FeatureCache, reference: Reference | None, bank: Bank | None) -> int:
+    """Return the first sample that nothing was fitted on; raises InputError where there are too few, or no labels."""
+    if cache.labels is None:
+        raise InputError("benchmark-scores: expected a cache with labels, found none; cache images that have labels")
+    taken = {"reference": reference and reference.data_fingerprint, "bank": bank and bank.origin.training_fingerprint}
+    for name, fingerprint in taken.items():
+        if fingerprint == cache.data_fingerprint:
+            raise InputError(
+                f"benchmark-scores: expected other data than the {name} was made of, found the same; give a cache of "
+                "test images"
+            )
+    first = bank.origin.held_out_samples if bank and bank.origin.held_out_fingerprint == cache.data_fingerprint else 0
+    if len(cache) - first < LEAST:
+        raise InputError(
+            f"benchmark-scores: expected at least {LEAST} samples that nothing was fitted on, found "
+            f"{len(cache) - first}; give a larger test set"
+        )
+    return first
+
+
+def _check_shifted(cache: FeatureCache, shifted: Sequence[FeatureCache]) -> None:
+    """Raise InputError unless shifted data have the labels of the clean ones, once or for each severity."""
+    assert cache.labels is not None
+    for other in shifted:
+        times, left = divmod(len(other), len(cache))
+        if (
+            other.labels is None
+            or left
+            or times not in (1, SEVERITIES)
+            or (other.labels != np.tile(cache.labels, times)).any()
+        ):
+            raise InputError(
+                f"benchmark-scores: expected shifted data of the {len(cache)} samples of the clean ones, with their "
+                f"labels, once or {SEVERITIES} times, found {len(other)} of {other.provenance['images']}; give caches "
+                "of the same images, corrupted"
+            )
+
+
+def _best(clean: Scored, pairs: Sequence, chosen: dict[str, list[str]]) -> list[str]:
+    """Return for each split the variant of all scores that has the least AURC on the first half."""
+    best = []
+    for place, (choosing, _) in enumerate(pairs):
+        part, variants = clean.part(choosing), [chosen_of[place] for chosen_of in chosen.values()]
+        areas = [aurc(part.scores[variant], part.right(variant)) for variant in variants]
+        best.append(variants[int(np.argmin(areas))])
+    return best
+
+
+def _about(
+    model: Model,
+    cache: FeatureCache,
+    reference: Reference | None,
+    bank: Bank | None,
+    plan: Plan,
+    reported: int,
+    coverage: float,
+    foreign: list[str],
+    shifted: Sequence[FeatureCache],
+) -> dict[str, Any]:
+    return {
+        "model_sha256": model.sha256,
+        "network": model.network,
+        "images": cache.provenance["images"],
+        "samples": len(cache),
+        "reported": reported,
+        "splits": plan.splits,
+        "resamples": plan.resamples,
+        "seed": plan.seed,
+        "num_iter": plan.options.num_iter,
+        "coverage": coverage,
+        "reference": None if reference is None else {"images": reference.images, "rows": len(reference.rows)},
+        "bank": None if bank is None else {"images": bank.origin.training, "rows": len(bank)},
+        "foreign": foreign,
+        "shifted": [each.provenance["images"] for each in shifted],
+        "fastuq_version": __version__,
+    }

@@ -1,0 +1,111 @@
+"""``fastuq benchmark-scores``: every score and rule on clean, corrupted and foreign images."""
+
+import argparse
+from pathlib import Path
+
+from fastuq.cli import add_scoring_options, say, scoring_options
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Measure every score and rule on features that are cached already: how well each tells right from wrong "
+        "predictions, clean from foreign images, how it holds on corrupted ones, and what it costs. Parameters and "
+        "thresholds are chosen on one half of the data and reported on the other, over several splits."
+    )
+    add = parser.add_argument
+    add("--cache", nargs="+", required=True, metavar="FILE", help="feature cache of labelled test images (all shards)")
+    add("--ood", nargs="*", default=[], metavar="NAME=FILE", help="caches of images that the model does not know")
+    add(
+        "--shifted",
+        nargs="*",
+        default=[],
+        metavar="FILE",
+        help="caches of the same images, corrupted (five severities)",
+    )
+    add("--reference", metavar="FILE", help="what fit-reference made")
+    add("--bank", metavar="FILE", help="what bank made")
+    add("--model", metavar="DIR", help="model folder (default: the bundled one)")
+    add("--scores", metavar="NAMES", help="separated by commas (default: all that can be taken)")
+    add("--coverage", type=float, metavar="C", help="what thresholds are to keep (default: as the rule by intervals)")
+    add("--splits", type=int, default=10, help="random halves (default: %(default)s)")
+    add("--resamples", type=int, default=500, help="bootstrap draws (default: %(default)s)")
+    add_scoring_options(parser, ["num_iter", "conf_factor", "masks", "precision", "seed"])
+    add("--threads", type=int, help="threads (default: all)")
+    add("--output", type=Path, metavar="PREFIX", help="write PREFIX.md, PREFIX.csv and PREFIX.json")
+    add("--json", metavar="FILE", help="write all figures as JSON (- for the screen)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from contextlib import ExitStack
+
+    from fastuq.bench.score_run import Plan, benchmark_scores
+    from fastuq.bench.score_tables import score_markdown, score_rows
+    from fastuq.cache import FeatureCache
+    from fastuq.model.model import load_model
+    from fastuq.report.tables import write_csv
+    from fastuq.scoring.bank import Bank
+    from fastuq.scoring.scores import load_reference
+    from fastuq.util.checks import finite_number, whole_number
+    from fastuq.util.files import write_json, write_text
+    from fastuq.util.outputs import check_outputs
+
+    foreign = _named(args.ood)
+    files = {suffix: args.output.with_name(args.output.name + suffix) for suffix in _SUFFIXES} if args.output else {}
+    outputs = {**{f"--output ({suffix})": path for suffix, path in files.items()}, "--json": args.json}
+    inputs = [*args.cache, *foreign.values(), *args.shifted, args.reference, args.bank, args.model]
+    check_outputs(outputs, inputs)
+    coverage = args.coverage
+    plan = Plan(
+        names=None if args.scores is None else [name.strip() for name in args.scores.split(",")],
+        coverage=None if coverage is None else finite_number("coverage", coverage, 0, 1, open_ends=True),
+        splits=whole_number("splits", args.splits, 1, 1000),
+        resamples=whole_number("resamples", args.resamples, 1, 1_000_000),
+        seed=scoring_options(args).seed,
+        options=scoring_options(args),
+        threads=args.threads,
+    )
+    model = load_model(args.model)
+    reference = load_reference(args.reference) if args.reference else None
+    bank = Bank.load(args.bank, model) if args.bank else None
+    with ExitStack() as opened:
+
+        def opening(paths: str | Path | list[str]) -> FeatureCache:
+            return opened.enter_context(FeatureCache.open(paths, model=model))
+
+        cache = opening(args.cache)
+        found = benchmark_scores(
+            model,
+            cache,
+            foreign={name: opening(path) for name, path in foreign.items()},
+            shifted=[opening(path) for path in args.shifted],
+            reference=reference,
+            bank=bank,
+            plan=plan,
+        )
+    text = score_markdown(found)
+    if files:
+        rows = list(score_rows(found))
+        write_text(files[".md"], text)
+        write_csv(files[".csv"], list(rows[0]), [[row.get(key) for key in rows[0]] for row in rows])
+        write_json(files[".json"], found)
+    if args.json:
+        write_json(args.json, found)
+    say(args, text.splitlines())
+    return 0
+
+
+_SUFFIXES = (".md", ".csv", ".json")
+
+
+def _named(given: list[str]) -> dict[str, Path]:
+    """Return the caches by the names that they were given; raises InputError where one has no name."""
+    from fastuq.errors import InputError
+
+    pairs = [text.partition("=") for text in given]
+    for text, (name, equals, path) in zip(given, pairs, strict=True):
+        if not (name and equals and path):
+            raise InputError(f"--ood {text}: expected NAME=FILE, as in digits=digits.h5; give the cache a name")
+    names = [name for name, _, _ in pairs]
+    if len(set(names)) < len(names):
+        raise InputError(f"--ood: expected different names, found {', '.join(names)}; name each cache once")
+    return {name: Path(path) for name, _, path in pairs}

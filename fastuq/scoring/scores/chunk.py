@@ -1,0 +1,156 @@
+"""Some samples, and what scores are made of, each worked out once and only where a score asks for it."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import softmax
+
+from fastuq.errors import InputError
+from fastuq.model.activations import activation_of
+from fastuq.model.model import Model
+from fastuq.montecarlo.engine import Moments, MonteCarlo
+from fastuq.montecarlo.masks import keep_bits
+from fastuq.montecarlo.sampling import Sampling
+from fastuq.scoring.bank import Bank
+
+if TYPE_CHECKING:
+    from fastuq.scoring.scores.training import Training
+
+
+@dataclass(eq=False)
+class Chunk:
+    """Samples whose scores are taken.
+
+    Its attributes are what `Score.needs` names. Features, hidden units, logits and outputs are of one pass of the
+    float32 head without dropout.
+
+    Attributes
+    ----------
+    model : Model
+    rows : ndarray, (N, D), int8
+    ids : ndarray, (N,), int64
+        Number of each sample in its data set, which per-sample masks depend on.
+    reference : Training or None
+        Statistics of training features.
+    bank : Bank or None
+        Training features themselves.
+    threads : int or None
+        For what is compiled.
+    sampling : Sampling
+        Of the iterations.
+    run : MonteCarlo or None
+        What runs them; None where no score needs iterations.
+    """
+
+    model: Model
+    rows: np.ndarray
+    ids: np.ndarray
+    reference: "Training | None" = None
+    sampling: Sampling = Sampling()  # noqa: RUF009
+    run: MonteCarlo | None = None
+    bank: Bank | None = None
+    threads: int | None = None
+
+    @cached_property
+    def features(self) -> np.ndarray:
+        """Real values of the features, (N, D) float32."""
+        values = self.model.dequantize(self.rows)
+        coding = getattr(self.model, "coding", None)
+        return values if coding is None else values * coding.scale + coding.offset
+
+    @cached_property
+    def hidden(self) -> np.ndarray:
+        """What the last dense layer takes, (N, H) float32."""
+        return self.model.head.hidden(self.model.dequantize(self.rows))
+
+    @cached_property
+    def logits(self) -> np.ndarray:
+        """What the last activation takes, (N, C) float32."""
+        return self.logits_of(self.hidden)
+
+    @property
+    def training(self) -> "Training":
+        """The statistics of training features; raises InputError where there are none."""
+        if self.reference is None:
+            raise InputError("scores: expected a reference, found none; make one with `fastuq fit-reference`")
+        return self.reference
+
+    def logits_of(self, hidden: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        """Return the logits of other hidden units, or through other weights."""
+        last = self.model.head.blocks[-1]
+        return hidden @ (last.weights if weights is None else weights) + last.bias
+
+    @cached_property
+    def outputs(self) -> np.ndarray:
+        """What the last activation gives, (N, C) float64."""
+        return activation_of(self.model.head.blocks[-1].activation).forward(self.logits.astype(np.float64))
+
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """Softmax of the logits, (N, C) float64, whatever the last activation is."""
+        return softmax(self.logits.astype(np.float64), axis=1)
+
+    @cached_property
+    def iterations(self) -> Moments:
+        """Mean and standard deviation of the outputs over the iterations."""
+        if self.run is None:
+            raise InputError("scores: expected iterations, found none")
+        return self.run(self.rows, self.ids)
+
+    @cached_property
+    def similarities(self) -> np.ndarray:
+        """Largest cosine to a row of each class in the bank, (N, C) float32."""
+        if self.bank is None:
+            raise InputError("scores: expected a bank, found none; make one with `fastuq bank`")
+        return self.bank.similarities(self.rows, threads=self.threads)
+
+    @cached_property
+    def fused(self) -> np.ndarray:
+        """Logits and similarities together, (N, C) float32."""
+        similarities = self.similarities
+        assert self.bank is not None
+        return self.bank.fuse(self.logits, similarities)
+
+    @cached_property
+    def votes(self) -> np.ndarray:
+        """In how many iterations each class has the largest output, (N, C) int64.
+
+        The kernels keep no single iteration, so that these run in NumPy, on the float32 head.
+        """
+        head, samples = self.model.head, len(self.rows)
+        counts, every = np.zeros((samples, head.num_classes), np.int64), np.arange(self.sampling.num_iter)
+        inputs = self.model.dequantize(self.rows)
+
+        def masks(sample: int) -> list[np.ndarray]:
+            layers = enumerate(zip(head.widths, head.rates, strict=True))
+            return [keep_bits(self.sampling.seed, n, every, sample, width, rate) for n, (width, rate) in layers]
+
+        if self.sampling.masks == "shared":
+            shared = masks(0)
+            for iteration in every:
+                kept = zip(head.blocks, shared, strict=True)  # masks on the weights, which are fewer than the inputs
+                blocks = [replace(b, weights=b.weights * (bits[iteration] / (1 - b.rate))[:, None]) for b, bits in kept]
+                outputs = replace(head, blocks=tuple(blocks)).forward(inputs)
+                counts[np.arange(samples), outputs.argmax(axis=1)] += 1
+        else:
+            for place, sample in enumerate(self.ids.tolist()):
+                outputs = head.forward(np.repeat(inputs[place : place + 1], len(every), axis=0), masks(sample))
+                counts[place] = np.bincount(outputs.argmax(axis=1), minlength=head.num_classes)
+        return counts
+
+
+def two_largest(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the largest and the second largest of each row (N, C); raises InputError for a single class."""
+    if values.shape[1] < 2:
+        raise InputError(
+            "scores: expected at least two classes for a score of the two largest, found one; take another"
+        )
+    largest = np.partition(values, -2, axis=1)
+    return largest[:, -1], largest[:, -2]
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """Return rows (N, D) scaled to length 1; rows of zeros stay zeros."""
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-12))
