@@ -1,7 +1,7 @@
 """The benchmark of scores and rules: clean, shifted and foreign data, nothing tuned on what it is reported on."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,33 @@ class Plan:
     threads: int | None = None
 
 
+@dataclass(frozen=True)
+class _Run:
+    """A plan with what it is run on."""
+
+    model: Model
+    reference: Reference | None
+    bank: Bank | None
+    plan: Plan
+    rules: Mapping[str, Scorer]
+
+    def score_set(self, names: Iterable[str]) -> ScoreSet:
+        plan, given = self.plan, {"reference": self.reference, "bank": self.bank}
+        return ScoreSet(self.model, list(names), **given, options=plan.options, threads=plan.threads)  # type: ignore[arg-type]
+
+    def decided(self, features: FeatureCache) -> Decided:
+        results = {name: scorer(features, details=False) for name, scorer in self.rules.items()}
+        return {name: (result.keep, result.prediction) for name, result in results.items()}
+
+    def cost_and_scores(self, cache: FeatureCache, names: Iterable[str]) -> tuple[dict[str, float], Scored]:
+        """Return milliseconds by score and by what scores share, and the data set with its scores."""
+        scorer = self.score_set(names)
+        scorer(cache.read(0, min(len(cache), 64)))
+        scorer.seconds.clear()  # what is made once does not count
+        data = scored("clean", scorer, cache, cache.labels)
+        return {name: seconds / len(cache) * 1e3 for name, seconds in scorer.seconds.items()}, data
+
+
 def benchmark_scores(
     model: Model,
     cache: FeatureCache,
@@ -75,44 +102,36 @@ def benchmark_scores(
     families = _families(plan, reference, bank)
     first = _check_data(cache, reference, bank)
     _check_shifted(cache, shifted)
-
-    def score_set(names: Sequence[str]) -> ScoreSet:
-        return ScoreSet(model, names, reference=reference, bank=bank, options=plan.options, threads=plan.threads)
-
     rules = {name: Scorer(model, each, threads=plan.threads) for name, each in interval_rules(plan.options).items()}
+    run = _Run(model, reference, bank, plan, rules)
     with progress_bar(2 + len(foreign) + len(shifted), "benchmark", "cache") as bar:
-        every = score_set([variant for variants in families.values() for variant in variants])
-        every(cache.read(0, min(len(cache), 64)))
-        every.seconds.clear()  # what is made once does not count
-        clean, decided = scored("clean", every, cache, cache.labels), _decided(rules, cache)
+        cost, clean = run.cost_and_scores(cache, (variant for variants in families.values() for variant in variants))
+        decided = run.decided(cache)
+        coverage = _coverage(plan, decided)
         bar.update()
         pairs = halves(len(cache), plan.splits, plan.seed, first)
         chosen = chosen_variants(clean, pairs, families)
-        coverage = plan.coverage or float(decided["interval"][0].mean())
-        if coverage == 0:
-            raise InputError(
-                "benchmark-scores: the rule by intervals keeps nothing here; give a --coverage to compare at"
-            )
         found = clean_figures(clean, pairs, chosen, coverage)
         intervals = paired_differences(clean, pairs, chosen, coverage, plan.resamples, plan.seed)
         bar.update()
-        few = score_set(sorted({variant for variants in chosen.values() for variant in variants} | _gates(clean)))
+        few = run.score_set(
+            sorted({variant for variants in chosen.values() for variant in variants} | _of_rules(clean))
+        )
         strange: dict[str, tuple[Scored, Decided]] = {}
         for name, other in foreign.items():
-            strange[name] = scored(name, few, other, None), _decided(rules, other)
+            strange[name] = scored(name, few, other, None), run.decided(other)
             bar.update()
-        of_shifted: dict[int, list[dict[str, Any]]] = {}
+        of_shifted: dict[str, list[dict[str, Any]]] = {}
         for other in shifted:
             for severity, rows, labels in severities(other, len(cache)):
                 figures = shifted_figures(scored("shifted", few, rows, labels), pairs, chosen)
-                of_shifted.setdefault(severity, []).append(figures)
+                of_shifted.setdefault(str(severity), []).append(figures)
             bar.update()
     of_foreign = {name: foreign_figures(clean, data, pairs, chosen, coverage) for name, (data, _) in strange.items()}
-    cost = {name: seconds / len(cache) * 1e3 for name, seconds in every.seconds.items()}
     best = _best(clean, pairs, chosen)
     return {
-        "about": _about(model, cache, reference, bank, plan, len(pairs[0][1]), coverage, [*foreign], shifted),
-        "shared_ms": {name: ms for name, ms in cost.items() if name not in every.names},
+        "about": _about(run, cache, len(pairs[0][1]), coverage, [*foreign], shifted),
+        "shared_ms": {name: ms for name, ms in cost.items() if name.partition("(")[0] not in families},
         "scores": {
             name: {
                 **_record(name),
@@ -121,7 +140,7 @@ def benchmark_scores(
                 **found[name],
                 "less_baseline": intervals[name],
                 "foreign": {key: figures[name] for key, figures in of_foreign.items()},
-                "shifted": {str(level): means([each[name] for each in some]) for level, some in of_shifted.items()},
+                "shifted": {level: means([each[name] for each in some]) for level, some in of_shifted.items()},
             }
             for name in families
         },
@@ -130,25 +149,27 @@ def benchmark_scores(
     }
 
 
+def _coverage(plan: Plan, decided: Decided) -> float:
+    """Return the coverage to compare at; raises InputError where the rule by intervals names none."""
+    coverage = plan.coverage or float(decided["interval"][0].mean())
+    if coverage == 0:
+        raise InputError("benchmark-scores: the rule by intervals keeps nothing here; give a --coverage to compare at")
+    return coverage
+
+
 def _record(name: str) -> dict[str, Any]:
     score = SCORES[name]
     return {"formula": score.formula, "source": score.source, "needs": list(score.needs)}
 
 
-def _gates(clean: Scored) -> set[str]:
+def _of_rules(clean: Scored) -> set[str]:
     """Return the scores of the rules that are compared."""
     return {name for name in (BASELINE, *PLAIN_RULES, *(gate for gate, _ in GATES)) if name in clean.scores}
 
 
 def _families(plan: Plan, reference: Reference | None, bank: Bank | None) -> dict[str, list[str]]:
     names = available(reference, bank) if plan.names is None else [BASELINE, *plan.names]
-    families = {score_of(name)[0].name: variants_of(score_of(name)[0].name) for name in names}
-    return families
-
-
-def _decided(rules: Mapping[str, Scorer], features: FeatureCache) -> Decided:
-    results = {name: scorer(features, details=False) for name, scorer in rules.items()}
-    return {name: (result.keep, result.prediction) for name, result in results.items()}
+    return {score_of(name)[0].name: variants_of(score_of(name)[0].name) for name in names}
 
 
 def _check_data(cache: FeatureCache, reference: Reference | None, bank: Bank | None) -> int:
@@ -200,19 +221,17 @@ def _best(clean: Scored, pairs: Sequence, chosen: dict[str, list[str]]) -> list[
 
 
 def _about(
-    model: Model,
+    run: _Run,
     cache: FeatureCache,
-    reference: Reference | None,
-    bank: Bank | None,
-    plan: Plan,
     reported: int,
     coverage: float,
     foreign: list[str],
     shifted: Sequence[FeatureCache],
 ) -> dict[str, Any]:
+    plan, reference, bank = run.plan, run.reference, run.bank
     return {
-        "model_sha256": model.sha256,
-        "network": model.network,
+        "model_sha256": run.model.sha256,
+        "network": run.model.network,
         "images": cache.provenance["images"],
         "samples": len(cache),
         "reported": reported,
