@@ -17,9 +17,10 @@ MAX_NAMES_BYTES = 4 * 2**20
 def checked_labels(what: str, labels: Any, count: int, classes: int | None, way_out: str) -> np.ndarray:
     """Return the labels of `count` samples as int64; `classes` is None where their number is not known.
 
-    The InputError where they are none begins with `what` and ends with the way out.
+    A column (N, 1) and one-hot rows (N, C), as Keras has them, are taken too. The InputError where they are none begins
+    with `what` and ends with the way out.
     """
-    found = array_of(what, labels)
+    found = _as_numbers(array_of(what, labels), classes)
     if found.shape != (count,) or count == 0 or found.dtype.kind not in "iu":
         raise InputError(
             f"{what}: expected {count or 'at least one'} whole numbers, one per sample, "
@@ -30,6 +31,16 @@ def checked_labels(what: str, labels: Any, count: int, classes: int | None, way_
         upper = "and up" if classes is None else f"to {last}"
         raise InputError(f"{what}: expected class numbers 0 {upper}, found {found.min()} to {found.max()}; {way_out}")
     return found.astype(np.int64)
+
+
+def _as_numbers(found: np.ndarray, classes: int | None) -> np.ndarray:
+    """Return class numbers of a column, or of one-hot rows of as many classes; anything else as it is."""
+    if found.ndim != 2 or found.dtype.kind not in "iufb":
+        return found
+    if found.shape[1] == 1:
+        return found[:, 0]
+    one_hot = classes in (None, found.shape[1]) and ((found == 0) | (found == 1)).all() and (found.sum(1) == 1).all()
+    return found.argmax(axis=1) if one_hot else found
 
 
 def read_class_names(path: str | Path) -> tuple[str, ...]:
