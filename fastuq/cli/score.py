@@ -3,10 +3,11 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from fastuq.cli import add_scoring_options, say, scoring_options
+from fastuq.cli import add_on_error, add_scoring_options, say, scoring_options, tell, told
 
 if TYPE_CHECKING:
     from fastuq.cache import FeatureCache
+    from fastuq.datasets import ImageSet
     from fastuq.model.model import Model
 
 
@@ -25,6 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     source.add_argument("--cache", nargs="+", metavar="FILE", help="score this feature cache (all its shards)")
     parser.add_argument("--model", metavar="DIR", help="model folder (default: the bundled one)")
+    parser.add_argument(
+        "--classes", metavar="FILE", help="names of the model's classes, one a line, in place of its own"
+    )
+    add_on_error(parser)
     add_scoring_options(parser)
     parser.add_argument("--csv", metavar="FILE", help="write one row per image (- for the screen)")
     parser.add_argument(
@@ -49,15 +54,18 @@ def run(args: argparse.Namespace) -> int:
     from fastuq.report.samples import summary_lines, write_sample_table
     from fastuq.scoring.scoring import score
     from fastuq.util.files import write_json
+    from fastuq.util.labels import read_class_names
     from fastuq.util.outputs import check_outputs
 
     began = time.perf_counter()
     options = scoring_options(args)
     check_suffix(args.moments or "")
     outputs = _outputs(args)
-    check_outputs(outputs, [args.images, data_root(), args.model, *(args.cache or [])])
+    check_outputs(outputs, [args.images, data_root(), args.model, args.classes, *(args.cache or [])])
     model = load_model(args.model)
-    cache, title = _features(args, model)
+    if args.classes is not None:
+        model = replace(model, class_names=read_class_names(args.classes, len(model.class_names)))
+    cache, images = _features(args, model)
     with cache:
         cached = time.perf_counter() - began
         wanted = {"mutual_information": args.mutual_information, "details": bool(args.moments)}
@@ -69,10 +77,10 @@ def run(args: argparse.Namespace) -> int:
             write_sample_table(args.csv, result, model.class_names)
         if args.moments:
             save_moments(args.moments, result, logits=plain_logits(model, cache, precision=options.precision))
-    summary = result.summary()
+    summary = result.summary() | told(images)
     if args.json:
         write_json(args.json, summary)
-    say(args, summary_lines(summary, title))
+    say(args, summary_lines(summary, args.cache[0] if images is None else images.name))
     return 0
 
 
@@ -80,16 +88,18 @@ def _outputs(args: argparse.Namespace) -> dict[str, str | None]:
     return {"--csv": args.csv, "--moments": args.moments, "--json": args.json}
 
 
-def _features(args: argparse.Namespace, model: "Model") -> "tuple[FeatureCache, str]":
-    """Return the cache to score, made first where it is not there, and what to call it."""
+def _features(args: argparse.Namespace, model: "Model") -> "tuple[FeatureCache, ImageSet | None]":
+    """Return the cache to score, made first where it is not there, and the images unless a cache was named."""
     from fastuq.cache import FeatureCache, cache_features, default_cache_path
     from fastuq.datasets import open_images
     from fastuq.util.outputs import check_outputs
 
     if args.cache:
-        return FeatureCache.open(args.cache if len(args.cache) > 1 else args.cache[0], model=model), args.cache[0]
-    images = open_images(args.images, image_size=model.image_shape[:2]).matched_to(model.class_names)
+        return FeatureCache.open(args.cache if len(args.cache) > 1 else args.cache[0], model=model), None
+    how = {"image_size": model.image_shape[:2], "crop": model.crop, "on_error": args.on_error}
+    images = open_images(args.images, **how).matched_to(model.class_names)
+    tell(images)
     path = default_cache_path(images, model)
     made = {} if path.exists() else {"the feature cache": path}
     check_outputs({**made, **_outputs(args)}, [path])
-    return cache_features(images, model, path, threads=args.threads), images.name
+    return cache_features(images, model, path, threads=args.threads), images

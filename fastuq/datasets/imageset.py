@@ -235,6 +235,21 @@ class ImageSet:
             return self
         return replace(self, images=self.images.resized(image_size))
 
+    def named(self, class_names: tuple[str, ...]) -> "ImageSet":
+        """Return the set with these names for its classes, in the order of their numbers.
+
+        Labels without names are taken as the numbers; others as `matched_to` does.
+
+        Raises
+        ------
+        InputError
+            A label is no number of a name, or a class is not among the names.
+        """
+        matched = self.matched_to(class_names)
+        if self.labels is not None and matched.labels is None:
+            raise InputError(f"{self.name}: found {matched.notes[-1]}; name the classes that the labels count")
+        return matched._with(vars(self).get("_seen"), class_names=tuple(class_names))
+
     def matched_to(self, class_names: tuple[str, ...]) -> "ImageSet":
         """Return the set with labels that count `class_names` (those of a model) in place of its own.
 

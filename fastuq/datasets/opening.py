@@ -133,7 +133,7 @@ def _open_named(spec: str) -> ImageSet | None:
     return None
 
 
-def open_test_images(spec: str | None, training: ImageSet) -> ImageSet | None:
+def open_test_images(spec: str | None, training: ImageSet, *, on_error: str = "stop") -> ImageSet | None:
     """Open the images on which the accuracy of a network trained on `training` is reported.
 
     Parameters
@@ -141,6 +141,8 @@ def open_test_images(spec: str | None, training: ImageSet) -> ImageSet | None:
     spec : str or None
         As `open_images` takes it; ``none`` is no report; None is the test set of CIFAR-10 or CIFAR-100 where `training`
         is its training set, else no report.
+    on_error : {'stop', 'skip'}
+        As `open_images` takes it.
 
     Raises
     ------
@@ -153,7 +155,8 @@ def open_test_images(spec: str | None, training: ImageSet) -> ImageSet | None:
     if spec == "none":
         return None
     expected = tuple(training.images.shape[1:])
-    test = open_images(spec, image_size=expected[:2])
+    crop = None if training.prepared is None else training.prepared["crop"]
+    test = open_images(spec, image_size=expected[:2], crop=crop, on_error=on_error)
     if tuple(test.images.shape[1:]) != expected:
         raise InputError(
             f"--test {spec}: expected images {expected} as the training images, found {tuple(test.images.shape[1:])}; "

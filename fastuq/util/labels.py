@@ -43,8 +43,8 @@ def _as_numbers(found: np.ndarray, classes: int | None) -> np.ndarray:
     return found.argmax(axis=1) if one_hot else found
 
 
-def read_class_names(path: str | Path) -> tuple[str, ...]:
-    """Return the class names of a text file (UTF-8), one a line; raises InputError where it is none."""
+def read_class_names(path: str | Path, count: int | None = None) -> tuple[str, ...]:
+    """Return the class names of a text file (UTF-8), one a line; else InputError, also where they are not `count`."""
     try:
         with open(open_regular(checked_path(path)), "rb") as file:
             if os.fstat(file.fileno()).st_size > MAX_NAMES_BYTES:
@@ -56,4 +56,8 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     names = tuple(line.strip() for line in lines)
     if not all(names):
         raise InputError(f"class names {path}: expected one name a line, found an empty line; name every class")
+    if count is not None and len(names) != count:
+        raise InputError(
+            f"class names {path}: expected {count}, one for each class, found {len(names)}; name every class"
+        )
     return names
