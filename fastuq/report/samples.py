@@ -49,6 +49,12 @@ def _empty(result: Result) -> list[str]:
     return [""] * len(result)
 
 
+def sample_name(result: Result, number: int) -> str:
+    """Return what people call a sample: the name of its file, else its number."""
+    files = getattr(result, "files", None)
+    return f"image {number}" if files is None else str(files[number])
+
+
 def decision_word(keep: bool) -> str:
     """Return 'keep' or 'ignore'."""
     return "keep" if keep else "ignore"
