@@ -51,8 +51,7 @@ def _empty(result: Result) -> list[str]:
 
 def sample_name(result: Result, number: int) -> str:
     """Return what people call a sample: the name of its file, else its number."""
-    files = getattr(result, "files", None)
-    return f"image {number}" if files is None else str(files[number])
+    return f"image {number}" if result.files is None else result.files[number]
 
 
 def decision_word(keep: bool) -> str:

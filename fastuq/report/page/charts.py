@@ -1,6 +1,6 @@
-"""The plots of the page, as SVG by hand: a few lines and bars that follow the page's colours, with no extra to install."""
+"""The plots of the page: SVG by hand, which follows the page's colours, in light and dark, and needs no extra."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +10,14 @@ from fastuq.scoring.metrics import aurc, ece, reliability_bins, risk_coverage_cu
 from fastuq.scoring.result import Result
 
 WIDTH, HEIGHT = 420, 280
-_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 14, 14, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 28, 44
 _POINTS = 240
 """Points of a curve; more cannot be told apart."""
 _BINS = 15
 _BARS = 30
 
-Format = Callable[[float], str]
+Mark = tuple[float, str]
+"""A place on an axis, and what is written there."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,6 @@ class Frame:
 
     x: tuple[float, float]
     y: tuple[float, float]
-    least: float = 0
-    """The smallest step between ticks of y."""
 
     def across(self, value: float) -> float:
         """Return where a value lies from left to right."""
@@ -53,24 +52,24 @@ class Frame:
             f'height="{bottom - top:g}"><title>{text(says)}</title></rect>'
         )
 
-    def note(self, x: float, y: float, words: str, kind: str = "note", shift: tuple[int, int] = (0, 0)) -> str:
-        """Return words at a place of the plot."""
-        return f'<text class="{kind}" x="{self.across(x) + shift[0]:g}" y="{self.down(y) + shift[1]:g}">{text(words)}</text>'
+    def note(self, x: float, y: float, words: str, kind: str, shift: tuple[int, int] = (0, 0)) -> str:
+        """Return words at a place of the plot, moved by some of its pixels."""
+        left, top = self.across(x) + shift[0], self.down(y) + shift[1]
+        return f'<text class="{kind}" x="{left:g}" y="{top:g}">{text(words)}</text>'
 
-    def axes(self, names: tuple[str, str], formats: tuple[Format, Format]) -> str:
-        """Return grid, ticks and the names of the axes."""
-        parts = []
-        for tick in _ticks(*self.y, self.least):
-            y = self.down(tick)
-            parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
-            parts.append(f'<text class="tick end" x="{_LEFT - 7}" y="{y + 4:g}">{text(formats[1](tick))}</text>')
-        for tick in _ticks(*self.x):
-            parts.append(f'<text class="tick mid" x="{self.across(tick)}" y="{HEIGHT - 26}">{text(formats[0](tick))}</text>')
-        middle = (_TOP + HEIGHT - _BOTTOM) / 2
-        parts.append(f'<text class="axis mid" x="{(_LEFT + WIDTH - _RIGHT) / 2}" y="{HEIGHT - 7}">{text(names[0])}</text>')
-        parts.append(
-            f'<text class="axis mid" transform="translate(11 {middle}) rotate(-90)">{text(names[1])}</text>'
-        )
+    def axes(self, names: tuple[str, str], marks: Sequence[Sequence[Mark]]) -> str:
+        """Return grid and ticks, the marks of x and of y, and the names of the axes."""
+        middle, right = (_LEFT + WIDTH - _RIGHT) / 2, WIDTH - _RIGHT
+        parts = [
+            f'<text class="axis mid" x="{middle:g}" y="{HEIGHT - 7}">{text(names[0])}</text>',
+            f'<text class="axis" x="0" y="12">{text(names[1])}</text>',
+        ]
+        for value, label in marks[1]:
+            y = self.down(value)
+            parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y:g}" y2="{y:g}"/>')
+            parts.append(f'<text class="end" x="{_LEFT - 7}" y="{y + 4:g}">{text(label)}</text>')
+        for value, label in marks[0]:
+            parts.append(f'<text class="mid" x="{self.across(value):g}" y="{HEIGHT - 26}">{text(label)}</text>')
         return "".join(parts)
 
 
@@ -93,21 +92,25 @@ def risk_coverage(result: Result) -> str:
     frame = Frame((0, 1), (0, _ceiling(float(max(shown.max(), risk[-1], 0.01)))))
     top = frame.y[1]
     parts = [
-        frame.axes(("kept, the most trusted first", "wrong, of the kept"), (_whole, _whole)),
+        frame.axes(("kept, the most trusted first", "wrong, of the kept"), (_shares((0, 1)), _shares(frame.y))),
         frame.line((0, 1), (risk[-1], risk[-1]), "chance"),
         frame.line(coverage[some], np.minimum(best[some], top), "ideal"),
         frame.line(coverage[some], np.minimum(risk[some], top), "curve"),
     ]
     caption = (
-        f"Blue: keep the predictions with the largest mean first. Dashed: a ranking that puts every error last. Dotted: "
-        f"chance. The area below the blue line (AURC, smaller is better) is {aurc(result.max_mean, right):.4f}."
+        "Blue: keep the predictions with the largest mean first. Dashed: a ranking that puts every error last. "
+        f"Dotted: chance. The area below the blue line (AURC, smaller is better) is {aurc(result.max_mean, right):.4f}."
     )
     if result.keep.any():
         kept = float(result.keep.mean())
         wrong = float((result.prediction != result.labels)[result.keep].mean())
         says = f"{percent(kept)} kept, {percent(wrong)} of them wrong"
         x, y = frame.across(kept), frame.down(min(wrong, top))
-        parts.append(f'<circle class="point" cx="{x}" cy="{y}" r="5"><title>{says}</title></circle>')
+        parts.append(f'<circle class="point" cx="{x:g}" cy="{y:g}" r="5"><title>{says}</title></circle>')
+        left = kept > 0.5
+        parts.append(
+            frame.note(kept, min(wrong, top), "this page", "here end" if left else "here", (-9 if left else 9, -5))
+        )
         caption += f" The dot is the decision of this page: {says}."
     return figure("How many errors are kept", "".join(parts), caption)
 
@@ -122,7 +125,7 @@ def reliability(result: Result) -> str:
         return ""
     counts, hits, _ = reliability_bins(confidence, right, _BINS)
     frame = Frame((0, 1), (0, 1))
-    parts = [frame.axes(("confidence: the largest mean", "right"), (_whole, _whole))]
+    parts = [frame.axes(("confidence: the largest mean", "right"), (_shares(frame.x), _shares(frame.y)))]
     for place, (count, hit) in enumerate(zip(counts.tolist(), hits.tolist(), strict=True)):
         if count:
             low, high = betaincinv(hit + 0.5, count - hit + 0.5, [0.025, 0.975]).tolist()
@@ -132,8 +135,8 @@ def reliability(result: Result) -> str:
             parts.append(frame.line((middle, middle), (low, high), "whisker"))
     parts.append(frame.line((0, 1), (0, 1), "ideal"))
     caption = (
-        "Bars that reach the dashed line are as often right as they claim; shorter ones claim too much. Thin lines: where "
-        f"the true share lies with 95% confidence. The mean distance (ECE, smaller is better) is {ece(confidence, right):.3f}."
+        "Bars that reach the dashed line are as often right as they claim; shorter ones claim too much. Thin lines: "
+        f"95% intervals of the share. The mean distance (ECE, smaller is better) is {ece(confidence, right):.3f}."
     )
     return figure("Is the confidence true?", "".join(parts), caption)
 
@@ -145,43 +148,40 @@ def histogram(name: str, explained: str, values: np.ndarray, keep: np.ndarray) -
     if not len(values):
         return ""
     edges = np.histogram_bin_edges(values, _BARS)
-    up, down = np.histogram(values[keep], edges)[0], np.histogram(values[~keep], edges)[0]
-    frame = Frame((float(edges[0]), float(edges[-1])), (-_margin(down), _margin(up)), least=1)
-    names, formats = (name, "images"), (_short, lambda value: f"{abs(value):,.0f}")
-    parts = [frame.axes(names, formats)]
-    for left, right, kept, ignored in zip(edges[:-1], edges[1:], up.tolist(), down.tolist(), strict=True):
-        says = f"{number(left)} to {number(right)}: {kept:,} kept, {ignored:,} ignored"
-        parts.append(frame.bar((left, right), (0, kept), "kept", says))
-        parts.append(frame.bar((left, right), (0, -ignored), "ignored", says))
-    parts.append(frame.line(frame.x, (0, 0), "zero"))
-    middle = (edges[0] + edges[-1]) / 2
-    parts.append(frame.note(middle, frame.y[1], f"kept ({len(values[keep]):,})", "note mid kept", (0, 12)))
-    parts.append(frame.note(middle, frame.y[0], f"ignored ({len(values[~keep]):,})", "note mid ignored", (0, -5)))
-    left_out = "" if there.all() else f" {(~there).sum():,} images without a finite value are left out."
-    return figure(f"Kept and ignored by {name}", "".join(parts), explained + left_out)
+    halves = {"kept": values[keep], "ignored": values[~keep]}
+    frame = Frame((float(edges[0]), float(edges[-1])), (-1.3, 1.3))
+    bars, marks = "", [(0.0, "0")]
+    for sign, (word, some) in zip((1, -1), halves.items(), strict=True):
+        counts = np.histogram(some, edges)[0]
+        most = max(1, int(counts.max()))
+        marks += [(sign * tick / most, f"{tick:,.0f}") for tick in _ticks(0, most, parts=3, least=1)[1:]]
+        for left, right, count in zip(edges[:-1], edges[1:], counts.tolist(), strict=True):
+            if count:
+                says = f"{number(left)} to {number(right)}: {count:,} {word}"
+                bars += frame.bar((left, right), (0, sign * count / most), word, says)
+        note = f"{word}: {len(some):,}"
+        bars += frame.note(frame.x[1], sign * 1.3, note, f"end {word}", (0, 12 if sign > 0 else -5))
+    ticks = [(tick, f"{tick:g}") for tick in _ticks(*frame.x)]
+    body = frame.axes((name, "images"), (ticks, marks)) + bars + frame.line(frame.x, (0, 0), "zero")
+    caption = f"{explained} Above and below have scales of their own."
+    if not there.all():
+        caption += f" {(~there).sum():,} images without a finite value are left out."
+    return figure(f"Kept and ignored, by {name}", body, caption.strip())
 
 
-def _margin(counts: np.ndarray) -> float:
-    return max(1.0, float(counts.max()) * 1.18)
+def _shares(ends: tuple[float, float]) -> list[Mark]:
+    return [(tick, f"{100 * tick:.3g}%") for tick in _ticks(*ends)]
 
 
-def _whole(value: float) -> str:
-    return f"{value:.0%}"
-
-
-def _short(value: float) -> str:
-    return f"{value:g}"
-
-
-def _step(span: float) -> float:
-    """Return the round number (1, 2 or 5, and zeros) that divides a span into about five."""
-    rough = span / 5
+def _step(span: float, parts: int = 5) -> float:
+    """Return the round number (1, 2 or 5, and zeros) that divides a span into about so many parts."""
+    rough = span / parts
     power = 10.0 ** np.floor(np.log10(rough))
     return float(power * min((1, 2, 5, 10), key=lambda m: abs(m - rough / power)))
 
 
-def _ticks(low: float, high: float, least: float = 0) -> Sequence[float]:
-    step = max(_step(high - low), least)
+def _ticks(low: float, high: float, *, parts: int = 5, least: float = 0) -> list[float]:
+    step = max(_step(high - low, parts), least)
     first, last = int(np.ceil(low / step - 1e-9)), int(np.floor(high / step + 1e-9))
     return [round(number * step, 12) for number in range(first, last + 1)]
 

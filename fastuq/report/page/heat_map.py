@@ -17,6 +17,7 @@ FIGURES = {
     "kept": "Kept",
     "accuracy_kept": "Right, of the kept",
 }
+_OPTIONS = {"T =": "num_iter", "conf_factor": "conf_factor", "threshold": "threshold", "seed": "seed"}
 Row = Mapping[str, str]
 
 
@@ -33,12 +34,12 @@ def read_splits(path: str | Path, model_sha256: str) -> list[Row]:
             data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise ValueError(f"more than {MAX_BYTES} bytes")
-        rows = list(csv.DictReader(data.decode().splitlines(), strict=True))
+        rows: list[Row] = list(csv.DictReader(data.decode().splitlines(), strict=True))
         if not rows:
             raise ValueError("no rows")
         for row in rows:
             _check(row)
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+    except (OSError, ArithmeticError, ValueError, KeyError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or short(error)
         raise InputError(
             f"CIFAR-100-C {path}: expected a table of `fastuq score-cifar100c --csv`, found another file ({reason})"
@@ -53,9 +54,11 @@ def read_splits(path: str | Path, model_sha256: str) -> list[Row]:
 
 
 def _check(row: Row) -> None:
-    """Raise KeyError, TypeError or ValueError where a row is none of a split."""
-    row["model_sha256"].strip(), row["corruption"].strip()
-    int(row["severity"])
+    """Raise KeyError or ValueError where a row is none of a split."""
+    if None in row or None in row.values():
+        raise ValueError("a row longer or shorter than the header")
+    if int(row["n"]) < 1 or not 1 <= int(row["severity"]) <= 5 or not row["corruption"] + row["model_sha256"]:
+        raise ValueError(f"a split of {row['n']} images of severity {row['severity']}")
     for figure in FIGURES:
         value = _value(row, figure)
         if value is not None and not 0 <= value <= 1:
@@ -74,7 +77,9 @@ def heat_maps(rows: Sequence[Row]) -> str:
     corruptions = sorted({row["corruption"] for row in rows})
     severities = sorted({int(row["severity"]) for row in rows})
     return "".join(
-        _heat_map(title, {(r["corruption"], int(r["severity"])): _value(r, name) for r in rows}, corruptions, severities)
+        _heat_map(
+            title, {(r["corruption"], int(r["severity"])): _value(r, name) for r in rows}, corruptions, severities
+        )
         for name, title in FIGURES.items()
     )
 
@@ -94,8 +99,10 @@ def _heat_map(
         cells = ""
         for severity in severities:
             value = values.get((corruption, severity))
-            cells += "<td>–</td>" if value is None else (
-                f'<td style="--heat:{(value - low) / span:.0%}">{100 * value:.1f}</td>'
+            cells += (
+                "<td>–</td>"
+                if value is None
+                else (f'<td style="--heat:{(value - low) / span:.0%}">{100 * value:.1f}</td>')
             )
         lines.append(f'<tr><th scope="row">{text(corruption.replace("_", " "))}</th>{cells}</tr>')
     return (
@@ -107,8 +114,5 @@ def _heat_map(
 def heat_caption(rows: Sequence[Row]) -> str:
     """Return what the heat maps were scored with, as HTML."""
     first = rows[0]
-    given = (f"{name} {first[key]}" for name, key in OPTIONS.items() if first.get(key))
-    return f"{len(rows)} splits of {text(first['n'])} images; {text(', '.join(given))}."
-
-
-OPTIONS = {"T =": "num_iter", "conf_factor": "conf_factor", "threshold": "threshold", "seed": "seed"}
+    given = (f"{name} {first[key]}" for name, key in _OPTIONS.items() if first.get(key))
+    return f"{len(rows)} splits of {int(first['n']):,} images; {text(', '.join(given))}."

@@ -103,12 +103,12 @@ def _bars(look: Look, predicted: int, truth: int | None, result: Result, names: 
     low, high = min(0.0, float(look.mean.min())), max(1.0, float(look.mean[shown].max()))
     lines = []
     for c in shown:
-        mean, ends = float(look.mean[c]), (float(look.lower[c]), float(look.upper[c]))
+        name, mean, ends = text(names[c]), float(look.mean[c]), (float(look.lower[c]), float(look.upper[c]))
         role = " ".join(word for word, which in (("predicted", predicted), ("true", truth)) if which == c)
-        marks = f" <small>{role}</small>" if role == "true" else ""
+        marks = "<small>true</small>" if role == "true" else ""
         says = f"{names[c]}: mean {number(mean)}, interval {number(ends[0])} to {number(ends[1])}"
         lines.append(
-            f'<li class="{role}"><span class="class" title="{text(names[c])}">{text(names[c])}{marks}</span>'
+            f'<li class="{role}"><span class="class" title="{name}"><span>{name}</span>{marks}</span>'
             f"{_track(mean, ends, (low, high), result.options.threshold, says)}"
             f'<span class="value">{mean:.2f}</span></li>'
         )

@@ -1,4 +1,4 @@
-"""The table of the page: the samples that need a look the most, to sort and filter; its columns are those of the CSV."""
+"""The table of the page: the least sure samples, to sort and filter; its columns are those of the CSV."""
 
 from collections.abc import Iterable, Iterator
 from itertools import compress
@@ -14,7 +14,7 @@ from fastuq.scoring.result import Result
 
 ROWS = 2000
 """Rows on the page: as many as a browser sorts at once, and about a megabyte."""
-HEADINGS = {"index": "image", "label_name": "true class", "prediction_name": "predicted"}
+HEADINGS = {"index": "image", "label_name": "true class", "prediction_name": "predicted", "max_mean": "largest mean"}
 EXPLAINED = {
     "mean": "Mean output of the predicted class over the iterations.",
     "lower": "Lower end of its interval.",

@@ -33,8 +33,8 @@ def lead(summary: dict[str, Any]) -> str:
     if summary["accuracy_kept"] is None:
         return f"{look} Of all predictions {percent(summary['accuracy_plain'])} are right without this choice."
     return (
-        f"Of those kept {percent(summary['accuracy_kept'])} are right; without the choice, "
-        f"{percent(summary['accuracy_plain'])} of all. {look}"
+        f"Of the kept, {percent(summary['accuracy_kept'])} are right; of all, without a choice, "
+        f"{percent(summary['accuracy_plain'])}. {look}"
     )
 
 
@@ -65,14 +65,15 @@ def reasons(result: Result) -> str:
         share, word = count / len(result), "keep" if kept else "ignore"
         bar += f'<rect class="{word} {reason.name.lower()}" x="{at:.3f}" width="{100 * share:.3f}" height="10"/>'
         at += 100 * share
-        row = [f'<span class="badge {word}">{word}</span>', text(reason.text), text(means), f"{count:,}", percent(share)]
+        badge, why = f'<span class="badge {word}">{word}</span>', f"{text(reason.text)}<small>{text(means)}</small>"
+        row = [badge, why, f"{count:,}", percent(share)]
         if result.labels is not None:
             row.append(percent(float((result.prediction == result.labels)[chosen].mean())))
         rows.append(row)
-    header = ["decision", "reason", "what it means", "images", "share", "right"][: len(rows[0])]
-    numeric = [False, False, False, True, True, True][: len(header)]
+    header = ["decision", "reason", "images", "share", "right"][: len(rows[0])]
+    numeric = [False, False, True, True, True][: len(header)]
     picture = f'<svg class="shares" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">{bar}</svg>'
-    return picture + f'<div class="scroll">{table(header, rows, numeric)}</div>'
+    return picture + f'<div class="scroll reasons">{table(header, rows, numeric)}</div>'
 
 
 def origin(result: Result, model: Model) -> str:

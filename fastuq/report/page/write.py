@@ -74,9 +74,7 @@ def save_report(
     write_text(path, _page(result, model, features, images, called, cifar100c))
 
 
-def _check_together(
-    result: Result, model: Model, features: FeatureCache | np.ndarray, images: ImageSet | None
-) -> None:
+def _check_together(result: Result, model: Model, features: FeatureCache | np.ndarray, images: ImageSet | None) -> None:
     if result.model_sha256 != model.sha256:
         raise InputError(
             f"report: expected model {result.model_sha256[:12]}, which scored the result, found {model.sha256[:12]}; "
@@ -123,7 +121,9 @@ def _page(
         "lead": summary.lead(figures),
         "tiles": summary.tiles(figures),
         "reasons": summary.reasons(result),
-        "no_pictures": "" if images else '<p class="remark">Made from cached features alone: without the images there '
+        "no_pictures": ""
+        if images
+        else '<p class="remark">Made from cached features alone: without the images there '
         "are no pictures to show. <code>fastuq report IMAGES</code> shows them.</p>",
         "unsure": pictures.cards(unsure, seen, result, names),
         "unsure_count": f"{len(unsure)} of {len(result):,}",
