@@ -66,7 +66,7 @@ def _ranked(rows: list[tuple[str, ...]], order: np.ndarray) -> list[tuple[str, .
 
 
 def _cells(values: Iterable[Any], spec: str) -> list[str]:
-    return [number(value) if spec else text(value) for value in values]
+    return ["" if value is None else number(value) if spec else text(value) for value in values]
 
 
 def histograms(result: Result, names: tuple[str, ...]) -> str:

@@ -89,7 +89,7 @@ def origin(result: Result, model: Model) -> str:
     given = {words.get(name, name): str(value).replace("_", "-") for name, value in asdict(result.options).items()}
     given |= {
         "network": model.network,
-        "classes": f"{result.class_count:,}",
+        "classes": f"{len(model.class_names):,}",
         "model (SHA-256)": result.model_sha256,
         "data (fingerprint)": result.data_fingerprint or "none: scored from an array",
         "fastuq": __version__,

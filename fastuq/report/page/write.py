@@ -135,6 +135,7 @@ def _page(
         "right_filter": _RIGHT_FILTER if labelled else "",
         "table": samples_table(result, names),
         "table_says": _table_says(len(result)),
+        "printed": _PRINTED if len(result) > 100 else "",
         "glossary": glossary(result, names),
         "origin": summary.origin(result, model),
     }
@@ -176,6 +177,7 @@ def _table_says(n: int) -> str:
     )
 
 
+_PRINTED = '<p class="printed">Paper shows the first 100 rows of the table.</p>'
 _RIGHT_FILTER = (
     '<label>Prediction <select id="right"><option value="">right or wrong</option><option>right</option>'
     "<option>wrong</option></select></label>"
