@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from fastuq.cache import FeatureCache
     from fastuq.datasets import ImageSet
     from fastuq.model.model import Model
+    from fastuq.scoring.result import Result
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,12 +55,10 @@ def run(args: argparse.Namespace) -> int:
 
     from fastuq.datasets import data_root
     from fastuq.model.model import load_model
-    from fastuq.report.logits import plain_logits
-    from fastuq.report.moments_file import save_moments
     from fastuq.report.moments_tables import check_suffix
     from fastuq.report.page.heat_map import read_splits
     from fastuq.report.page.write import save_report
-    from fastuq.report.samples import summary_lines, write_sample_table
+    from fastuq.report.samples import summary_lines
     from fastuq.scoring.scoring import score
     from fastuq.util.files import write_json
     from fastuq.util.labels import read_class_names
@@ -83,10 +82,7 @@ def run(args: argparse.Namespace) -> int:
         seconds = {**result.seconds, "features": result.seconds["features"] + cached}
         seconds["total"] = time.perf_counter() - began
         result = replace(result, seconds=seconds)
-        if args.csv:
-            write_sample_table(args.csv, result, model.class_names)
-        if args.moments:
-            save_moments(args.moments, result, logits=plain_logits(model, cache, precision=options.precision))
+        _write(args, result, model, cache)
         if args.report:
             save_report(args.report, result, model, cache, images, name=title, cifar100c=splits)
     summary = result.summary() | told(images)
@@ -94,6 +90,19 @@ def run(args: argparse.Namespace) -> int:
         write_json(args.json, summary)
     say(args, [*summary_lines(summary, title), *([f"  page      {args.report}"] if args.report else [])])
     return 0
+
+
+def _write(args: argparse.Namespace, result: "Result", model: "Model", cache: "FeatureCache") -> None:
+    """Write the table and the moments that are asked for."""
+    from fastuq.report.logits import plain_logits
+    from fastuq.report.moments_file import save_moments
+    from fastuq.report.samples import write_sample_table
+
+    if args.csv:
+        write_sample_table(args.csv, result, model.class_names)
+    if args.moments:
+        logits = plain_logits(model, cache, precision=result.options.precision)
+        save_moments(args.moments, result, logits=logits)
 
 
 def _outputs(args: argparse.Namespace) -> dict[str, str | None]:

@@ -205,6 +205,15 @@ def test_a_cache_alone_gives_no_pictures_and_says_so(result, model, cache):
     assert len(page.section("look").texts("h4")) == 12
 
 
+def test_what_was_left_out_is_said(result, model, cache, images):
+    lost = tuple((f"{n}.png", f"{n}<b>.png: no picture") for n in range(60))
+    page = page_of(result, model, cache, replace(images, notes=("passed over: 3 files",), skipped=lost))
+    assert "passed over: 3 files" in page.texts("p", "remark")
+    (said,) = page.texts("details", "remark")
+    assert said.startswith("60 files could not be read and are left out0<b>.png: no picture1<b>")
+    assert said.endswith("49<b>.png: no pictureand 10 more, all of which --json names")
+
+
 def test_without_labels_nothing_is_said_of_right_and_wrong(model):
     images = caches.images(9, labelled=False)
     with cache_features(images, model, "c.h5") as cache:
@@ -367,6 +376,12 @@ def test_other_files_are_no_tables_of_cifar100c(model, data):
     Path("c.csv").write_bytes(data)
     with pytest.raises(FastUQError, match="expected a table of"):
         read_splits("c.csv", model.sha256)
+
+
+def test_the_program_of_the_documentation_runs():
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "report.md").read_text(), re.DOTALL)
+    exec(compile(program, "report.md", "exec"), {})
+    assert len(Page(Path("page.html").read_text(encoding="utf-8")).section("look").all("img")) == 12
 
 
 def test_the_commands(capsys, model):

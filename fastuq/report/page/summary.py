@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fastuq import __version__
+from fastuq.datasets import ImageSet
 from fastuq.model.model import Model
 from fastuq.report.page.markup import percent, table, text
 from fastuq.scoring.decisions import Reason
@@ -16,6 +17,9 @@ MEANS = {
     Reason.UNCERTAIN: "Two classes or more may be present.",
     Reason.NOTHING_PRESENT: "No class reaches the threshold.",
 }
+
+LEFT_OUT = 50
+"""Most files that are named of those that could not be read."""
 
 
 def headline(result: Result) -> str:
@@ -74,6 +78,20 @@ def reasons(result: Result) -> str:
     numeric = [False, False, True, True, True][: len(header)]
     picture = f'<svg class="shares" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">{bar}</svg>'
     return picture + f'<div class="scroll reasons">{table(header, rows, numeric)}</div>'
+
+
+def left_out(images: ImageSet | None) -> str:
+    """Return what there is to say of the images: notes, and the files that could not be read."""
+    if images is None:
+        return ""
+    parts = [f'<p class="remark">{text(note)}</p>' for note in images.notes]
+    if images.skipped:
+        lines = "".join(f"<li>{text(why)}</li>" for _, why in images.skipped[:LEFT_OUT])
+        more = len(images.skipped) - LEFT_OUT
+        lines += f"<li>and {more:,} more, all of which <code>--json</code> names</li>" if more > 0 else ""
+        said = f"{len(images.skipped):,} files could not be read and are left out"
+        parts.append(f'<details class="remark"><summary>{said}</summary><ul>{lines}</ul></details>')
+    return "".join(parts)
 
 
 def origin(result: Result, model: Model) -> str:

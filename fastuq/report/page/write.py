@@ -60,12 +60,12 @@ def save_report(
 
     Examples
     --------
-    >>> import fastuq
+    >>> import fastuq, pathlib
     >>> model, images = fastuq.load_model(), fastuq.open_images("bundled")
     >>> with fastuq.cache_features(images, model, "features.h5") as cache:
     ...     result = fastuq.score(model, cache)
     ...     fastuq.save_report("page.html", result, model, cache, images)
-    >>> "of 20 predictions to trust" in open("page.html", encoding="utf-8").read()
+    >>> "of 20 predictions to trust" in pathlib.Path("page.html").read_text(encoding="utf-8")
     True
     """
     images = None if images is None else images.matched_to(model.class_names)
@@ -121,6 +121,7 @@ def _page(
         "lead": summary.lead(figures),
         "tiles": summary.tiles(figures),
         "reasons": summary.reasons(result),
+        "left_out": summary.left_out(images),
         "no_pictures": ""
         if images
         else '<p class="remark">Made from cached features alone: without the images there '
