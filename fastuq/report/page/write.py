@@ -122,10 +122,7 @@ def _page(
         "tiles": summary.tiles(figures),
         "reasons": summary.reasons(result),
         "left_out": summary.left_out(images),
-        "no_pictures": ""
-        if images
-        else '<p class="remark">Made from cached features alone: without the images there '
-        "are no pictures to show. <code>fastuq report IMAGES</code> shows them.</p>",
+        "no_pictures": "" if images else _no_pictures(model),
         "unsure": pictures.cards(unsure, seen, result, names),
         "unsure_count": f"{len(unsure)} of {len(result):,}",
         "wrong": _wrong(mistakes, pictures.cards(wrong, seen, result, names)) if labelled else "",
@@ -150,6 +147,15 @@ def _template(name: str) -> str:
 def _hash(script: str) -> str:
     """Return what the browser compares a script with before it runs it: no other one runs."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _no_pictures(model: Model) -> str:
+    if model.input_shape is None:
+        return '<p class="remark">These are embeddings: there are no pictures to show.</p>'
+    return (
+        '<p class="remark">Made from cached features alone: without the images there are no pictures to show. '
+        "<code>fastuq report IMAGES --cache FILE</code> shows them.</p>"
+    )
 
 
 def _wrong(mistakes: int, cards: str) -> str:
