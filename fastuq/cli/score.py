@@ -98,8 +98,8 @@ def _features(args: argparse.Namespace, model: "Model") -> "tuple[FeatureCache, 
         return FeatureCache.open(args.cache if len(args.cache) > 1 else args.cache[0], model=model), None
     how = {"image_size": model.image_shape[:2], "crop": model.crop, "on_error": args.on_error}
     images = open_images(args.images, **how).matched_to(model.class_names)
-    tell(images)
     path = default_cache_path(images, model)
+    tell(images)
     made = {} if path.exists() else {"the feature cache": path}
     check_outputs({**made, **_outputs(args)}, [path])
     return cache_features(images, model, path, threads=args.threads), images
