@@ -100,6 +100,31 @@ def test_the_cache_of_a_set_with_broken_files_is_found_and_verified(photos, caps
     assert report(capsys, "cache-features", photos, *MODEL)[1]["reused"]
 
 
+def test_a_picture_counts_as_what_it_shows(capsys):
+    """Pictures that a camera held otherwise saved get the very same figures as upright ones."""
+    back = {1: None, 3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+    for number in range(12):
+        picture(f"plain/{number:02}.png")
+        shown = Image.open(f"plain/{number:02}.png")
+        orientation = [*back][number % 4]
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Path("saved").mkdir(exist_ok=True)
+        turned = shown.transpose(back[orientation]) if orientation > 1 else shown
+        turned.save(f"saved/{number:02}.tif", exif=exif)
+    for folder in ("plain", "saved"):
+        assert cli.main(["score", folder, *MODEL, "--csv", f"{folder}.csv"]) == 0
+    figures = [[{**row, "file": ""} for row in rows(f"{folder}.csv")] for folder in ("plain", "saved")]
+    assert figures[0] == figures[1]
+
+
+def test_one_picture(capsys):
+    picture("photos/a b.jpg")
+    assert report(capsys, "score", "photos/a b.jpg", *MODEL, "--csv", "t.csv")[1]["n"] == 1
+    assert [(row["file"], row["label"]) for row in rows()] == [("a b.jpg", "")]
+    assert open_images("photos/a b.jpg").fingerprint() == open_images("photos").fingerprint()
+
+
 def test_classes_that_the_model_does_not_know_are_no_labels(capsys):
     picture("photos/holiday/a.png")
     picture("photos/work/b.png")
@@ -118,7 +143,7 @@ def test_class_names_of_a_file_and_class_numbers(capsys):
     assert cli.main(["score", "photos", *MODEL, "--csv", "t.csv"]) == 0
     assert [(row["label"], row["label_name"]) for row in rows()] == [("7", "beetle"), ("12", "bridge")]
     names = [f"thing {n}" for n in range(100)]
-    Path("names.txt").write_text("\n".join(names))
+    Path("names.txt").write_text("\ufeff" + "\r\n".join(names) + "\n")
     picture("named/thing 99/a.png")
     for source in (["named"], ["--cache", str(next(Path("out").iterdir()))]):
         assert cli.main(["score", *source, *MODEL, "--classes", "names.txt", "--csv", "t.csv"]) == 0
