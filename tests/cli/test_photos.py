@@ -58,7 +58,7 @@ def test_broken_files_stop_the_run_before_the_work(photos, capsys, monkeypatch):
         said = refusal(capsys, [*command, *MODEL])
         assert "photos/apple/cut.png: expected a picture" in said
         assert (
-            "; 2 of 5 pictures cannot be read: mend them or take them out, or leave them out with --on-error skip"
+            "; 2 of 5 pictures cannot be read; --on-error skip leaves them out"
             in said
         )
     assert not Path("out").exists()
