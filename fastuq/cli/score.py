@@ -48,10 +48,10 @@ def run(args: argparse.Namespace) -> int:
 
     from fastuq.datasets import data_root
     from fastuq.model.model import load_model
-    from fastuq.report.logits import plain_logits
     from fastuq.report.moments_file import save_moments
     from fastuq.report.moments_tables import check_suffix
     from fastuq.report.samples import summary_lines, write_sample_table
+    from fastuq.scoring.logits import plain_logits
     from fastuq.scoring.scoring import score
     from fastuq.util.files import write_json
     from fastuq.util.labels import read_class_names
