@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 # What is loaded at first use; the imports below say the same to type checkers and editors, a test compares the two.
 _PUBLIC = {
     "Backbone": "fastuq.model.backbone",
+    "Bank": "fastuq.scoring.bank.bank",
     "CacheError": "fastuq.errors",
     "DownloadError": "fastuq.errors",
     "FastUQError": "fastuq.errors",
@@ -32,7 +33,7 @@ _PUBLIC = {
     "load_model": "fastuq.model.model",
     "load_moments": "fastuq.report.moments_file",
     "open_images": "fastuq.datasets",
-    "plain_logits": "fastuq.report.logits",
+    "plain_logits": "fastuq.scoring.logits",
     "save_head": "fastuq.model.head_file",
     "save_moments": "fastuq.report.moments_file",
     "save_report": "fastuq.report.page.write",
@@ -60,11 +61,12 @@ if TYPE_CHECKING:
     from fastuq.model.head_layers import head_from_layers as head_from_layers
     from fastuq.model.model import Model as Model
     from fastuq.model.model import load_model as load_model
-    from fastuq.report.logits import plain_logits as plain_logits
     from fastuq.report.moments_file import load_moments as load_moments
     from fastuq.report.moments_file import save_moments as save_moments
     from fastuq.report.page.write import save_report as save_report
+    from fastuq.scoring.bank.bank import Bank as Bank
     from fastuq.scoring.decisions import Reason as Reason
+    from fastuq.scoring.logits import plain_logits as plain_logits
     from fastuq.scoring.options import Options as Options
     from fastuq.scoring.result import Result as Result
     from fastuq.scoring.scoring import Scorer as Scorer

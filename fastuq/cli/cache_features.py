@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     model = load_model(args.model)
     how = {"image_size": model.image_shape[:2], "crop": model.crop, "on_error": args.on_error}
     images = open_images(args.images, **how).matched_to(model.class_names)
+    images.fingerprint()
     tell(images)
     path = args.output or default_cache_path(images, model, shard)
     check_outputs({"--output": _new(path), "--json": args.json}, [path])

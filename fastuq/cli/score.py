@@ -94,9 +94,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _write(args: argparse.Namespace, result: "Result", model: "Model", cache: "FeatureCache") -> None:
     """Write the table and the moments that are asked for."""
-    from fastuq.report.logits import plain_logits
     from fastuq.report.moments_file import save_moments
     from fastuq.report.samples import write_sample_table
+    from fastuq.scoring.logits import plain_logits
 
     if args.csv:
         write_sample_table(args.csv, result, model.class_names)
@@ -119,11 +119,14 @@ def _features(args: argparse.Namespace, model: "Model") -> "tuple[FeatureCache, 
     if args.images is not None or not args.cache:
         how = {"image_size": model.image_shape[:2], "crop": model.crop, "on_error": args.on_error}
         images = open_images(args.images, **how).matched_to(model.class_names)
-        tell(images)
     if args.cache:
-        return FeatureCache.open(args.cache, model=model, images=images), images
+        cache = FeatureCache.open(args.cache, model=model, images=images)
+        if images is not None:
+            tell(images)
+        return cache, images
     assert images is not None
     path = default_cache_path(images, model)
+    tell(images)
     made = {} if path.exists() else {"the feature cache": path}
     check_outputs({**made, **_outputs(args)}, [path])
     return cache_features(images, model, path, threads=args.threads), images

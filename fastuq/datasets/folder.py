@@ -96,11 +96,7 @@ def open_folder(folder: Path, image_size: tuple[int, int], crop: float | None = 
     MissingExtraError
         Pillow is not installed.
     """
-    try:
-        import PIL  # noqa: F401
-    except ImportError:
-        raise MissingExtraError("folders of images need Pillow: pip install 'fastuq[images]'") from None
-    crop = None if crop is None else finite_number("crop", crop, 0.01, 1)
+    crop = _checked(crop)
     others: Counter[str] = Counter()
     loose = FileNames.of(sorted(_pictures(folder, "", others)))
     classes = {name: FileNames.of(sorted(_pictures(folder, name, others))) for name in _class_folders(folder)}
@@ -126,6 +122,22 @@ def open_folder(folder: Path, image_size: tuple[int, int], crop: float | None = 
         prepared=prepared(crop),
         notes=(passed,) if passed else (),
     )
+
+
+def open_picture(file: Path, image_size: tuple[int, int], crop: float | None = None) -> ImageSet:
+    """Return one picture as a set; raises MissingExtraError where Pillow is not installed."""
+    crop, names = _checked(crop), FileNames.of([file.name])
+    images = FolderImages(file.parent, names, image_size, crop)
+    return ImageSet(images, None, None, f"file:{file.name}", names, prepared=prepared(crop))
+
+
+def _checked(crop: float | None) -> float | None:
+    """Return the crop; raises InputError where it is none, MissingExtraError where Pillow is not installed."""
+    try:
+        import PIL  # noqa: F401
+    except ImportError:
+        raise MissingExtraError("pictures need Pillow: pip install 'fastuq[images]'") from None
+    return None if crop is None else finite_number("crop", crop, 0.01, 1)
 
 
 def _class_folders(folder: Path) -> list[str]:

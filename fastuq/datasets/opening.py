@@ -10,15 +10,16 @@ import numpy as np
 
 from fastuq.datasets.arrays import as_rgb, open_npy, open_npz
 from fastuq.datasets.cifar import CIFAR100_FOLDER, load_cifar, load_cifar100c, open_cifar
-from fastuq.datasets.folder import open_folder
+from fastuq.datasets.folder import open_folder, open_picture
 from fastuq.datasets.imageset import ImageSet
+from fastuq.datasets.picture import SUFFIXES
 from fastuq.errors import InputError
 from fastuq.util.bundled import bundled_path
 from fastuq.util.checks import array_of, checked_path, one_of
 
 HELP = (
     "cifar100, cifar100/train, cifar10, cifar10/train, cifar100c/NAME/SEVERITY, bundled, "
-    "a folder of images, a .npy or a .npz file, or a folder or file of CIFAR's python layout"
+    "a folder of pictures or one of them, a .npy or a .npz file, or a folder or file of CIFAR's python layout"
 )
 
 
@@ -53,7 +54,7 @@ def open_images(
     ----------
     spec : str, Path, ndarray or None
         ``cifar100``, ``cifar100/train``, ``cifar10``, ``cifar10/train``, ``cifar100c/fog/3``, ``bundled``, a folder of
-        pictures (sub-folders are classes), a ``.npy`` file, a ``.npz`` file (``images``, and ``labels``,
+        pictures (sub-folders are classes), one picture, a ``.npy`` file, a ``.npz`` file (``images``, and ``labels``,
         ``class_names`` if wanted), the path of ``cifar-100-python`` or ``cifar-10-batches-py`` (the test images) or
         of a file of theirs, or an array (N, H, W, 3) uint8; a single image (H, W, 3), or grey ones (N, H, W) or
         (N, H, W, 1), will do. None: the CIFAR-100 test set where it is there, else the bundled 20 images.
@@ -109,11 +110,13 @@ def _open(spec: str | Path | np.ndarray | None, image_size: tuple[int, int], cro
         return cifar
     if spec.is_dir():
         return open_folder(spec, image_size, crop)
+    if spec.suffix.lower() in SUFFIXES and spec.is_file():
+        return open_picture(spec, image_size, crop)
     if spec.suffix == ".npy":
         return ImageSet(as_rgb(open_npy(spec)), None, None, f"file:{spec.name}")
     if spec.suffix == ".npz":
         return _from_npz(spec, f"file:{spec.name}")
-    problem = "is neither a folder nor a .npy or .npz file" if spec.exists() else "is not there"
+    problem = "is neither a folder, a picture, a .npy nor a .npz file" if spec.exists() else "is not there"
     raise InputError(f"images {str(spec)!r}: {problem}; give {HELP}")
 
 

@@ -22,7 +22,7 @@ def check_ends(path: Path, config: Any, shape: tuple[int, ...] | None) -> None:
     """Raise InputError for what is no network from images, of this shape where one is given, to one output."""
     inner = config.get("config") if isinstance(config, dict) else None
     if not isinstance(inner, dict):
-        raise InputError(f"network {path}: its config.json describes no network; {AGAIN}")
+        raise InputError(f"network {path}: its configuration describes no network; {AGAIN}")
     kind = config.get("class_name")
     if kind not in ("Functional", "Sequential", "Model") or _is_foreign(config):
         raise InputError(

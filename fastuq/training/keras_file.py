@@ -7,6 +7,7 @@ from typing import Any
 
 from fastuq.errors import InputError, short
 from fastuq.training.keras_config import AGAIN, check_ends, check_tail, dropout_like
+from fastuq.training.keras_h5 import classes_of_keras2, config_of_h5
 from fastuq.training.tensorflow import silence, tensorflow
 from fastuq.training.wishes import Wishes
 
@@ -45,27 +46,29 @@ def check_file(path: Path, shape: tuple[int, ...] | None = None, wishes: Wishes 
     if path.suffix not in (".keras", ".h5", ".hdf5") or not path.is_file():
         problem = "is no .keras or .h5 file" if path.exists() else "is not there"
         raise InputError(f"network {path}: {problem}; give {KINDS}")
-    if path.suffix != ".keras":
-        if _first_bytes(path) != _HDF5:
-            raise InputError(f"network {path}: truncated, or not saved by Keras as an .h5 file; {AGAIN}")
-        return {}
-    if not _is_whole(path):
-        raise InputError(f"network {path}: truncated, or not saved by Keras 3 as a .keras file; {AGAIN}")
     try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.getinfo("config.json").file_size > _MAX_CONFIG:
-                raise ValueError(f"more than {_MAX_CONFIG} bytes")
-            config = json.loads(archive.read("config.json"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"network {path}: its config.json is damaged ({short(error, 80)}); {AGAIN}") from None
-    try:
+        config = _config(path)
         check_ends(path, config, shape)
         found = dropout_like(path, config)
         if wishes is not None:
             check_tail(path, config, wishes)
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
-        raise InputError(f"network {path}: its config.json is damaged ({short(error, 80)}); {AGAIN}") from None
+        raise InputError(f"network {path}: its configuration is damaged ({short(error, 80)}); {AGAIN}") from None
     return found
+
+
+def _config(path: Path) -> Any:
+    """Return the configuration of the network in a file."""
+    if path.suffix != ".keras":
+        if _first_bytes(path) != _HDF5:
+            raise InputError(f"network {path}: truncated, or not saved by Keras as an .h5 file; {AGAIN}")
+        return config_of_h5(path, _MAX_CONFIG)
+    if not _is_whole(path):
+        raise InputError(f"network {path}: truncated, or not saved by Keras 3 as a .keras file; {AGAIN}")
+    with zipfile.ZipFile(path) as archive:
+        if archive.getinfo("config.json").file_size > _MAX_CONFIG:
+            raise ValueError(f"more than {_MAX_CONFIG} bytes")
+        return json.loads(archive.read("config.json"))
 
 
 def load_network(path: Path, dropouts: dict[str, str] | None = None) -> Any:
@@ -90,6 +93,8 @@ def load_network(path: Path, dropouts: dict[str, str] | None = None) -> Any:
         return type(name, (keras.layers.Dropout,), {})
 
     custom = {registered: stand_in(name) for registered, name in names.items()}
+    if path.suffix != ".keras":
+        custom |= classes_of_keras2()
     try:
         with silence():
             return keras.models.load_model(path, custom_objects=custom, compile=False, safe_mode=True)

@@ -143,5 +143,5 @@ def open_network(network: Any, shape: tuple[int, ...], front: Callable[[Any], An
 
     image = keras.Input(shape, name="fastuq_image")
     opened = OpenNetwork(image)
-    opened.output = opened.call(network, front(image))
+    (opened.output,) = keras.tree.flatten(opened.call(network, front(image)))  # files of Keras 2 give a list of one
     return opened

@@ -32,7 +32,7 @@ from fastuq.util.progress import progress_bar
 
 @dataclass(frozen=True)
 class _Parts:
-    """A network that was read: its parts, and the classes."""
+    """A network that was read: its parts, the classes, and the images in the size that it takes."""
 
     name: str
     network: OpenNetwork
@@ -40,6 +40,7 @@ class _Parts:
     head: Head
     class_names: tuple[str, ...]
     logits: bool
+    images: ImageSet
 
     def backbone(self) -> Any:
         import keras
@@ -89,7 +90,8 @@ def quantize_file(
     thread_count(threads)
     check_replaceable(checked_path(output))
     wishes = wishes or Wishes()
-    parts, images = _read_network(checked_path(path), images, wishes, image_size)
+    parts = _read_network(checked_path(path), images, wishes, image_size)
+    images = parts.images
     if test is not None:
         test = test.resized(images.images.shape[1:3])
     calibration = calibration_images(images.images)
@@ -132,9 +134,7 @@ def _features(runner: Backbone, images: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _read_network(
-    path: Path, images: ImageSet, wishes: Wishes, image_size: tuple[int, int] | None
-) -> tuple[_Parts, ImageSet]:
+def _read_network(path: Path, images: ImageSet, wishes: Wishes, image_size: tuple[int, int] | None = None) -> _Parts:
     """Read and cut a network, which must take such images and know their classes; pictures are resized to it."""
     given = tuple(images.images.shape[1:]) if images.prepared is None else None
     network = load_network(path, check_file(path, given, wishes))
@@ -154,7 +154,7 @@ def _read_network(
     head = as_classifier(folded, wishes.activation)
     names = _class_names(path, head.num_classes, images)
     check_names(network.name, names)
-    return _Parts(network.name, opened, cut, head, names, folded.blocks[-1].activation == "linear"), images
+    return _Parts(network.name, opened, cut, head, names, folded.blocks[-1].activation == "linear", images)
 
 
 def _size_taken(path: Path, network: Any, wished: tuple[int, int] | None) -> tuple[int, int]:

@@ -49,7 +49,7 @@ def read_class_names(path: str | Path, count: int | None = None) -> tuple[str, .
         with open(open_regular(checked_path(path)), "rb") as file:
             if os.fstat(file.fileno()).st_size > MAX_NAMES_BYTES:
                 raise ValueError(f"more than {MAX_NAMES_BYTES} bytes")
-            lines = file.read(MAX_NAMES_BYTES).decode().rstrip().splitlines()
+            lines = file.read(MAX_NAMES_BYTES).decode("utf-8-sig").rstrip().splitlines()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"class names {path}: expected a text file with one name a line ({reason})") from None

@@ -11,8 +11,8 @@ from fastuq import cli
 from fastuq.datasets import open_images
 from fastuq.model.backbone import Backbone
 from fastuq.report import moments_tables
-from fastuq.report.logits import plain_logits
 from fastuq.report.moments_file import load_moments, save_moments
+from fastuq.scoring.logits import plain_logits
 from fastuq.scoring.scoring import score
 
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 
@@ -336,6 +337,52 @@ def test_an_h5_file_is_read_without_its_code(tmp_path):
     with pytest.raises(InputError, match="without code of its own"):
         _read_network(tmp_path / "evil.h5", IMAGES, Wishes())
     assert not (tmp_path / "executed").exists()
+
+
+def _as_keras2(path):
+    """Write the file again as Keras 2 did: nodes as lists, a list of outputs, settings that Keras 3 has no more."""
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        layers = config["config"]["layers"]
+        for before, layer in zip([None, *layers], layers, strict=False):
+            settings = layer["config"]
+            settings["dtype"] = "float32"
+            if before is None:
+                settings["batch_input_shape"] = settings.pop("batch_shape")
+            if layer["class_name"] == "DepthwiseConv2D":
+                settings["groups"] = 1
+            if layer["class_name"] == "BatchNormalization":
+                settings["axis"] = [1]
+            layer["inbound_nodes"] = [] if before is None else [[[before["name"], 0, 0, {}]]]
+        ends = {"input_layers": [[layers[0]["name"], 0, 0]], "output_layers": [[layers[-1]["name"], 0, 0]]}
+        config = {"class_name": "Functional", "config": {"name": "old", "layers": layers, **ends}}
+        file.attrs["model_config"] = json.dumps(config)
+        file.attrs["keras_version"] = b"2.4.0"
+
+
+def test_an_h5_file_of_keras_2_with_a_dropout_of_its_own(tmp_path):
+    class MCDropout(L.Dropout):
+        pass
+
+    inputs = keras.Input((SIZE, SIZE, 3))
+    x = L.Flatten()(L.AveragePooling2D(SIZE - 2)(L.DepthwiseConv2D(3)(inputs)))
+    x = L.BatchNormalization()(L.Dense(5)(MCDropout(0.25)(x)))
+    network = keras.Model(inputs, L.Dense(3, activation="softmax")(L.Activation("relu")(x)))
+    network.save(tmp_path / "n.h5")
+    _as_keras2(tmp_path / "n.h5")
+    read = _read_network(tmp_path / "n.h5", IMAGES, Wishes())
+    assert read.head.rates == (0.25, 0)
+    expected = np.asarray(network(PIXELS.astype(np.float32)))
+    features = np.asarray(read.backbone()(PIXELS.astype(np.float32)))
+    np.testing.assert_allclose(read.head.forward(features), expected, atol=1e-5)
+    chosen = _read_network(tmp_path / "n.h5", IMAGES, Wishes(dropout=(0.1,)))
+    assert chosen.head.rates == (0.1,)
+
+
+def test_an_h5_file_without_a_network_is_refused(tmp_path):
+    zoo.sequential().save_weights(tmp_path / "n.weights.h5")
+    with pytest.raises(InputError, match="weights alone"):
+        _read_network(tmp_path / "n.weights.h5", IMAGES, Wishes())
 
 
 def test_no_dropout_is_said_plainly(tmp_path):

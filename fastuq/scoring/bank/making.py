@@ -1,0 +1,117 @@
+"""From a cache of labelled training features, and one of held-out ones, to a bank."""
+
+import numpy as np
+
+from fastuq.cache import FeatureCache
+from fastuq.errors import CacheError, InputError
+from fastuq.model.model import Model
+from fastuq.scoring.bank.bank import COMPONENTS, Bank, Origin, counts_of
+from fastuq.scoring.bank.fitting import fit
+from fastuq.scoring.bank.projection import Projection, principal
+from fastuq.scoring.logits import plain_logits
+from fastuq.util.checks import whole_number
+from fastuq.util.labels import checked_labels
+from fastuq.util.progress import progress_bar
+
+_ROWS = 8192
+_SAME = 0.1
+"""Share of the held-out samples that may have their very codes in the bank: data sets have doubles."""
+
+
+def make(
+    model: Model,
+    training: FeatureCache,
+    held_out: FeatureCache,
+    *,
+    components: int = COMPONENTS,
+    held_out_samples: int | None = None,
+    threads: int | None = None,
+) -> Bank:
+    """Make a bank of training features, its weights fitted on held-out ones.
+
+    The training cache is read twice, in pieces; memory holds one piece, (D, D) float64 and the bank.
+
+    Parameters
+    ----------
+    model : Model
+    training, held_out : FeatureCache
+        Labelled, of the model; the head may have seen the first and must not have seen the second.
+    components : int
+        Principal components K; a row takes as many bytes.
+    held_out_samples : int, optional
+        Fit on so many of the held-out samples, from the first on. Figures on these are too good.
+    threads : int, optional
+        Default: the processors this process may use.
+
+    Raises
+    ------
+    InputError
+        Labels are missing, a class has no rows, held-out samples are too few or among the training samples.
+    CacheError
+        A cache is of another model, or damaged.
+    """
+    labels = _labels(model, training, "training")
+    counts = counts_of(labels, model.class_names)
+    known = _labels(model, held_out, "held-out")
+    count = (
+        len(known) if held_out_samples is None else whole_number("held-out samples", held_out_samples, 1, len(known))
+    )
+    if training.data_fingerprint == held_out.data_fingerprint:
+        raise _overlap("the same data")
+    components = whole_number("components", components, 1, min(len(training) - 1, training.num_features))
+    projection = principal(training, components)
+    order = np.argsort(labels, kind="stable")
+    origin = Origin(
+        model.sha256,
+        model.network,
+        model.class_names,
+        training.provenance["images"],
+        training.data_fingerprint,
+        held_out.provenance["images"],
+        held_out.data_fingerprint,
+        count,
+    )
+    features = held_out.read(0, count)
+    rows = _rows(training, projection, order)
+    _check_apart(rows, projection.codes(features))
+    bank = Bank(rows, counts, order, projection, None, origin)  # type: ignore[arg-type]
+    weights = fit(plain_logits(model, features), bank.similarities(features, threads=threads), known[:count])
+    return Bank(rows, counts, order, projection, weights, origin)
+
+
+def _labels(model: Model, cache: FeatureCache, what: str) -> np.ndarray:
+    if cache.model_sha256 != model.sha256:
+        raise CacheError(
+            f"bank: expected {what} features of model {model.sha256[:12]}, found those of {cache.model_sha256[:12]}; "
+            "cache them with this model"
+        )
+    if cache.labels is None:
+        raise InputError(f"bank: expected {what} features with labels, found a cache without; cache labelled images")
+    return checked_labels("labels", cache.labels, len(cache), len(model.class_names), "cache the features again")
+
+
+def _rows(training: FeatureCache, projection: Projection, order: np.ndarray) -> np.ndarray:
+    """Return the codes of the training features in this order."""
+    rows, place = np.empty((len(order), len(projection.offset)), np.int8), np.empty_like(order)
+    place[order] = np.arange(len(order))
+    with progress_bar(len(order), "rows", "sample") as bar:
+        for start in range(0, len(order), _ROWS):
+            stop = min(start + _ROWS, len(order))
+            rows[place[start:stop]] = projection.codes(training.read(start, stop))
+            bar.update(stop - start)
+    return rows
+
+
+def _check_apart(rows: np.ndarray, codes: np.ndarray) -> None:
+    """Raise InputError where too many held-out samples are among the rows."""
+    there = {row.tobytes() for row in rows}
+    same = sum(code.tobytes() in there for code in codes)
+    if same > _SAME * len(codes):
+        raise _overlap(f"{same} of {len(codes)} held-out samples in the training data")
+
+
+def _overlap(found: str) -> InputError:
+    return InputError(
+        f"bank: expected held-out samples that are not among the training samples, found {found}; "
+        "give others: similarities to themselves say nothing"
+    )
