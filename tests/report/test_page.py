@@ -131,7 +131,7 @@ def test_pictures_are_the_right_ones(page, result, images):
     wrong = wrong[np.argsort(-result.predicted_mean[wrong], kind="stable")][:12]
     for name, numbers in (("look", unsure), ("wrong", wrong)):
         part = page.section(name)
-        assert part.texts("h4") == [f"image {n}" for n in numbers]
+        assert part.texts("h3") == [f"image {n}" for n in numbers]
         assert [img["attrs"]["src"] for img in part.all("img")] == [picture(images.images[n]) for n in numbers]
         assert part.texts("span", "badge") == ["keep" if result.keep[n] else "ignore" for n in numbers]
 
@@ -202,7 +202,7 @@ def test_a_cache_alone_gives_no_pictures_and_says_so(result, model, cache):
     page = page_of(result, model, cache)
     assert page.all("img") == []
     assert "without the images there are no pictures" in " ".join(page.texts("p", "remark"))
-    assert len(page.section("look").texts("h4")) == 12
+    assert len(page.section("look").texts("h3")) == 12
 
 
 def test_what_was_left_out_is_said(result, model, cache, images):
@@ -219,7 +219,7 @@ def test_without_labels_nothing_is_said_of_right_and_wrong(model):
     with cache_features(images, model, "c.h5") as cache:
         page = page_of(score(model, cache, num_iter=5), model, cache, images)
     assert "no labels" in page.texts("p", "lead")[0]
-    assert all(name.startswith("Kept and ignored") for name in page.texts("h3"))
+    assert all(name.startswith("Kept and ignored") for name in page.section("plots").texts("h3"))
     assert not {"true class", "right"} & set(page.rows()[0])
     assert "wrong" not in {element["attrs"].get("id") for element in page.elements}
     assert page.all("span", "wrong") == []
@@ -254,7 +254,7 @@ def test_names_are_texts_and_nothing_else(model, cache, result):
     assert len(page.all("script")) == len(page.all("style")) == 1
     assert {row["file"] for row in page.rows()} == {printable(name) for name in files}
     assert {row["predicted"] for row in page.rows()} <= {printable(name) for name in names}
-    assert page.section("look").texts("h4")[0] == printable(files[int(np.argsort(result.max_mean, kind="stable")[0])])
+    assert page.section("look").texts("h3")[0] == printable(files[int(np.argsort(result.max_mean, kind="stable")[0])])
     assert page.texts("p", "name") == [printable(EVIL[2])]
     assert not any(name.startswith("on") for element in page.elements for name in element["attrs"])
     assert all(c.isprintable() or c == "\n" for c in page.source)

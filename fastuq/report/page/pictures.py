@@ -82,7 +82,7 @@ def _card(n: int, look: Look, result: Result, names: tuple[str, ...]) -> str:
     if truth is not None:
         mark = "right" if truth == predicted else "wrong"
         said += f'<dt>true class</dt><dd>{text(names[truth])} <span class="{mark}">{mark}</span></dd>'
-    heading = f'<h4 title="{name}">{name.replace("/", "/<wbr>")}</h4>'
+    heading = f'<h3 title="{name}">{name.replace("/", "/<wbr>")}</h3>'
     return (
         f'<li class="card"><div class="who">{_image(look, name)}'
         f"<div>{heading}<p>{verdict}</p><dl>{said}</dl></div></div>{_bars(look, predicted, truth, result, names)}</li>"

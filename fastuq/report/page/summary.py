@@ -35,9 +35,9 @@ def lead(summary: dict[str, Any]) -> str:
     if summary["accuracy_plain"] is None:
         return f"{look} The images have no labels, so how many predictions are right is not known."
     if summary["accuracy_kept"] is None:
-        return f"{look} Of all predictions {percent(summary['accuracy_plain'])} are right without this choice."
+        return f"{look} Of all predictions {percent(summary['accuracy_plain'])} are right by one plain pass."
     return (
-        f"Of the kept, {percent(summary['accuracy_kept'])} are right; of all, without a choice, "
+        f"Of the kept, {percent(summary['accuracy_kept'])} are right; of all, by one plain pass, "
         f"{percent(summary['accuracy_plain'])}. {look}"
     )
 
@@ -52,7 +52,7 @@ def tiles(summary: dict[str, Any]) -> str:
     if summary["accuracy_plain"] is not None:
         figures += [
             ("right, of the kept", percent(summary["accuracy_kept"]), "the predictions to trust"),
-            ("right, of all", percent(summary["accuracy_plain"]), "one plain pass, no choice"),
+            ("right, of all", percent(summary["accuracy_plain"]), "by the plain pass"),
             ("wrong, of the ignored", percent(summary["misclassified_ignored"]), "by the plain pass"),
         ]
     return "".join(f"<div><dt>{name}</dt><dd>{value}<small>{note}</small></dd></div>" for name, value, note in figures)
