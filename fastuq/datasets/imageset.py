@@ -146,8 +146,8 @@ class ImageSet:
         seen = self._seen
         if seen.failed:
             raise InputError(
-                f"{seen.failed[0][1]}; {len(seen.failed)} of {len(self)} pictures cannot be read; --on-error skip leaves "
-                "them out"
+                f"{seen.failed[0][1]}; {len(seen.failed)} of {len(self)} pictures cannot be read; "
+                "--on-error skip leaves them out"
             )
         total = seen.whole.copy()
         if self.prepared is not None:  # of the digests, so that pictures can be left out after they were looked at

@@ -57,10 +57,7 @@ def test_broken_files_stop_the_run_before_the_work(photos, capsys, monkeypatch):
     for command in (["score", photos], ["cache-features", photos, "--output", "f.h5"]):
         said = refusal(capsys, [*command, *MODEL])
         assert "photos/apple/cut.png: expected a picture" in said
-        assert (
-            "; 2 of 5 pictures cannot be read; --on-error skip leaves them out"
-            in said
-        )
+        assert "; 2 of 5 pictures cannot be read; --on-error skip leaves them out" in said
     assert not Path("out").exists()
     assert not Path("f.h5").exists()
 
