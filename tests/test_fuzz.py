@@ -68,6 +68,13 @@ def pictures():
         ("JPEG", "RGB", {}),
         ("JPEG", "CMYK", {}),
         ("JPEG", "RGB", {"progressive": True}),
+        ("WEBP", "RGB", {}),
+        ("WEBP", "RGBA", {"lossless": True}),
+        ("BMP", "RGB", {}),
+        ("GIF", "P", {}),
+        ("TIFF", "RGB", {"compression": "tiff_lzw"}),
+        ("TIFF", "CMYK", {}),
+        ("TIFF", "I;16", {"compression": "tiff_deflate"}),
     ]:
         out = io.BytesIO()
         made = Image.fromarray(pixels[..., 0].astype(np.uint16)) if mode == "I;16" else Image.fromarray(pixels)

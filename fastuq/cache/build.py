@@ -145,7 +145,7 @@ def _header(
         num_samples=len(images),
         labelled=images.labels is not None,
         labels_sha256=hashlib.sha256(labels.tobytes()).hexdigest(),
-        preprocessing={"color": "RGB", "dtype": "uint8", "shape": list(shape)},
+        preprocessing={"color": "RGB", "dtype": "uint8", "shape": list(shape), **(images.prepared or {})},
         runtime=_runtime(),
         batch_size=batch_size,
         shard=part,

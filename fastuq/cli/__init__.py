@@ -19,11 +19,13 @@ from fastuq.errors import FastUQError, InputError, one_line, printable
 from fastuq.util.process import check_limits, leads_to, open_standard_streams
 
 if TYPE_CHECKING:
+    from fastuq.datasets import ImageSet
     from fastuq.scoring.options import Options
 
 SUMMARIES = {
     "demo": "score the bundled 20 images and show what is kept and why",
     "score": "which predictions to keep: Monte-Carlo dropout on cached features",
+    "report": "the same as a page to look at: pictures, plots, a table; one HTML file",
     "cache-features": "run the backbone once over images and keep its features",
     "cache": "inspect, verify or repair a feature cache",
     "bank": "labelled training features become a bank that scores are made with",
@@ -60,7 +62,12 @@ BY_SCORE = {
 }
 _METAVARS = {"num_iter": "T", "conf_factor": "C", "score": "NAME", "foreign": "NAME", "coverage": "C"}
 USER_ERROR = 2
-SHOWN = ("contact_sheet", "csv", "json", "markdown", "moments", "plot")
+CROP = (
+    "of a picture take the middle, this fraction of the largest that fits, such as 0.875 (default: stretch all of it)"
+)
+_NAMED = 10
+"""Most files that are named on the screen."""
+SHOWN = ("contact_sheet", "csv", "json", "markdown", "moments", "plot", "report")
 """Options whose file may be the screen."""
 
 
@@ -128,6 +135,34 @@ def commands() -> dict[str, str]:
 def _module(command: str) -> str:
     name = command.replace("-", "_")
     return f"{name}_" if iskeyword(name) else name
+
+
+def add_on_error(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says what a picture costs that cannot be read."""
+    parser.add_argument(
+        "--on-error",
+        choices=("stop", "skip"),
+        default="stop",
+        help="a picture that cannot be read: stop before the work, or leave it out (default: %(default)s)",
+    )
+
+
+def tell(images: "ImageSet") -> None:
+    """Print on standard error what is to be said of images: notes, and which files were left out."""
+    lines = [*images.notes, *(f"left out: {why}" for _, why in images.skipped[:_NAMED])]
+    if len(images.skipped) > _NAMED:
+        lines.append(f"left out: {len(images.skipped) - _NAMED} more; --json names all of them")
+    for line in lines:
+        print("fastuq:", one_line(line), file=sys.stderr)
+
+
+def told(images: "ImageSet | None") -> dict[str, Any]:
+    """Return the same as JSON values, every file that was left out."""
+    skipped = () if images is None else images.skipped
+    return {
+        "notes": [] if images is None else list(images.notes),
+        "skipped": [{"file": printable(file), "reason": why} for file, why in skipped],
+    }
 
 
 def add_scoring_options(parser: argparse.ArgumentParser, names: Iterable[str] = tuple(SCORING)) -> None:

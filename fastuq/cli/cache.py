@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from fastuq.cli import say
+from fastuq.cli import add_on_error, say, tell
 
 if TYPE_CHECKING:
     from fastuq.cache.file import CacheFile
@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images", metavar="IMAGES", help="repair, verify: the images (default: as for cache-features)"
     )
     parser.add_argument("--model", metavar="DIR", help="repair, verify: the model folder (default: the bundled one)")
+    add_on_error(parser)
     parser.add_argument("--threads", type=int, help="repair: threads (default: all)")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON (- for the screen)")
 
@@ -55,8 +56,9 @@ def _verify(args: argparse.Namespace) -> list[dict[str, Any]]:
         if model is not None:
             check_model(file, model.sha256)
         if args.images:
-            height, width, _ = file.header.preprocessing["shape"]
-            check_images(file, open_images(args.images, image_size=(height, width)))
+            way = file.header.preprocessing
+            how = {"image_size": tuple(way["shape"][:2]), "crop": way.get("crop"), "on_error": args.on_error}
+            check_images(file, open_images(args.images, **how))
         pending = file.pending()
         missing = file.header.num_batches - file.written()
         reports.append({"file": str(file.path), "ok": not pending, "missing": missing, "bad_batches": pending})
@@ -69,7 +71,9 @@ def _repair(args: argparse.Namespace) -> list[dict[str, Any]]:
     from fastuq.model.model import load_model
 
     model = load_model(args.model)
-    images = open_images(args.images, image_size=model.image_shape[:2]).matched_to(model.class_names)
+    how = {"image_size": model.image_shape[:2], "crop": model.crop, "on_error": args.on_error}
+    images = open_images(args.images, **how).matched_to(model.class_names)
+    tell(images)
     reports = []
     for file in _open(args.files):
         shard = (file.header.shard.index, file.header.shard.count)

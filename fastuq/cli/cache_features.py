@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from fastuq.cli import say
+from fastuq.cli import add_on_error, say, tell, told
 from fastuq.util.defaults import BATCH_SIZE
 
 
@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "there, else the bundled 20 images)",
     )
     parser.add_argument("--model", metavar="DIR", help="model folder (default: the bundled one)")
+    add_on_error(parser)
     parser.add_argument("--output", type=Path, metavar="FILE", help="cache file (default: named by images and model)")
     batch = f"images that share a checksum (default: {BATCH_SIZE})"
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help=batch)
@@ -42,7 +43,10 @@ def run(args: argparse.Namespace) -> int:
     inputs = [args.images, data_root(), args.model]
     check_outputs({"--output": _new(args.output), "--json": args.json}, [*inputs, args.output])
     model = load_model(args.model)
-    images = open_images(args.images, image_size=model.image_shape[:2]).matched_to(model.class_names)
+    how = {"image_size": model.image_shape[:2], "crop": model.crop, "on_error": args.on_error}
+    images = open_images(args.images, **how).matched_to(model.class_names)
+    images.fingerprint()
+    tell(images)
     path = args.output or default_cache_path(images, model, shard)
     check_outputs({"--output": _new(path), "--json": args.json}, [path])
     with cache_features(images, model, path, batch_size=args.batch_size, threads=args.threads, shard=shard) as cache:
@@ -59,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
             "data_fingerprint": cache.data_fingerprint,
             "runtime": cache.provenance["runtime"],
             "seconds": round(seconds, 6),
+            **told(images),
         }
     if args.json:
         write_json(args.json, report)

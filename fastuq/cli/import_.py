@@ -1,8 +1,12 @@
 """``fastuq import``: a trained network becomes a quantized model folder."""
 
 import argparse
+from typing import TYPE_CHECKING
 
-from fastuq.cli import say
+from fastuq.cli import CROP, add_on_error, say, tell, told
+
+if TYPE_CHECKING:
+    from fastuq.datasets import ImageSet
 
 KERAS_DATA = "cifar100/train"
 
@@ -36,10 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--activation", choices=("softmax", "sigmoid"), help="what makes the logits of the network probabilities")
     add("--head", metavar="FILE", help=".tflite: a head of your own that follows --cut, in .npz")
     add(
+        "--classes",
         "--labels",
+        dest="classes",
         metavar="FILE",
-        help=".tflite: class names, one a line (default: those of --data, else class_0, ...)",
+        help="class names, one a line, in the order of the outputs (default: those of --data, else class_0, ...)",
     )
+    add("--crop", type=float, metavar="FRACTION", help=CROP)
+    add("--image-size", metavar="SIZE", help="of pictures in a folder, for a network that takes any: 224 or 224x320")
+    add_on_error(parser)
     add("--threads", type=int, help="threads of the backbone (default: all)")
     add("--json", metavar="FILE", help="write what was found, sizes and accuracies as JSON (- for the screen)")
 
@@ -48,11 +57,20 @@ def run(args: argparse.Namespace) -> int:
     from fastuq.errors import InputError
 
     is_tflite = args.network.endswith(".tflite")
-    for name in ("test", "rescale", "preprocess") if is_tflite else ("head", "labels"):
+    for name in ("test", "rescale", "preprocess", "image_size") if is_tflite else ("head",):
         if getattr(args, name) is not None:
             kind = "Keras networks" if is_tflite else ".tflite files"
-            raise InputError(f"--{name}: is for {kind} alone; leave it out")
+            raise InputError(f"--{name.replace('_', '-')}: is for {kind} alone; leave it out")
     return _tflite(args) if is_tflite else _keras(args)
+
+
+def _images(args: argparse.Namespace, data: str, names: tuple[str, ...] | None) -> "ImageSet":
+    """Return images to calibrate on, with these class names if there are any."""
+    from fastuq.datasets import open_images
+
+    images = open_images(data, crop=args.crop, on_error=args.on_error)
+    tell(images)
+    return images if names is None else images.named(names)
 
 
 def _tflite(args: argparse.Namespace) -> int:
@@ -64,29 +82,32 @@ def _tflite(args: argparse.Namespace) -> int:
     from fastuq.util.outputs import check_outputs
     from fastuq.util.text_numbers import rates
 
-    inputs = [args.network, args.data, args.head, args.labels, data_root()]
+    inputs = [args.network, args.data, args.head, args.classes, data_root()]
     check_outputs({"--json": args.json}, inputs, replaced=args.output)
+    names = None if args.classes is None else read_class_names(args.classes)
+    images = None if args.data is None else _images(args, args.data, names)
     model = import_tflite(
         args.network,
         args.output,
         dropout=None if args.dropout is None else rates("--dropout", args.dropout),
         cut=args.cut,
         head=args.head,
-        class_names=None if args.labels is None else read_class_names(args.labels),
+        class_names=names,
         activation=args.activation,
-        images=args.data,
+        images=images,
+        crop=args.crop,
         threads=args.threads,
     )
     say(args, [f"model {model.path}, SHA-256 {model.sha256}", *report_lines(model.info["made"])])
     if args.json:
-        write_json(args.json, {"model_sha256": model.sha256, **model.info["made"]})
+        write_json(args.json, {"model_sha256": model.sha256, **model.info["made"], **told(images)})
     return 0
 
 
 def _keras(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from fastuq.datasets import data_root, open_images, open_test_images
+    from fastuq.datasets import data_root, open_test_images
     from fastuq.training.finish_model import report_lines
     from fastuq.training.front import Front
     from fastuq.training.import_report import import_lines
@@ -95,11 +116,14 @@ def _keras(args: argparse.Namespace) -> int:
     from fastuq.training.wishes import Wishes
     from fastuq.util.checks import checked_path
     from fastuq.util.files import write_json
+    from fastuq.util.labels import read_class_names
     from fastuq.util.outputs import check_outputs
-    from fastuq.util.text_numbers import rates
+    from fastuq.util.text_numbers import image_size, rates
 
     data = args.data or KERAS_DATA
-    check_outputs({"--json": args.json}, [args.network, data, args.test, data_root()], replaced=args.output)
+    inputs = [args.network, data, args.test, args.classes, data_root()]
+    check_outputs({"--json": args.json}, inputs, replaced=args.output)
+    size = None if args.image_size is None else image_size("--image-size", args.image_size)
     wishes = Wishes(
         cut=args.cut,
         dropout=None if args.dropout is None else rates("--dropout", args.dropout),
@@ -107,14 +131,23 @@ def _keras(args: argparse.Namespace) -> int:
         activation=args.activation,
     )
     check_file(Path(checked_path(args.network)), wishes=wishes)
-    images = open_images(data)
-    test = open_test_images(args.test, images)
-    model = quantize_file(args.network, images, test, args.output, wishes=wishes, threads=args.threads)
+    images = _images(args, data, None if args.classes is None else read_class_names(args.classes))
+    test = open_test_images(args.test, images, on_error=args.on_error)
+    model = quantize_file(
+        args.network,
+        images,
+        test,
+        args.output,
+        wishes=wishes,
+        image_size=size,
+        crop=args.crop,
+        threads=args.threads,
+    )
     made = model.info["made"]
     say(
         args,
         [f"model {model.path}, SHA-256 {model.sha256}", *import_lines(made, model.head), *report_lines(made["report"])],
     )
     if args.json:
-        write_json(args.json, {"model_sha256": model.sha256, **made})
+        write_json(args.json, {"model_sha256": model.sha256, **made, **told(images)})
     return 0

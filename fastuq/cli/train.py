@@ -2,9 +2,13 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fastuq.cli import say
+from fastuq.cli import CROP, add_on_error, say, tell, told
 from fastuq.util.defaults import NETWORK, PAPER_HEAD, WEIGHTS
+
+if TYPE_CHECKING:
+    from fastuq.datasets import ImageSet
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +34,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--features", metavar="FILE", help="fit a head on these embeddings (.npy, .npz) instead of a network on images")
     add("--labels", metavar="FILE", help="with --features: their true classes in .npy, whole numbers from 0")
-    add("--class-names", metavar="FILE", help="with --features: class names, one a line (default: class_0, ...)")
+    add(
+        "--classes",
+        "--class-names",
+        dest="classes",
+        metavar="FILE",
+        help="class names, one a line, in the order of their numbers (default: those of the images, else class_0, ...)",
+    )
+    add(
+        "--image-size", metavar="SIZE", help="of pictures in a folder: 224 or 224x320 (default: what the network takes)"
+    )
+    add("--crop", type=float, metavar="FRACTION", help=CROP)
+    add_on_error(parser)
     add("--seed", type=int, default=0, help="seed of everything random (default: %(default)s)")
     add("--output", required=True, metavar="DIR", help="model folder to write")
     add("--work", metavar="DIR", help="folder of checkpoints and features, to resume from (default: OUTPUT.work)")
@@ -43,9 +58,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.features is not None:
         return _on_features(args)
-    for name in ("labels", "class_names"):
-        if getattr(args, name) is not None:
-            raise InputError(f"--{name.replace('_', '-')}: goes with --features; images bring their labels and names")
+    if args.labels is not None:
+        raise InputError("--labels: goes with --features; images bring their labels")
     return _on_images(args)
 
 
@@ -59,7 +73,7 @@ def _on_features(args: argparse.Namespace) -> int:
     from fastuq.util.outputs import check_outputs
 
     work = args.work or f"{Path(args.output)}.work"
-    check_outputs({"--json": args.json}, [args.features, args.labels, args.class_names], [work], args.output)
+    check_outputs({"--json": args.json}, [args.features, args.labels, args.classes], [work], args.output)
     values, labels = open_embeddings(args.features, args.labels)
     model = train_features(
         Features.from_arrays(values, labels, name=f"file:{Path(args.features).name}"),
@@ -67,7 +81,7 @@ def _on_features(args: argparse.Namespace) -> int:
         work=work,
         head=args.head or PAPER_HEAD,
         recipe=overridden(PRESETS[args.preset][0], epochs=args.epochs, learning_rate=args.learning_rate),
-        class_names=None if args.class_names is None else read_class_names(args.class_names),
+        class_names=None if args.classes is None else read_class_names(args.classes),
         holdout=args.holdout or 0,
         seed=args.seed,
     )
@@ -80,7 +94,7 @@ def _on_features(args: argparse.Namespace) -> int:
 
 
 def _on_images(args: argparse.Namespace) -> int:
-    from fastuq.datasets import ImageSet, data_root, open_images, open_test_images
+    from fastuq.datasets import ImageSet, data_root, open_test_images
     from fastuq.errors import InputError
     from fastuq.training.finish_model import report_lines
     from fastuq.training.train import PRESETS, Plan, overridden, train
@@ -88,7 +102,7 @@ def _on_images(args: argparse.Namespace) -> int:
     from fastuq.util.outputs import check_outputs
 
     work = args.work or f"{Path(args.output)}.work"
-    inputs = [args.data, args.test, args.weights, data_root()]
+    inputs = [args.data, args.test, args.weights, args.classes, data_root()]
     check_outputs({"--json": args.json}, inputs, [work], args.output)
     recipe, tune = PRESETS[args.preset]
     plan = Plan(
@@ -101,7 +115,7 @@ def _on_images(args: argparse.Namespace) -> int:
         mirror=args.mirror,
         seed=args.seed,
     )
-    images = open_images(args.data)
+    images = _images(args)
     test: ImageSet | None
     if args.holdout:
         if not 0 < args.holdout < len(images):
@@ -109,9 +123,35 @@ def _on_images(args: argparse.Namespace) -> int:
         whole, kept = images, len(images) - args.holdout
         images, test = whole.subset(0, kept), whole.subset(kept, len(whole))
     else:
-        test = open_test_images(args.test, images)
+        test = open_test_images(args.test, images, on_error=args.on_error)
     model = train(plan, images, test, args.output, work=work, threads=args.threads)
     say(args, [f"model {model.path}, SHA-256 {model.sha256}", *report_lines(model.info["made"]["report"])])
     if args.json:
-        write_json(args.json, {"model_sha256": model.sha256, **model.info["made"]})
+        write_json(args.json, {"model_sha256": model.sha256, **model.info["made"], **told(images)})
     return 0
+
+
+def _images(args: argparse.Namespace) -> "ImageSet":
+    """Return the training images; says of pictures in which size they are taken."""
+    from fastuq.datasets import open_images
+    from fastuq.errors import InputError
+    from fastuq.training.networks import network_of
+    from fastuq.util.labels import read_class_names
+    from fastuq.util.text_numbers import image_size
+
+    side = network_of(args.network).image_size
+    size = (side, side) if args.image_size is None else image_size("--image-size", args.image_size)
+    images = open_images(args.data, image_size=size, crop=args.crop, on_error=args.on_error)
+    if args.classes is not None:
+        images = images.named(names := read_class_names(args.classes))
+        without = set(range(len(names))) - set([] if images.labels is None else images.labels.tolist())
+        if without:
+            raise InputError(
+                f"--classes {args.classes}: {len(names)} names, but {len(without)} have no images, the first of them "
+                f"{names[min(without)]!r}; give the names of the classes that are there"
+            )
+    tell(images)
+    if images.prepared is not None:
+        seen = "stretched" if args.crop is None else f"the middle of each ({args.crop:g})"
+        say(args, [f"{images.name}: {len(images)} pictures in {size[0]} x {size[1]}, {seen}"])
+    return images

@@ -4,6 +4,8 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fastuq.errors import InputError, short
 from fastuq.util.npy import NpyArray, TooLargeError, open_regular, read_npz
 
@@ -54,6 +56,35 @@ def open_npz(path: str | Path) -> dict[str, Any]:
     except (ValueError, OSError) as error:
         raise _unreadable(path, error) from None
     return arrays if "images" in arrays else {"images": arrays.popitem()[1]}
+
+
+def as_rgb(images: Any) -> Any:
+    """Return images (N, H, W, 3) of what people have: one image (H, W, 3), or grey ones (N, H, W) or (N, H, W, 1).
+
+    Anything else is returned as it is. Grey files are read when they are sliced, like others.
+    """
+    shape = tuple(getattr(images, "shape", ()))
+    if len(shape) == 3 and shape[2] == 3:
+        return np.asarray(images[:])[None]
+    return Grey(images) if len(shape) == 3 or (len(shape) == 4 and shape[3] == 1) else images
+
+
+class Grey:
+    """Grey images as RGB; nothing is read before it is sliced."""
+
+    def __init__(self, images: Any) -> None:
+        self._images = images
+        self.shape, self.dtype = (*images.shape[:3], 3), images.dtype
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, key: slice) -> np.ndarray:
+        grey = np.asarray(self._images[key])
+        return np.repeat(grey.reshape(*grey.shape[:3], 1), 3, axis=3)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self[:], dtype=dtype)
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:

@@ -1,20 +1,43 @@
 """ImageSet: images, labels and class names as the rest of fastuq sees them."""
 
 import hashlib
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from fastuq.datasets.rows import Rows, attempt
 from fastuq.errors import InputError
 from fastuq.util.checks import whole_number
 from fastuq.util.file_names import FileNames
 from fastuq.util.labels import checked_labels
+from fastuq.util.progress import progress_bar
 
 CHUNK_BYTES = 16 * 2**20
 _DIGEST = 16
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What one pass over all pixels found.
+
+    Attributes
+    ----------
+    whole : hashlib object
+        SHA-256 of the shape, and of the pixels unless they come from pictures.
+    each : bytes
+        The digests of all images one after the other, `_DIGEST` bytes each.
+    failed : list of (int, str)
+        Number and error of each picture that cannot be read; the others have digests.
+    """
+
+    whole: Any
+    each: bytes
+    failed: list[tuple[int, str]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +57,12 @@ class ImageSet:
     files : sequence of str, or None
         The file of each image, relative to the folder that was opened; None where images are not files. Names in no
         encoding have surrogates, as `os.fsdecode` makes them. They are not part of the fingerprint.
+    prepared : mapping or None
+        How pixels were made of picture files, JSON values; None where they are given. Part of the fingerprint.
+    notes : tuple of str
+        What is to be said of the set: files that were passed over, classes that a model does not know.
+    skipped : tuple of (str, str)
+        File and error of each picture that could not be read and was left out.
 
     Examples
     --------
@@ -53,6 +82,9 @@ class ImageSet:
     class_names: tuple[str, ...] | None
     name: str
     files: Sequence[str] | None = None
+    prepared: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name.isprintable():  # file names may hold anything, and names reach the terminal
@@ -83,27 +115,79 @@ class ImageSet:
         return f"ImageSet({self.name!r}, images {tuple(self.images.shape)}, {labels})"
 
     @cached_property
-    def _digests(self) -> tuple[str, bytes]:
-        """The fingerprint, and the digests of all images one after the other; both of the same bytes, read once."""
-        digest = hashlib.sha256(f"images uint8 {tuple(int(n) for n in self.images.shape)}\n".encode())
-        each = bytearray()
+    def _seen(self) -> _Seen:
+        """What the one pass over all pixels found; pictures are decoded for it, and the broken ones found."""
+        whole = hashlib.sha256(f"images uint8 {tuple(int(n) for n in self.images.shape)}\n".encode())
+        each, failed = bytearray(), list[tuple[int, str]]()
         step = max(1, CHUNK_BYTES // int(np.prod(self.images.shape[1:])))
-        for start in range(0, len(self), step):
-            pixels = self._copy(start, start + step)
-            digest.update(pixels.data)
-            each += _each(pixels)
-        if self.labels is not None:
-            digest.update(b"labels int64\n")
-            digest.update(self.labels.astype("<i8").tobytes())
-        return digest.hexdigest(), bytes(each)
+        with progress_bar(len(self), "reading") as bar:
+            for start in range(0, len(self), step):
+                stop = min(start + step, len(self))
+                pixels, others = attempt(self.images, start, stop)
+                if self.prepared is None:
+                    whole.update(pixels.data)
+                each += _each(pixels)
+                failed += others
+                bar.update(stop - start)
+        return _Seen(whole, bytes(each), failed)
 
     def _copy(self, start: int, stop: int) -> np.ndarray:
         """Return pixels that nobody else can change: a slice of a memory map is the file itself."""
         return np.array(self.images[start:stop], order="C")
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of shape, pixels and labels, as 64 hexadecimal digits; computed once, in chunks."""
-        return self._digests[0]
+        """Return the SHA-256 of shape, pixels and labels, as 64 hexadecimal digits; computed once, in chunks.
+
+        Raises
+        ------
+        InputError
+            Pictures cannot be read: the first of them and their number.
+        """
+        seen = self._seen
+        if seen.failed:
+            raise InputError(
+                f"{seen.failed[0][1]}; {len(seen.failed)} of {len(self)} pictures cannot be read; "
+                "--on-error skip leaves them out"
+            )
+        total = seen.whole.copy()
+        if self.prepared is not None:  # of the digests, so that pictures can be left out after they were looked at
+            shape, how = tuple(int(n) for n in self.images.shape), json.dumps(dict(self.prepared), sort_keys=True)
+            total = hashlib.sha256(f"pictures uint8 {shape} {how}\n".encode() + seen.each)
+        if self.labels is not None:
+            total.update(b"labels int64\n")
+            total.update(self.labels.astype("<i8").tobytes())
+        return str(total.hexdigest())
+
+    def readable(self) -> "ImageSet":
+        """Return the set without the pictures that cannot be read, which its `skipped` names.
+
+        Raises
+        ------
+        InputError
+            None can be read.
+        """
+        seen = self._seen
+        if not seen.failed:
+            return self
+        if len(seen.failed) == len(self):
+            raise InputError(f"{seen.failed[0][1]}; none of {len(self)} pictures can be read")
+        good = np.delete(np.arange(len(self)), [number for number, _ in seen.failed]).tolist()
+        files = None if self.files is None else FileNames.of(self.files)
+        names = ["" if files is None else files[number] for number, _ in seen.failed]
+        return self._with(
+            _Seen(seen.whole, seen.each, []),
+            images=self.images.take(good),
+            labels=None if self.labels is None else self.labels[good],
+            files=None if files is None else files.take(good),
+            skipped=(*self.skipped, *zip(names, (why for _, why in seen.failed), strict=True)),
+        )
+
+    def _with(self, seen: _Seen | None, **changes: Any) -> "ImageSet":
+        """Return the set with changes after which the pixels need no other look."""
+        changed = replace(self, **changes)
+        if seen is not None:
+            vars(changed)["_seen"] = seen
+        return changed
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return images `start` to `stop` (exclusive), the very ones that `fingerprint` was taken of.
@@ -118,7 +202,7 @@ class ImageSet:
         InputError
             An image is another one by now: what is computed from it would pass for that of the fingerprint.
         """
-        expected = self._digests[1][start * _DIGEST : stop * _DIGEST]
+        expected = self._seen.each[start * _DIGEST : stop * _DIGEST]
         pixels = self._copy(start, stop)
         if _each(pixels) != expected:
             raise InputError(
@@ -145,47 +229,58 @@ class ImageSet:
         files = None if self.files is None else self.files[start:stop]
         return replace(self, images=images, labels=labels, name=f"{self.name}[{start}:{stop}]", files=files)
 
-    def matched_to(self, class_names: tuple[str, ...]) -> "ImageSet":
-        """Return the set with labels that count `class_names` (those of a model) in place of its own.
+    def resized(self, image_size: tuple[int, int]) -> "ImageSet":
+        """Return pictures in another size (height, width); pixels that are given stay as they are."""
+        if self.prepared is None or tuple(self.images.shape[1:3]) == tuple(image_size):
+            return self
+        return replace(self, images=self.images.resized(image_size))
 
-        Sub-folders of a folder of images are numbered by name, and need not be all of a model's classes.
+    def named(self, class_names: tuple[str, ...]) -> "ImageSet":
+        """Return the set with these names for its classes, in the order of their numbers.
+
+        Labels without names are taken as the numbers; others as `matched_to` does.
 
         Raises
         ------
         InputError
-            A labelled class is not among `class_names`.
+            A label is no number of a name, or a class is not among the names.
+        """
+        matched = self.matched_to(class_names)
+        if self.labels is not None and matched.labels is None:
+            raise InputError(f"{self.name}: found {matched.notes[-1]}; name the classes that the labels count")
+        return matched._with(vars(self).get("_seen"), class_names=tuple(class_names))
+
+    def matched_to(self, class_names: tuple[str, ...]) -> "ImageSet":
+        """Return the set with labels that count `class_names` (those of a model) in place of its own.
+
+        Classes are matched by name; sub-folders of a folder need not be all of a model's classes. Where none is known
+        and all are numbers, they are class numbers, counted from 0. Where none is known at all, the images have
+        another subject: they lose their labels, and a note says so.
+
+        Raises
+        ------
+        InputError
+            Some labelled classes are among `class_names`, and some are not.
         """
         if self.labels is None or self.class_names is None or self.class_names == tuple(class_names):
             return self
         place = {name: number for number, name in enumerate(class_names)}
         used = [self.class_names[number] for number in np.unique(self.labels)]
+        if not any(name in place for name in used) and all(re.fullmatch(r"[0-9]{1,9}", name) for name in used):
+            place = {name: int(name) for name in used if int(name) < len(class_names)}
         unknown = [name for name in used if name not in place]
+        known = f"the {len(class_names)} classes {', '.join(class_names[:3])}, ..."
+        seen = vars(self).get("_seen")
+        if len(unknown) == len(used):
+            note = f"no labels: none of {', '.join(used[:3])}{', ...' * (len(used) > 3)} is among {known}"
+            return self._with(seen, labels=None, class_names=None, notes=(*self.notes, note))
         if unknown:
             raise InputError(
-                f"{self.name}: class {unknown[0]!r} is unknown to the model, whose {len(place)} classes are "
-                f"{', '.join(list(place)[:3])}, ...; rename the class, or give the images without labels"
+                f"{self.name}: class {unknown[0]!r} is unknown to the model, which has {known}; rename the class, or "
+                "give the images without labels"
             )
         table = np.array([place.get(name, -1) for name in self.class_names], np.int64)
-        return replace(self, labels=table[self.labels], class_names=tuple(class_names))
-
-
-class Rows:
-    """A range of a lazy image array; nothing is read before it is sliced itself."""
-
-    def __init__(self, images: Any, start: int, stop: int) -> None:
-        self._images, self._start = images, start
-        self.shape = (stop - start, *images.shape[1:])
-        self.dtype = images.dtype
-
-    def __len__(self) -> int:
-        return int(self.shape[0])
-
-    def __getitem__(self, key: slice) -> np.ndarray:
-        start, stop, step = key.indices(len(self))
-        return np.asarray(self._images[self._start + start : self._start + max(start, stop) : step])
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(self[:], dtype=dtype)
+        return self._with(seen, labels=table[self.labels], class_names=tuple(class_names))
 
 
 def _each(pixels: np.ndarray) -> bytes:

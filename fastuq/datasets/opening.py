@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from fastuq.datasets.arrays import open_npy, open_npz
+from fastuq.datasets.arrays import as_rgb, open_npy, open_npz
 from fastuq.datasets.cifar import CIFAR100_FOLDER, load_cifar, load_cifar100c, open_cifar
-from fastuq.datasets.folder import open_folder
+from fastuq.datasets.folder import open_folder, open_picture
 from fastuq.datasets.imageset import ImageSet
+from fastuq.datasets.picture import SUFFIXES
 from fastuq.errors import InputError
 from fastuq.util.bundled import bundled_path
-from fastuq.util.checks import array_of, checked_path
+from fastuq.util.checks import array_of, checked_path, one_of
 
 HELP = (
     "cifar100, cifar100/train, cifar10, cifar10/train, cifar100c/NAME/SEVERITY, bundled, "
-    "a folder of images, a .npy or a .npz file, or a folder or file of CIFAR's python layout"
+    "a folder of pictures or one of them, a .npy or a .npz file, or a folder or file of CIFAR's python layout"
 )
 
 
@@ -40,7 +41,12 @@ def has_cifar100() -> bool:
 
 
 def open_images(
-    spec: str | Path | np.ndarray | None = None, *, labels: Any = None, image_size: tuple[int, int] = (32, 32)
+    spec: str | Path | np.ndarray | None = None,
+    *,
+    labels: Any = None,
+    image_size: tuple[int, int] = (32, 32),
+    crop: float | None = None,
+    on_error: str = "stop",
 ) -> ImageSet:
     """Open images by name, path or array; pixels of files are read when they are used.
 
@@ -48,14 +54,20 @@ def open_images(
     ----------
     spec : str, Path, ndarray or None
         ``cifar100``, ``cifar100/train``, ``cifar10``, ``cifar10/train``, ``cifar100c/fog/3``, ``bundled``, a folder of
-        PNG/JPEG images (sub-folders are classes), a ``.npy`` file, a ``.npz`` file (``images``, and ``labels``,
+        pictures (sub-folders are classes), one picture, a ``.npy`` file, a ``.npz`` file (``images``, and ``labels``,
         ``class_names`` if wanted), the path of ``cifar-100-python`` or ``cifar-10-batches-py`` (the test images) or
-        of a file of theirs, or an array (N, H, W, 3) uint8. None: the CIFAR-100 test set where it is there, else the
-        bundled 20 images.
+        of a file of theirs, or an array (N, H, W, 3) uint8; a single image (H, W, 3), or grey ones (N, H, W) or
+        (N, H, W, 1), will do. None: the CIFAR-100 test set where it is there, else the bundled 20 images.
     labels : array-like (N,) of int, optional
-        Class numbers, in place of those that the source brings.
+        Class numbers, in place of those that the source brings; (N, 1) and one-hot (N, C) are taken too.
     image_size : (int, int)
-        Height and width that the images of a folder are resized to.
+        Height and width that the pictures of a folder are resized to.
+    crop : float, optional
+        Take the middle of each picture of a folder alone: this fraction of the largest that has the proportions of
+        `image_size`. None: the whole picture, stretched.
+    on_error : {'stop', 'skip'}
+        ``skip``: look at every picture of a folder now, and leave out those that cannot be read (`ImageSet.skipped`).
+        ``stop``: taking the fingerprint finds them, and is an error that names the first.
 
     Raises
     ------
@@ -75,13 +87,14 @@ def open_images(
     >>> fastuq.open_images(np.zeros((3, 32, 32, 3), np.uint8), labels=[7, 0, 7]).labels
     array([7, 0, 7])
     """
-    found = _open(spec, image_size)
-    if labels is None:
-        return found
-    return replace(found, labels=labels)
+    one_of("on_error", on_error, ("stop", "skip"))
+    found = _open(spec, image_size, crop)
+    if labels is not None:
+        found = replace(found, labels=labels)
+    return found.readable() if on_error == "skip" and found.prepared is not None else found
 
 
-def _open(spec: str | Path | np.ndarray | None, image_size: tuple[int, int]) -> ImageSet:
+def _open(spec: str | Path | np.ndarray | None, image_size: tuple[int, int], crop: float | None) -> ImageSet:
     if spec is None:
         return load_cifar(data_root(), "cifar100") if has_cifar100() else load_bundled()
     if isinstance(spec, str):
@@ -90,18 +103,20 @@ def _open(spec: str | Path | np.ndarray | None, image_size: tuple[int, int]) -> 
             return known
         spec = Path(spec)
     if not isinstance(spec, Path):
-        return ImageSet(array_of("images", spec), None, None, "array")
+        return ImageSet(as_rgb(array_of("images", spec)), None, None, "array")
     checked_path(spec)
     cifar = open_cifar(spec)
     if cifar is not None:
         return cifar
     if spec.is_dir():
-        return open_folder(spec, image_size)
+        return open_folder(spec, image_size, crop)
+    if spec.suffix.lower() in SUFFIXES and spec.is_file():
+        return open_picture(spec, image_size, crop)
     if spec.suffix == ".npy":
-        return ImageSet(open_npy(spec), None, None, f"file:{spec.name}")
+        return ImageSet(as_rgb(open_npy(spec)), None, None, f"file:{spec.name}")
     if spec.suffix == ".npz":
         return _from_npz(spec, f"file:{spec.name}")
-    problem = "is neither a folder nor a .npy or .npz file" if spec.exists() else "is not there"
+    problem = "is neither a folder, a picture, a .npy nor a .npz file" if spec.exists() else "is not there"
     raise InputError(f"images {str(spec)!r}: {problem}; give {HELP}")
 
 
@@ -121,7 +136,7 @@ def _open_named(spec: str) -> ImageSet | None:
     return None
 
 
-def open_test_images(spec: str | None, training: ImageSet) -> ImageSet | None:
+def open_test_images(spec: str | None, training: ImageSet, *, on_error: str = "stop") -> ImageSet | None:
     """Open the images on which the accuracy of a network trained on `training` is reported.
 
     Parameters
@@ -129,6 +144,8 @@ def open_test_images(spec: str | None, training: ImageSet) -> ImageSet | None:
     spec : str or None
         As `open_images` takes it; ``none`` is no report; None is the test set of CIFAR-10 or CIFAR-100 where `training`
         is its training set, else no report.
+    on_error : {'stop', 'skip'}
+        As `open_images` takes it.
 
     Raises
     ------
@@ -141,13 +158,17 @@ def open_test_images(spec: str | None, training: ImageSet) -> ImageSet | None:
     if spec == "none":
         return None
     expected = tuple(training.images.shape[1:])
-    test = open_images(spec, image_size=expected[:2])
+    crop = None if training.prepared is None else training.prepared["crop"]
+    test = open_images(spec, image_size=expected[:2], crop=crop, on_error=on_error)
     if tuple(test.images.shape[1:]) != expected:
         raise InputError(
             f"--test {spec}: expected images {expected} as the training images, found {tuple(test.images.shape[1:])}; "
             "give test images of the same kind, or --test none"
         )
-    return test if training.class_names is None else test.matched_to(training.class_names)
+    matched = test if training.class_names is None else test.matched_to(training.class_names)
+    if matched.labels is None and test.labels is not None:
+        raise InputError(f"--test {spec}: found {matched.notes[-1]}; give test images of the same classes")
+    return matched
 
 
 def load_bundled() -> ImageSet:
@@ -161,4 +182,4 @@ def _from_npz(path: Path, name: str) -> ImageSet:
     if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
         raise InputError(f"{path}: expected class_names as an array of strings, found {names.dtype} {names.shape}")
     class_names = None if names is None else tuple(str(text) for text in names)
-    return ImageSet(arrays["images"], arrays.get("labels"), class_names, name)
+    return ImageSet(as_rgb(arrays["images"]), arrays.get("labels"), class_names, name)

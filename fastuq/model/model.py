@@ -62,6 +62,9 @@ class Model:
     coding : Coding or None
         How embeddings become features; None for a model of images. Its scales are in the heads: for them features
         are the codes themselves.
+    crop : float or None
+        What of a picture the network sees: the middle, this fraction of the largest that has the proportions of
+        `input_shape`; None: all of it, stretched. `fastuq.open_images` takes it.
     sha256 : str
         The identity of the model, see the module.
     info : dict
@@ -88,6 +91,7 @@ class Model:
     sha256: str
     info: dict[str, Any]
     coding: Coding | None = None
+    crop: float | None = None
 
     def __repr__(self) -> str:
         takes = f"images {self.input_shape}" if self.input_shape else "embeddings"
@@ -178,6 +182,7 @@ def save_model(
     feature_zero_point: int,
     info: Mapping[str, Any],
     coding: Coding | None = None,
+    crop: float | None = None,
 ) -> Model:
     """Write a model folder, whole or not at all, and return it loaded.
 
@@ -186,7 +191,7 @@ def save_model(
     Parameters
     ----------
     path : str or Path
-    network, head, head_int8, class_names, input_shape, feature_scale, feature_zero_point, coding
+    network, head, head_int8, class_names, input_shape, feature_scale, feature_zero_point, coding, crop
         The attributes of `Model`.
     backbone, full : bytes or None
         The two TFLite files; None where there is none.
@@ -215,6 +220,7 @@ def save_model(
         "feature_scale": float(feature_scale),
         "feature_zero_point": int(feature_zero_point),
         "class_names": list(class_names),
+        **({} if crop is None else {"crop": float(crop)}),
         "made": dict(info),
         "parts": {name: hashlib.sha256(data).hexdigest() for name, data in parts.items()},
     }
@@ -271,6 +277,7 @@ def _from_description(
         sha256=info["sha256"],
         info=info,
         coding=coding,
+        crop=info.get("crop"),
     )
 
 
@@ -288,6 +295,7 @@ _RIGHT: dict[str, Callable[[Any], bool]] = {
     "class_names": lambda x: type(x) is list and len(x) > 0 and all(map(_is_name, x)),
     "feature_scale": lambda x: type(x) is float and math.isfinite(x) and x > 0,
     "feature_zero_point": lambda x: type(x) is int and -128 <= x <= 127,
+    "crop": lambda x: x is None or (type(x) is float and 0.01 <= x <= 1),
 }
 """What each value of `model.json` must be."""
 

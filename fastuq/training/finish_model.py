@@ -43,6 +43,7 @@ def finish_model(
     features: np.ndarray,
     test: ImageSet | None,
     made: dict[str, Any],
+    crop: float | None = None,
     minimum_correlation: float = MIN_CORRELATION,
     sizes: bool = True,
     threads: int | None = None,
@@ -65,6 +66,8 @@ def finish_model(
         Report the sizes; for that in float32 the whole network is converted once more.
     made : dict
         How the model was made; the report is added.
+    crop : float, optional
+        Of the model.
     """
     runner = Backbone(data, threads=threads)
     correlation = check_backbone(backbone, runner, calibration, minimum_correlation)
@@ -83,6 +86,7 @@ def finish_model(
         feature_scale=runner.scale,
         feature_zero_point=runner.zero_point,
         info={**made, "report": {"feature_correlation": correlation, **report}},
+        crop=crop,
     )
 
 

@@ -41,6 +41,7 @@ def import_tflite(
     class_names: Sequence[str] | None = None,
     activation: str | None = None,
     images: Images = None,
+    crop: float | None = None,
     threads: int | None = None,
 ) -> Model:
     """Cut an int8 TFLite classifier at its last dense layers and write the model folder.
@@ -66,7 +67,9 @@ def import_tflite(
         What follows logits, for a file that ends in them.
     images : ImageSet, str or Path, optional
         Training images, or what `fastuq.open_images` takes: they show how far the features reach. With labels, the
-        accuracy is reported.
+        accuracy is reported. Pictures of a folder are resized to what the file takes.
+    crop : float, optional
+        What of a picture the model is to see, see `Model`.
 
     Raises
     ------
@@ -91,8 +94,8 @@ def import_tflite(
     if (head is None) != (cut is None):
         raise InputError("import: --cut TENSOR and --head HEAD.npz go together: the head follows the tensor")
     if head is not None:
-        return _with_head(graph, target, str(cut), head, class_names, images, made, threads)
-    return _with_own_layers(graph, target, dropout, class_names, activation, images, made, threads)
+        return _with_head(graph, target, str(cut), head, class_names, images, made, crop, threads)
+    return _with_own_layers(graph, target, dropout, class_names, activation, images, made, crop, threads)
 
 
 def _with_head(
@@ -103,6 +106,7 @@ def _with_head(
     class_names: Sequence[str] | None,
     images: Images,
     made: dict[str, Any],
+    crop: float | None,
     threads: int | None,
 ) -> Model:
     """Put a head of the user's on a tensor; its int8 form needs features of images."""
@@ -116,12 +120,12 @@ def _with_head(
             f"{graph.name}: tensor {cut!r} has {backbone.output_shape[0]} features, the head takes "
             f"{head.num_features}; cut at another tensor, or give the head that was trained on this one"
         )
-    shown = _opened(images, backbone)
+    shown = _opened(images, backbone, crop)
     features = backbone(_drawn(shown, CALIBRATION_SAMPLES))
     head_int8 = quantize_head(head, features, backbone.scale, backbone.zero_point)
     made |= {"cut": cut, "training_images": shown.name, "report": {}}
     names = _names(class_names, shown, head.num_classes)
-    return _saved(target, graph, backbone, data, None, head, head_int8, names, made)
+    return _saved(target, graph, backbone, data, None, head, head_int8, names, made, crop)
 
 
 def _with_own_layers(
@@ -132,6 +136,7 @@ def _with_own_layers(
     activation: str | None,
     images: Images,
     made: dict[str, Any],
+    crop: float | None,
     threads: int | None,
 ) -> Model:
     """Make the dense layers at the end the head, and check that it gives what the file gives."""
@@ -140,7 +145,7 @@ def _with_own_layers(
     layers = _ended(graph, layers[-len(rates) :], activation)
     data, full = graph.cut(layers[0].source), graph.cut(graph.codes_of(graph.output))
     backbone = Backbone(data, threads=threads)
-    known = None if images is None else _opened(images, backbone)
+    known = None if images is None else _opened(images, backbone, crop)
     shown = _noise(backbone) if known is None else _drawn(known, _CHECK_IMAGES)
     features = backbone(shown)
     reach = None if known is None else int(np.abs(features.astype(int) - backbone.zero_point).max())
@@ -155,7 +160,7 @@ def _with_own_layers(
         "report": report,
     }
     names = _names(class_names, known, heads.head.num_classes)
-    return _saved(target, graph, backbone, data, full, heads.head, heads.head_int8, names, made)
+    return _saved(target, graph, backbone, data, full, heads.head, heads.head_int8, names, made, crop)
 
 
 def _saved(
@@ -168,6 +173,7 @@ def _saved(
     head_int8: QuantizedHead,
     class_names: tuple[str, ...],
     made: dict[str, Any],
+    crop: float | None,
 ) -> Model:
     network = Path(graph.name).stem
     check_names(network, class_names)
@@ -183,6 +189,7 @@ def _saved(
         feature_scale=backbone.scale,
         feature_zero_point=backbone.zero_point,
         info=made,
+        crop=crop,
     )
 
 
@@ -238,10 +245,11 @@ def _noise(backbone: Backbone) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
-def _opened(images: ImageSet | str | Path, backbone: Backbone) -> ImageSet:
+def _opened(images: ImageSet | str | Path, backbone: Backbone, crop: float | None) -> ImageSet:
     """Return images that the backbone takes; pictures of a folder are made so large."""
     expected = backbone.input_shape
-    opened = images if isinstance(images, ImageSet) else open_images(images, image_size=expected[:2])
+    opened = images if isinstance(images, ImageSet) else open_images(images, crop=crop)
+    opened = opened.resized(expected[:2])
     if (found := tuple(opened.images.shape[1:])) != expected:
         raise InputError(f"{opened.name}: the network takes images {expected}, found {found}; resize them")
     return opened

@@ -32,7 +32,7 @@ from fastuq.util.progress import progress_bar
 
 @dataclass(frozen=True)
 class _Parts:
-    """A network that was read: its parts, and the classes."""
+    """A network that was read: its parts, the classes, and the images in the size that it takes."""
 
     name: str
     network: OpenNetwork
@@ -40,6 +40,7 @@ class _Parts:
     head: Head
     class_names: tuple[str, ...]
     logits: bool
+    images: ImageSet
 
     def backbone(self) -> Any:
         import keras
@@ -54,6 +55,8 @@ def quantize_file(
     output: str | Path,
     *,
     wishes: Wishes | None = None,
+    image_size: tuple[int, int] | None = None,
+    crop: float | None = None,
     threads: int | None = None,
 ) -> Model:
     """Quantize a trained Keras network and write its model folder.
@@ -64,13 +67,17 @@ def quantize_file(
         A ``.keras`` or ``.h5`` file: images (N, H, W, 3) or (N, H, W, 1) -> class outputs, Sequential or functional,
         nested or not. It is read in Keras's safe mode, which runs no code from the file.
     images : ImageSet
-        Training images, to calibrate on.
+        Training images, to calibrate on. Pictures of a folder are resized to what the network takes.
     test : ImageSet or None
         Images to report the accuracy on.
     output : str or Path
         The model folder.
     wishes : Wishes, optional
         Where to cut, and what the network lacks.
+    image_size : (int, int), optional
+        Height and width of the pictures of a folder, for a network that takes any.
+    crop : float, optional
+        What of a picture the model is to see, see `Model`.
 
     Raises
     ------
@@ -83,7 +90,10 @@ def quantize_file(
     thread_count(threads)
     check_replaceable(checked_path(output))
     wishes = wishes or Wishes()
-    parts = _read_network(checked_path(path), images, wishes)
+    parts = _read_network(checked_path(path), images, wishes, image_size)
+    images = parts.images
+    if test is not None:
+        test = test.resized(images.images.shape[1:3])
     calibration = calibration_images(images.images)
     checked = check_against_keras(
         parts.network.image, parts.cut, parts.head, calibration, wishes.activation if parts.logits else None
@@ -110,6 +120,7 @@ def quantize_file(
         features=_features(runner, drawn),
         test=test,
         made=made,
+        crop=crop,
         threads=threads,
     )
 
@@ -123,10 +134,13 @@ def _features(runner: Backbone, images: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _read_network(path: Path, images: ImageSet, wishes: Wishes) -> _Parts:
-    """Read and cut a network, which must take such images and know their classes."""
+def _read_network(path: Path, images: ImageSet, wishes: Wishes, image_size: tuple[int, int] | None = None) -> _Parts:
+    """Read and cut a network, which must take such images and know their classes; pictures are resized to it."""
+    given = tuple(images.images.shape[1:]) if images.prepared is None else None
+    network = load_network(path, check_file(path, given, wishes))
+    if images.prepared is not None:
+        images = images.resized(_size_taken(path, network, image_size))
     shape = tuple(images.images.shape[1:])
-    network = load_network(path, check_file(path, shape, wishes))
     channels = _channels(path, network, shape)
     with silence():
         opened = open_network(network, shape, wishes.front.into(channels))
@@ -140,11 +154,26 @@ def _read_network(path: Path, images: ImageSet, wishes: Wishes) -> _Parts:
     head = as_classifier(folded, wishes.activation)
     names = _class_names(path, head.num_classes, images)
     check_names(network.name, names)
-    return _Parts(network.name, opened, cut, head, names, folded.blocks[-1].activation == "linear")
+    return _Parts(network.name, opened, cut, head, names, folded.blocks[-1].activation == "linear", images)
+
+
+def _size_taken(path: Path, network: Any, wished: tuple[int, int] | None) -> tuple[int, int]:
+    """Return the size of the pictures that a network takes, by its first input or, where that takes any, as wished."""
+    taken = tuple(network.inputs[0].shape[1:3]) if network.inputs else ()
+    if len(taken) != 2:
+        return 32, 32  # what takes no images is refused next
+    if None in taken and wished is None:
+        raise InputError(f"network {path}: takes pictures of any size; say which one with --image-size")
+    height, width = wished or taken
+    return int(taken[0] or height), int(taken[1] or width)
 
 
 def _channels(path: Path, network: Any, shape: tuple[int, ...]) -> int:
     """Return how many channels a network takes, which must have one input, for such images, and one output."""
+    if not network.built:
+        raise InputError(
+            f"network {path}: was saved before it had its weights; train it, or call it on an image, and save it again"
+        )
     inputs, outputs = network.inputs or [], network.outputs or []
     if len(inputs) != 1 or len(outputs) != 1:
         raise InputError(

@@ -137,6 +137,7 @@ def train(
         features=features[0][:],
         test=test,
         made=made,
+        crop=None if images.prepared is None else images.prepared["crop"],
         threads=threads,
     )
 

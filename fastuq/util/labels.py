@@ -17,9 +17,10 @@ MAX_NAMES_BYTES = 4 * 2**20
 def checked_labels(what: str, labels: Any, count: int, classes: int | None, way_out: str) -> np.ndarray:
     """Return the labels of `count` samples as int64; `classes` is None where their number is not known.
 
-    The InputError where they are none begins with `what` and ends with the way out.
+    A column (N, 1) and one-hot rows (N, C), as Keras has them, are taken too. The InputError where they are none begins
+    with `what` and ends with the way out.
     """
-    found = array_of(what, labels)
+    found = _as_numbers(array_of(what, labels), classes)
     if found.shape != (count,) or count == 0 or found.dtype.kind not in "iu":
         raise InputError(
             f"{what}: expected {count or 'at least one'} whole numbers, one per sample, "
@@ -32,17 +33,31 @@ def checked_labels(what: str, labels: Any, count: int, classes: int | None, way_
     return found.astype(np.int64)
 
 
-def read_class_names(path: str | Path) -> tuple[str, ...]:
-    """Return the class names of a text file (UTF-8), one a line; raises InputError where it is none."""
+def _as_numbers(found: np.ndarray, classes: int | None) -> np.ndarray:
+    """Return class numbers of a column, or of one-hot rows of as many classes; anything else as it is."""
+    if found.ndim != 2 or found.dtype.kind not in "iufb":
+        return found
+    if found.shape[1] == 1:
+        return found[:, 0]
+    one_hot = classes in (None, found.shape[1]) and ((found == 0) | (found == 1)).all() and (found.sum(1) == 1).all()
+    return found.argmax(axis=1) if one_hot else found
+
+
+def read_class_names(path: str | Path, count: int | None = None) -> tuple[str, ...]:
+    """Return the class names of a text file (UTF-8), one a line; else InputError, also where they are not `count`."""
     try:
         with open(open_regular(checked_path(path)), "rb") as file:
             if os.fstat(file.fileno()).st_size > MAX_NAMES_BYTES:
                 raise ValueError(f"more than {MAX_NAMES_BYTES} bytes")
-            lines = file.read(MAX_NAMES_BYTES).decode().rstrip().splitlines()
+            lines = file.read(MAX_NAMES_BYTES).decode("utf-8-sig").rstrip().splitlines()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"class names {path}: expected a text file with one name a line ({reason})") from None
     names = tuple(line.strip() for line in lines)
     if not all(names):
         raise InputError(f"class names {path}: expected one name a line, found an empty line; name every class")
+    if count is not None and len(names) != count:
+        raise InputError(
+            f"class names {path}: expected {count}, one for each class, found {len(names)}; name every class"
+        )
     return names

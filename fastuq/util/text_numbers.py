@@ -1,6 +1,7 @@
 """Numbers as people type them."""
 
 import math
+import re
 
 from fastuq.errors import InputError
 
@@ -26,6 +27,26 @@ def fraction(option: str, text: str) -> float:
     if not 0 < value < math.inf:
         raise InputError(f"{option}: expected a number above 0 or a fraction such as 1/255, found {text!r}")
     return value
+
+
+def image_size(option: str, text: str) -> tuple[int, int]:
+    """Return height and width, 1 to 4096, of ``224`` or ``224x320``.
+
+    Raises
+    ------
+    InputError
+        The text is something else.
+
+    Examples
+    --------
+    >>> image_size("--image-size", "224"), image_size("--image-size", "224x320")
+    ((224, 224), (224, 320))
+    """
+    match = re.fullmatch(r"([0-9]{1,4})(?:x([0-9]{1,4}))?", text)
+    sides = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not all(1 <= side <= 4096 for side in sides):
+        raise InputError(f"{option}: expected a side or HEIGHTxWIDTH from 1 to 4096, found {text!r}")
+    return sides
 
 
 def rates(option: str, text: str) -> tuple[float, ...]:

@@ -343,6 +343,9 @@ def huge_png(width, height):
     return b"\x89PNG\r\n\x1a\n" + head + png_chunk(b"IDAT", zlib.compress(bytes(10**6))) + png_chunk(b"IEND", b"")
 
 
+KINDS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+
+
 def encoded(kind):
     out = io.BytesIO()
     Image.fromarray(np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)).save(out, kind)
@@ -354,7 +357,7 @@ def test_decompression_bombs_are_refused(tmp_path, size):
     (tmp_path / "a.png").write_bytes(huge_png(*size))
     images = open_images(tmp_path)
     assert outcome(lambda: images.images[:1]) is None
-    with pytest.raises(InputError, match=r"a\.png: .*(pixels|PNG or JPEG)"):
+    with pytest.raises(InputError, match=r"a\.png: .*(pixels|expected a picture)"):
         images.images[:1]
 
 
@@ -383,15 +386,15 @@ def test_data_behind_a_jpeg_are_passed_over(tmp_path):
 
 
 def test_other_formats_under_a_png_name_are_refused(tmp_path):
-    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "b.gif")
-    (tmp_path / "b.gif").rename(tmp_path / "b.png")
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "b.ppm")
+    (tmp_path / "b.ppm").rename(tmp_path / "b.png")
     (tmp_path / "a.png").symlink_to("/dev/null")
     images = open_images(tmp_path)
     assert outcome(lambda: images.images[:]) is None
 
 
 @FUZZ
-@given(st.one_of(st.binary(max_size=300), cut_and_edit(encoded("PNG")), cut_and_edit(encoded("JPEG"))))
+@given(st.one_of(st.binary(max_size=300), *(cut_and_edit(encoded(kind)) for kind in KINDS)))
 def test_any_bytes_as_a_picture(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
     pixels = outcome(lambda: open_images(tmp_path).images[:])

@@ -157,7 +157,7 @@ def test_the_command(workplace, capsys):
     assert (found["model_sha256"], found["imported_from"]) == (model.sha256, "one_layer.tflite")
     assert "expected rates from 0 to 0.9" in refusal(capsys, ["import", file, "--output", "n", "--dropout", "0.2,x"])
     assert "--rescale: is for Keras networks alone" in refusal(capsys, [*command, "--rescale", "1/255"])
-    assert "--labels: is for .tflite files" in refusal(capsys, ["import", "a.keras", "--output", "n", "--labels", "x"])
+    assert "--head: is for .tflite files" in refusal(capsys, ["import", "a.keras", "--output", "n", "--head", "x"])
     Path("names.txt").write_text("ape\n\nbear\n")
     assert "found an empty line" in refusal(capsys, command)
     assert "no such file" in refusal(capsys, ["import", "none.tflite", "--output", "n", "--dropout", "0.2"]).lower()

@@ -165,7 +165,7 @@ LABELLED = {
 @pytest.mark.parametrize("take", LABELLED.values(), ids=LABELLED)
 def test_labels_are_class_numbers_one_per_sample(take):
     take([0, 1, 2])
-    wrong = ([0, 1], [[0], [1], [2]], [0.0, 1.0, 2.0], [True, False, True], "012", [], 1, [0, 1, -1])
+    wrong = ([0, 1], [[0], [1]], [[0, 2, 1]], [0.0, 1.0, 2.0], [True, False, True], "012", [], 1, [0, 1, -1])
     for labels in (*wrong, np.array([0, 1, 2**63], np.uint64)):
         with pytest.raises(InputError, match=r"expected (3 whole numbers|class numbers 0 (to|and up))"):
             take(labels)

@@ -1,0 +1,45 @@
+"""A range of a lazy image array, and how pictures that cannot be read are told from the others."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+class Rows:
+    """A range of a lazy image array; nothing is read before it is sliced itself."""
+
+    def __init__(self, images: Any, start: int, stop: int) -> None:
+        self._images, self._start = images, start
+        self.shape = (stop - start, *images.shape[1:])
+        self.dtype = images.dtype
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, key: slice) -> np.ndarray:
+        start, stop, step = key.indices(len(self))
+        return np.asarray(self._images[self._start + start : self._start + max(start, stop) : step])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self[:], dtype=dtype)
+
+    def attempt(self, start: int, stop: int) -> tuple[np.ndarray, list[tuple[int, str]]]:
+        """Return what can be read of a range, and the number and error of each picture that cannot."""
+        pixels, failed = attempt(self._images, self._start + start, self._start + stop)
+        return pixels, [(number - self._start, why) for number, why in failed]
+
+    def take(self, numbers: Sequence[int]) -> Any:
+        """Return some of the pictures, for images that can."""
+        return self._images.take([self._start + number for number in numbers])
+
+    def resized(self, image_size: tuple[int, int]) -> "Rows":
+        """Return the same range in another size, for images that have any."""
+        return Rows(self._images.resized(image_size), self._start, self._start + len(self))
+
+
+def attempt(images: Any, start: int, stop: int) -> tuple[np.ndarray, list[tuple[int, str]]]:
+    """Return images that nobody else can change, and which of them cannot be read, where images tell."""
+    if hasattr(images, "attempt"):
+        return images.attempt(start, stop)
+    return np.array(images[start:stop], order="C"), []
