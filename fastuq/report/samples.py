@@ -1,34 +1,13 @@
 """A scored data set for people: the per-sample table, and the summary as lines to read."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from fastuq.report.tables import write_csv
+from fastuq.scoring.columns import COLUMNS, decision_word
 from fastuq.scoring.decisions import Reason
 from fastuq.scoring.result import Result
-
-COLUMNS: tuple[tuple[str, Callable[[Result, tuple[str, ...]], Iterable[Any] | None], str], ...] = (
-    ("index", lambda r, names: range(len(r)), ""),
-    ("file", lambda r, names: r.files, ""),
-    ("label", lambda r, names: _empty(r) if r.labels is None else r.labels, ""),
-    ("label_name", lambda r, names: _empty(r) if r.labels is None else map(names.__getitem__, r.labels), ""),
-    ("prediction", lambda r, names: r.prediction, ""),
-    ("prediction_name", lambda r, names: map(names.__getitem__, r.prediction), ""),
-    ("decision", lambda r, names: map(decision_word, r.keep), ""),
-    ("reason", lambda r, names: (Reason(code).text for code in r.reason), ""),
-    ("mean", lambda r, names: r.predicted_mean, ".6g"),
-    ("lower", lambda r, names: r.predicted_lower, ".6g"),
-    ("upper", lambda r, names: r.predicted_upper, ".6g"),
-    ("max_mean", lambda r, names: r.max_mean, ".6g"),
-    ("entropy", lambda r, names: r.entropy, ".6g"),
-    ("mutual_information", lambda r, names: r.mutual_information, ".6g"),
-    ("plain_prediction", lambda r, names: r.plain_prediction, ""),
-)
-"""The columns of the table: name, values of a result and its class names, and their format; without values, no column.
-
-``mean``, ``lower`` and ``upper`` are of the predicted class, `Result` says what the others are.
-"""
 
 
 def write_sample_table(path: str | Path, result: Result, class_names: tuple[str, ...]) -> None:
@@ -42,21 +21,7 @@ def write_sample_table(path: str | Path, result: Result, class_names: tuple[str,
 
 
 def _cells(values: Iterable[Any], spec: str) -> Iterator[str]:
-    return (format(value, spec) for value in values)
-
-
-def _empty(result: Result) -> list[str]:
-    return [""] * len(result)
-
-
-def sample_name(result: Result, number: int) -> str:
-    """Return what people call a sample: the name of its file, else its number."""
-    return f"image {number}" if result.files is None else result.files[number]
-
-
-def decision_word(keep: bool) -> str:
-    """Return 'keep' or 'ignore'."""
-    return "keep" if keep else "ignore"
+    return ("" if value is None else format(value, spec) for value in values)
 
 
 def readable_rows(result: Result, class_names: tuple[str, ...]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastuq.cache.features import Features
-from fastuq.errors import MissingExtraError
+from fastuq.errors import InputError, MissingExtraError
 from fastuq.model.coding import CODES_TO_ONE
 from fastuq.model.head import Block, Head
 from fastuq.model.head_file import npz_of
@@ -16,13 +16,16 @@ from fastuq.scoring.options import Options
 from fastuq.scoring.result import Result
 from fastuq.scoring.scoring import score
 from fastuq.training.head_rounding import CALIBRATION_SAMPLES, quantize_head
-from fastuq.util.checks import checked_seed, finite_number, whole_number
+from fastuq.util.checks import checked_seed, finite_number, shown, whole_number
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
 except ImportError:  # the name stays importable without the extra; `fit` says what is missing
     BaseEstimator = ClassifierMixin = object
 
+MOST_SEED = 2**32 - 1
+LEAST_RATE = 0.001
+"""Without dropout all iterations would be alike."""
 PASS_ROWS = 10_000
 """Least rows of one pass over the samples, which few samples are repeated to, and most that are masked at once."""
 
@@ -37,7 +40,7 @@ class DropoutClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Parameters
     ----------
     dropout : float
-        Rate at which features are dropped, in training and in prediction; above 0, at most 0.9.
+        Rate at which features are dropped, in training and in prediction; from 0.001 to 0.9.
     hidden_layer_sizes : sequence of int
         Relu layers between the features and the classes, which get no dropout of their own.
     epochs : int
@@ -113,15 +116,16 @@ class DropoutClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from sklearn.utils.multiclass import check_classification_targets
         from sklearn.utils.validation import validate_data
 
-        self._options()  # out of range is said before the work
-        rate = finite_number("dropout", self.dropout, 0, 0.9)
+        self._options()  # what is out of range is said before the work
+        rate, epochs, network = self._untrained()
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError("DropoutClassifier: expected two classes or more, found one class; add samples of another")
         features = Features.from_arrays(X, name="features")
-        self.model_ = _model(features, self._trained(features, labels, rate), tuple(map(str, self.classes_)))
+        _train(network, features.read(0, len(X)), labels, rate, epochs, self.random_state)
+        self.model_ = _model(features, _head(network, rate), tuple(map(str, self.classes_)))
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -143,32 +147,49 @@ class DropoutClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        labels = None if y is None else np.searchsorted(self.classes_, y)
-        features = Features(X, None, self.model_.coding, "features")
+        labels = None if y is None else self._numbers(y)
+        features = Features.from_arrays(X, model=self.model_, name="features")
         return score(self.model_, features.read(0, len(X)), self._options(), labels=labels)
+
+    def _numbers(self, y: Any) -> np.ndarray:
+        """Return true classes as labels; raises InputError where one was not fitted."""
+        strange = ~np.isin(y, self.classes_)
+        if strange.any():
+            raise InputError(f"labels: expected classes that were fitted, found {shown(np.asarray(y)[strange][0])}")
+        return np.searchsorted(self.classes_, y)
 
     def _options(self) -> Options:
         names = ("num_iter", "conf_factor", "threshold", "interval", "mixed", "masks", "precision")
         return Options(**{name: getattr(self, name) for name in names}, seed=self.random_state)
 
-    def _trained(self, features: Features, labels: np.ndarray, rate: float) -> Head:
-        """Return the head, trained on the codes under masks of its dropout."""
+    def _untrained(self) -> tuple[float, int, Any]:
+        """Return dropout rate, epochs and the network to train; raises InputError where one is out of range."""
         from sklearn.neural_network import MLPClassifier
 
-        seed = checked_seed(self.random_state, 2**32 - 1)
-        epochs = whole_number("epochs", self.epochs, 1, 1_000_000)
+        try:
+            sizes = [whole_number("hidden layer sizes", size, 1, 65536) for size in self.hidden_layer_sizes]
+        except TypeError:
+            raise InputError(
+                f"hidden layer sizes: expected a sequence such as (100,), found {shown(self.hidden_layer_sizes)}"
+            ) from None
+        speed = finite_number("learning rate", self.learning_rate, 1e-9, 1000)
+        rate = finite_number("dropout", self.dropout, LEAST_RATE, 0.9)
         network = MLPClassifier(
-            tuple(self.hidden_layer_sizes), learning_rate_init=self.learning_rate, random_state=seed
+            tuple(sizes), learning_rate_init=speed, random_state=checked_seed(self.random_state, MOST_SEED)
         )
-        rng, count = np.random.default_rng(seed), len(features)
-        for _ in range(epochs):
-            order = rng.permutation(max(count, PASS_ROWS)) % count
-            for start in range(0, len(order), PASS_ROWS):
-                rows = order[start : start + PASS_ROWS]
-                x = features.rows(rows) * np.float32(1 / (CODES_TO_ONE * (1 - rate)))
-                x *= rng.random(x.shape, np.float32) >= rate
-                network.partial_fit(x, labels[rows], classes=np.arange(len(self.classes_)))
-        return _head(network, rate)
+        return rate, whole_number("epochs", self.epochs, 1, 1_000_000), network
+
+
+def _train(network: Any, codes: np.ndarray, labels: np.ndarray, rate: float, epochs: int, seed: int) -> None:
+    """Train a network on the codes, each pass and piece of them under masks of its own."""
+    rng, classes = np.random.default_rng(seed), np.unique(labels)
+    for _ in range(epochs):
+        order = rng.permutation(max(len(codes), PASS_ROWS)) % len(codes)
+        for start in range(0, len(order), PASS_ROWS):
+            rows = order[start : start + PASS_ROWS]
+            x = codes[rows] * np.float32(1 / (CODES_TO_ONE * (1 - rate)))
+            x *= rng.random(x.shape, np.float32) >= rate
+            network.partial_fit(x, labels[rows], classes=classes)
 
 
 def _head(network: Any, rate: float) -> Head:

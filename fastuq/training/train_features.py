@@ -20,6 +20,7 @@ from fastuq.training.work_folder import open_work
 from fastuq.util.checks import checked_path, checked_seed
 from fastuq.util.defaults import PAPER_HEAD
 
+
 def train_features(
     features: Features,
     output: str | Path,
