@@ -27,6 +27,7 @@ SUMMARIES = {
     "score": "which predictions to keep: Monte-Carlo dropout on cached features",
     "report": "the same as a page to look at: pictures, plots, a table; one HTML file",
     "cache-features": "run the backbone once over images and keep its features",
+    "info": "what a file or folder that fastuq made is",
     "cache": "inspect, verify or repair a feature cache",
     "bench": "measure fastuq beside the naive loop and batched Keras and NumPy heads",
     "score-cifar100c": "score all corruptions and severities of CIFAR-100-C",
