@@ -4,10 +4,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from fastuq.errors import printable
 from fastuq.report.tables import write_csv
 from fastuq.scoring.columns import COLUMNS, decision_word
 from fastuq.scoring.decisions import Reason
 from fastuq.scoring.result import Result
+
+ENDLESS = 10_000
+LOOKED_AT = 5
+"""How many of the least sure are shown."""
 
 
 def write_sample_table(path: str | Path, result: Result, class_names: tuple[str, ...]) -> None:
@@ -24,20 +31,65 @@ def _cells(values: Iterable[Any], spec: str) -> Iterator[str]:
     return ("" if value is None else format(value, spec) for value in values)
 
 
-def readable_rows(result: Result, class_names: tuple[str, ...]) -> list[str]:
-    """Return a table of all samples as lines: decision and reason, predicted and true class, mean and interval."""
-    width = max(len(name) for name in class_names)
-    lines = [f"{'':>4} {'':6}  {'predicted':{width}} {'true class':{width}} {'mean':>5}  interval       reason"]
+def sample_name(result: Result, number: int) -> str:
+    """Return what people call a sample: the name of its file, else its number."""
+    return f"image {number}" if result.files is None else result.files[number]
+
+
+def readable_rows(result: Result, class_names: tuple[str, ...], width: int = ENDLESS) -> list[str]:
+    """Return a table of all samples as lines: decision and reason, predicted and true class, mean and interval.
+
+    Names are cut so that a line has at most `width` characters, where that leaves them any.
+    """
+    rows = []
     for n in range(len(result)):
         truth = "" if result.labels is None else class_names[result.labels[n]]
         predicted = class_names[result.prediction[n]]
         wrong = "" if truth in ("", predicted) else "  (wrong)"
-        bounds = f"{result.predicted_lower[n]:5.2f} to {result.predicted_upper[n]:4.2f}"
-        lines.append(
-            f"{n:4} {decision_word(result.keep[n]):6}  {predicted:{width}} {truth:{width}} "
-            f"{result.predicted_mean[n]:5.2f}  {bounds}  {Reason(result.reason[n]).text}{wrong}"
-        )
-    return lines
+        end = f"{_mean_and_interval(result, n)}  {Reason(result.reason[n]).text}{wrong}"
+        rows.append((f"{n:4} {decision_word(result.keep[n]):6}", predicted, truth, end))
+    fixed = max(len(start) + len(end) for start, *_, end in rows) + 4
+    most = min(max(map(len, class_names)), (width - fixed) // 2)
+    header = ("", "predicted", "true class", f"{'mean':>5}  interval       reason")
+    return [
+        f"{start:11}  {shortened(predicted, most):{most}} {shortened(truth, most):{most}} {end}"
+        for start, predicted, truth, end in [header, *rows]
+    ]
+
+
+def verdict_lines(result: Result, class_names: tuple[str, ...], width: int = ENDLESS) -> list[str]:
+    """Return what a person asked: how many predictions to trust, and which to look at first.
+
+    The least sure are those that are ignored, and of these the ones with the smallest largest mean. Names are cut so
+    that a line has at most `width` characters, where that leaves them any.
+    """
+    kept, first = int(result.keep.sum()), np.lexsort((result.max_mean, result.keep))[:LOOKED_AT]
+    rows = []
+    for n in map(int, first):
+        end = f"{_mean_and_interval(result, n)}  {Reason(result.reason[n]).text}"
+        rows.append((printable(sample_name(result, n)), class_names[result.prediction[n]], end))
+    names, classes, ends = (max(map(len, column)) for column in zip(*rows, strict=True))
+    room = max(width - ends - 6, 2)
+    classes = min(classes, max(room // 2, room - names))
+    names = min(names, room - classes)
+    return [
+        f"Trust {kept:,} of {len(result):,} predictions. The least sure, to look at first:",
+        *(f"  {shortened(name, names):{names}}  {shortened(of, classes):{classes}}  {end}" for name, of, end in rows),
+    ]
+
+
+def shortened(text: str, width: int) -> str:
+    """Return a text of at most `width` characters (at least one), its middle left out for an ellipsis."""
+    text = printable(text)
+    if len(text) <= width:
+        return text
+    end = max(width - 1, 0) // 2
+    return f"{text[: max(width - 1 - end, 0)]}…{text[len(text) - end :]}"
+
+
+def _mean_and_interval(result: Result, n: int) -> str:
+    bounds = f"{result.predicted_lower[n]:5.2f} to {result.predicted_upper[n]:4.2f}"
+    return f"{result.predicted_mean[n]:5.2f}  {bounds}"
 
 
 def summary_lines(summary: dict[str, Any], title: str) -> list[str]:
