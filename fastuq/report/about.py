@@ -1,12 +1,15 @@
 """What a file that fastuq made is: known by its content alone, and described."""
 
 import csv
+import hashlib
 import json
 import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fastuq.cache.feature_cache import FeatureCache
 from fastuq.cache.file import CacheFile
@@ -17,11 +20,11 @@ from fastuq.model.folder import DESCRIPTION
 from fastuq.model.head import Head
 from fastuq.model.head_file import load_head
 from fastuq.model.model import Model, load_model
-from fastuq.report.moments_file import load_moments
 from fastuq.report.moments_tables import check_suffix
 from fastuq.util.checks import checked_path
 from fastuq.util.json_reading import parse_json, read_json
 from fastuq.util.npy import npz_shapes, open_regular, read_npz
+from fastuq.util.rawio import read_into
 
 About = dict[str, Any]
 _SEAL = b"fastuq "
@@ -58,7 +61,7 @@ def about(path: str | Path) -> About:
         raise
     except FastUQError as error:
         return said | {"whole": False, "problem": str(error)}
-    except (ValueError, KeyError, csv.Error, OSError) as error:
+    except (ValueError, KeyError, EOFError, csv.Error, OSError) as error:
         return said | {"whole": False, "problem": f"it is damaged ({short(error)}); make it again"}
 
 
@@ -197,13 +200,18 @@ def _corrupted(folder: Path) -> About:
 
 
 def _sealed(path: Path, title: str) -> About:
+    """Describe moments and other sealed arrays, each of which lies under its SHA-256."""
     descriptor = open_file(path, os.O_RDONLY)
     try:
         seal = read_seal(descriptor, path, title)
+        digests = seal.about.get("sha256")
+        for name, extent in seal.datasets.items():
+            array = np.empty(extent.shape, extent.dtype)
+            read_into(descriptor, array, extent.offset)
+            if not isinstance(digests, dict) or hashlib.sha256(array.data).hexdigest() != digests.get(name):
+                raise ValueError(f"array {name} does not match its SHA-256")
     finally:
         os.close(descriptor)
-    if title.startswith("moments "):
-        load_moments(path)  # verifies every array
     arrays = {name: f"{each.dtype} {list(each.shape)}" for name, each in seal.datasets.items()}
     return {"arrays": arrays, "made": {key: value for key, value in seal.about.items() if key != "sha256"}}
 

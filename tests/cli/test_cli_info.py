@@ -9,6 +9,7 @@ import caches
 import numpy as np
 import pytest
 from commands import refusal
+from damage import damage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import TINY
@@ -119,6 +120,8 @@ def test_what_is_not_whole_says_why(made, capsys, tmp_path):
     for name in ("moments.h5", "cache.h5"):
         (tmp_path / name).write_bytes((made / name).read_bytes()[:-1])
         assert "expected" in said_of(tmp_path / name, capsys, 1)["problem"]
+    damage(shutil.copy(made / "moments.h5", tmp_path / "moments.h5"), (made / "moments.h5").stat().st_size // 2)
+    assert "does not match its SHA-256" in said_of(tmp_path / "moments.h5", capsys, 1)["problem"]
     whole = bytearray((made / "moments.npz").read_bytes())
     whole[len(whole) // 2] ^= 1
     (tmp_path / "m.npz").write_bytes(whole)
