@@ -13,6 +13,7 @@ pytest.importorskip("sklearn", reason="needs scikit-learn: pip install 'fastuq[s
 
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -65,8 +66,19 @@ def test_results_are_those_of_scoring(fitted):
         fitted.result(x, np.full(60, "gnu"))
 
 
-def test_the_iterations_of_the_head_are_under_the_masks_it_was_trained_with(fitted):
-    """In training features are dropped at the rate of the head's first layer, and the rest is kept."""
+def test_training_is_under_masks_of_the_rate_that_the_head_predicts_with(fitted, monkeypatch):
+    seen, train = [], MLPClassifier.partial_fit
+    monkeypatch.setattr(
+        MLPClassifier, "partial_fit", lambda *given, **named: seen.append(given[1]) or train(*given, **named)
+    )
+    x, y = clusters(400, 0)
+    codes = fastuq.Features.from_arrays(x).read(0, 400)
+    assert (codes == 0).mean() < 0.02
+    fastuq.DropoutClassifier(0.3, **QUICK).fit(x, y)
+    assert [(one == 0).mean().round(2) for one in seen] == pytest.approx([0.3] * QUICK["epochs"], abs=0.02)
+    assert ((seen[0] == 0) != (seen[1] == 0)).mean() > 0.3
+    # kept features are larger by 1 / (1 - rate), as they are when the head predicts
+    assert {float(value) for value in np.unique(seen[0] * 64 * 0.7).round(4)} <= set(range(-127, 128))
     assert fitted.model_.head.rates == (0.2,)
     deep = fastuq.DropoutClassifier(0.3, hidden_layer_sizes=(8,), **QUICK).fit(*clusters(400, 0))
     assert (deep.model_.head.rates, deep.model_.head.widths) == ((0.3, 0.0), (16, 8))
