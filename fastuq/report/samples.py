@@ -36,6 +36,11 @@ def sample_name(result: Result, number: int) -> str:
     return f"image {number}" if result.files is None else result.files[number]
 
 
+def least_sure(result: Result) -> np.ndarray:
+    """Return the samples in the order of their largest mean, the smallest first."""
+    return np.argsort(result.max_mean, kind="stable")
+
+
 def readable_rows(result: Result, class_names: tuple[str, ...], width: int = ENDLESS) -> list[str]:
     """Return a table of all samples as lines: decision and reason, predicted and true class, mean and interval.
 
@@ -60,12 +65,10 @@ def readable_rows(result: Result, class_names: tuple[str, ...], width: int = END
 def verdict_lines(result: Result, class_names: tuple[str, ...], width: int = ENDLESS) -> list[str]:
     """Return what a person asked: how many predictions to trust, and which to look at first.
 
-    The least sure are those that are ignored, and of these the ones with the smallest largest mean. Names are cut so
-    that a line has at most `width` characters, where that leaves them any.
+    Names are cut so that a line has at most `width` characters, where that leaves them any.
     """
-    kept, first = int(result.keep.sum()), np.lexsort((result.max_mean, result.keep))[:LOOKED_AT]
-    rows = []
-    for n in map(int, first):
+    kept, rows = int(result.keep.sum()), []
+    for n in map(int, least_sure(result)[:LOOKED_AT]):
         end = f"{_mean_and_interval(result, n)}  {Reason(result.reason[n]).text}"
         rows.append((printable(sample_name(result, n)), class_names[result.prediction[n]], end))
     names, classes, ends = (max(map(len, column)) for column in zip(*rows, strict=True))
