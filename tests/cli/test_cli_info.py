@@ -29,6 +29,7 @@ KINDS = {
     "moments.csv": "moments, CSV",
     "table.csv": "table of samples, CSV",
     "figures.json": "figures of a command, JSON",
+    "page.html": "report page",
     "splits.csv": "table of splits, CSV",
     "splits.json": "figures of a command, JSON",
 }
@@ -50,6 +51,7 @@ def made(tmp_path_factory):
         if name.startswith("moments"):
             fastuq.save_moments(folder / name, result)
     written = ["--csv", str(folder / "table.csv"), "--json", str(folder / "figures.json")]
+    written += ["--report", str(folder / "page.html")]
     assert cli.main(["score", "--cache", str(folder / "cache.h5"), *MODEL, *written, "--num-iter", "5"]) == 0
     figures = json.loads((folder / "figures.json").read_text())
     row = {"corruption": "fog", "severity": 3, **figures}
@@ -145,11 +147,10 @@ def test_what_fastuq_did_not_make_is_one_line(workplace, capsys):
     assert "expected a new file, found an input" in refusal(capsys, ["info", "x.json", "--json", "x.json"])
 
 
-def test_a_page(workplace, capsys):
-    Path("p.html").write_text('<!DOCTYPE html><html><title>4 of 5: x</title><span class="brand">fastuq</span></html>')
-    assert said_of("p.html", capsys)["title"] == "4 of 5: x"
-    Path("p.html").write_text('<!DOCTYPE html><html><span class="brand">fastuq</span>')
-    assert not said_of("p.html", capsys, 1)["whole"]
+def test_a_page(made, tmp_path, capsys):
+    assert "predictions to trust" in said_of(made / "page.html", capsys)["title"]
+    (tmp_path / "p.html").write_bytes((made / "page.html").read_bytes()[:-20])
+    assert not said_of(tmp_path / "p.html", capsys, 1)["whole"]
 
 
 @settings(max_examples=150)
