@@ -199,6 +199,15 @@ def test_a_broken_file_costs_that_file(broken, monkeypatch):
     assert (clean.skipped, clean.matched_to(("dog", "cat")).fingerprint()) == ((), print)
 
 
+def test_broken_files_of_a_part(broken):
+    part = open_images(broken).subset(1, 6)
+    with pytest.raises(InputError, match=r"1a\.jpg.*; 2 of 5 pictures cannot be read"):
+        part.fingerprint()
+    good = part.readable()
+    assert list(good.files) == ["cat/2.PNG", "dog/1.bmp", "dog/old/2.webp"]
+    assert np.array_equal(good.images[:], part.images[1:4])
+
+
 def test_labels_of_all_files_lose_those_of_the_broken_ones(broken):
     images = open_images(broken, labels=[0, 0, 0, 0, 1, 1], on_error="skip")
     assert dict(zip(images.files, images.labels.tolist(), strict=True))["dog/1.bmp"] == 0

@@ -107,7 +107,7 @@ def test_grey_black_and_white_palette_and_cmyk(tmp_path):
 
 
 def test_levels_of_16_bits_are_scaled(tmp_path):
-    deep = Image.fromarray(SMOOTH[:, :, 0].astype(np.uint16) * 257)
+    deep = Image.fromarray(SMOOTH[:, :, 0].astype(np.uint16) * 256 + 37)
     for name in ("a.png", "a.tif"):
         assert np.array_equal(read(tmp_path / name, deep), np.stack([SMOOTH[:, :, 0]] * 3, -1))
     with pytest.raises(InputError, match=r"f\.tif: expected a picture"):
