@@ -36,6 +36,7 @@ _PUBLIC = {
     "plain_logits": "fastuq.scoring.logits",
     "save_head": "fastuq.model.head_file",
     "save_moments": "fastuq.report.moments_file",
+    "save_report": "fastuq.report.page.write",
     "score": "fastuq.scoring.scoring",
 }
 __all__ = ["__version__", *sorted(_PUBLIC)]
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from fastuq.model.model import load_model as load_model
     from fastuq.report.moments_file import load_moments as load_moments
     from fastuq.report.moments_file import save_moments as save_moments
+    from fastuq.report.page.write import save_report as save_report
     from fastuq.scoring.bank.bank import Bank as Bank
     from fastuq.scoring.decisions import Reason as Reason
     from fastuq.scoring.logits import plain_logits as plain_logits

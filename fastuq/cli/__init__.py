@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SUMMARIES = {
     "demo": "score the bundled 20 images and show what is kept and why",
     "score": "which predictions to keep: Monte-Carlo dropout on cached features",
+    "report": "the same as a page to look at: pictures, plots, a table; one HTML file",
     "cache-features": "run the backbone once over images and keep its features",
     "cache": "inspect, verify or repair a feature cache",
     "bench": "measure fastuq beside the naive loop and batched Keras and NumPy heads",
@@ -53,7 +54,7 @@ CROP = (
 )
 _NAMED = 10
 """Most files that are named on the screen."""
-SHOWN = ("contact_sheet", "csv", "json", "markdown", "moments", "plot")
+SHOWN = ("contact_sheet", "csv", "json", "markdown", "moments", "plot", "report")
 """Options whose file may be the screen."""
 
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from fastuq.cache import FeatureCache
     from fastuq.datasets import ImageSet
     from fastuq.model.model import Model
+    from fastuq.scoring.result import Result
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +17,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Score images: Monte-Carlo dropout on their cached features, the interval of every class against the "
         "threshold, keep or ignore. Features that are not cached yet are cached first."
     )
-    source = parser.add_mutually_exclusive_group()
+    add_source(parser, parser.add_mutually_exclusive_group())
+    parser.add_argument("--csv", metavar="FILE", help="write one row per image (- for the screen)")
+    parser.add_argument("--report", metavar="FILE", help="write a page to look at, HTML (`fastuq report` has more)")
+    parser.add_argument(
+        "--moments",
+        metavar="FILE",
+        help="write mean, std, plain output and logits of every class: .npz, .parquet, .csv, else HDF5",
+    )
+    parser.set_defaults(cifar100c=None)
+
+
+def add_source(parser: argparse.ArgumentParser, source: "argparse._ActionsContainer") -> None:
+    """Add what is scored and how, which is the same for a report; images and cache go to `source`."""
     source.add_argument(
         "images",
         nargs="?",
@@ -31,12 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_on_error(parser)
     add_scoring_options(parser)
-    parser.add_argument("--csv", metavar="FILE", help="write one row per image (- for the screen)")
-    parser.add_argument(
-        "--moments",
-        metavar="FILE",
-        help="write mean, std, plain output and logits of every class: .npz, .parquet, .csv, else HDF5",
-    )
     parser.add_argument("--mutual-information", action="store_true", help="compute it too (slower)")
     parser.add_argument("--threads", type=int, help="threads (default: all)")
     parser.add_argument("--json", metavar="FILE", help="write the summary as JSON (- for the screen)")
@@ -48,10 +55,10 @@ def run(args: argparse.Namespace) -> int:
 
     from fastuq.datasets import data_root
     from fastuq.model.model import load_model
-    from fastuq.report.moments_file import save_moments
     from fastuq.report.moments_tables import check_suffix
-    from fastuq.report.samples import summary_lines, write_sample_table
-    from fastuq.scoring.logits import plain_logits
+    from fastuq.report.page.heat_map import read_splits
+    from fastuq.report.page.write import save_report
+    from fastuq.report.samples import summary_lines
     from fastuq.scoring.scoring import score
     from fastuq.util.files import write_json
     from fastuq.util.labels import read_class_names
@@ -61,11 +68,13 @@ def run(args: argparse.Namespace) -> int:
     options = scoring_options(args)
     check_suffix(args.moments or "")
     outputs = _outputs(args)
-    check_outputs(outputs, [args.images, data_root(), args.model, args.classes, *(args.cache or [])])
+    check_outputs(outputs, [args.images, data_root(), args.model, args.classes, args.cifar100c, *(args.cache or [])])
     model = load_model(args.model)
     if args.classes is not None:
         model = replace(model, class_names=read_class_names(args.classes, len(model.class_names)))
+    splits = read_splits(args.cifar100c, model.sha256) if args.cifar100c else None
     cache, images = _features(args, model)
+    title = args.cache[0] if images is None else images.name
     with cache:
         cached = time.perf_counter() - began
         wanted = {"mutual_information": args.mutual_information, "details": bool(args.moments)}
@@ -73,31 +82,49 @@ def run(args: argparse.Namespace) -> int:
         seconds = {**result.seconds, "features": result.seconds["features"] + cached}
         seconds["total"] = time.perf_counter() - began
         result = replace(result, seconds=seconds)
-        if args.csv:
-            write_sample_table(args.csv, result, model.class_names)
-        if args.moments:
-            save_moments(args.moments, result, logits=plain_logits(model, cache, precision=options.precision))
+        _write(args, result, model, cache)
+        if args.report:
+            save_report(args.report, result, model, cache, images, name=title, cifar100c=splits)
     summary = result.summary() | told(images)
     if args.json:
         write_json(args.json, summary)
-    say(args, summary_lines(summary, args.cache[0] if images is None else images.name))
+    say(args, [*summary_lines(summary, title), *([f"  page      {args.report}"] if args.report else [])])
     return 0
 
 
+def _write(args: argparse.Namespace, result: "Result", model: "Model", cache: "FeatureCache") -> None:
+    """Write the table and the moments that are asked for."""
+    from fastuq.report.moments_file import save_moments
+    from fastuq.report.samples import write_sample_table
+    from fastuq.scoring.logits import plain_logits
+
+    if args.csv:
+        write_sample_table(args.csv, result, model.class_names)
+    if args.moments:
+        logits = plain_logits(model, cache, precision=result.options.precision)
+        save_moments(args.moments, result, logits=logits)
+
+
 def _outputs(args: argparse.Namespace) -> dict[str, str | None]:
-    return {"--csv": args.csv, "--moments": args.moments, "--json": args.json}
+    return {"--csv": args.csv, "--moments": args.moments, "--report": args.report, "--json": args.json}
 
 
 def _features(args: argparse.Namespace, model: "Model") -> "tuple[FeatureCache, ImageSet | None]":
-    """Return the cache to score, made first where it is not there, and the images unless a cache was named."""
+    """Return the cache to score, made first where it is not there, and the images unless a cache alone was named."""
     from fastuq.cache import FeatureCache, cache_features, default_cache_path
     from fastuq.datasets import open_images
     from fastuq.util.outputs import check_outputs
 
+    images = None
+    if args.images is not None or not args.cache:
+        how = {"image_size": model.image_shape[:2], "crop": model.crop, "on_error": args.on_error}
+        images = open_images(args.images, **how).matched_to(model.class_names)
     if args.cache:
-        return FeatureCache.open(args.cache if len(args.cache) > 1 else args.cache[0], model=model), None
-    how = {"image_size": model.image_shape[:2], "crop": model.crop, "on_error": args.on_error}
-    images = open_images(args.images, **how).matched_to(model.class_names)
+        cache = FeatureCache.open(args.cache, model=model, images=images)
+        if images is not None:
+            tell(images)
+        return cache, images
+    assert images is not None
     path = default_cache_path(images, model)
     tell(images)
     made = {} if path.exists() else {"the feature cache": path}

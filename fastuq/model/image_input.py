@@ -11,6 +11,8 @@ _LUMA = np.array([299, 587, 114], np.uint32)
 """Thousandths of red, green and blue in the brightness of ITU-R BT.601."""
 _UNIT_RANGES = ((0.0, 1.0), (-1.0, 1.0))
 """What networks are commonly trained on in place of pixels."""
+_UNSEEN = 0.1
+"""Share of a range that a file need not reach, whose calibration images had no such pixels; it saturates there."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,10 @@ def _unsigned_codes(quantization: dict[str, Any], name: str, above: int) -> np.n
         ends = np.array([-zero_point, 255 - zero_point]) * scale
         if any(np.abs(ends - unit).max() <= 1.5 * scale for unit in _UNIT_RANGES):
             return None
+        for low, high in ((0.0, 255.0), *_UNIT_RANGES):
+            if np.abs(ends - (low, high)).max() <= _UNSEEN * (high - low):  # the brightest were not calibrated on
+                values = low + (high - low) / 255 * pixels
+                return np.clip(np.rint(values / scale) + zero_point, 0, 255).astype(np.uint8)
     raise ModelError(
         f"{name}: expected an input that holds the pixels 0 to 255, or 0 to 1, or -1 to 1, found one with scale "
         f"{scale:.6g} and zero point {zero_point - above}, from {scale * -zero_point:.6g} to "

@@ -41,25 +41,23 @@ def steps_of(layers: Any) -> Iterator[Step]:
 
 
 def _members(layers: Any) -> list[Any]:
-    members = getattr(layers, "layers", layers)
-    try:
-        return list(members)
-    except TypeError:
+    if type(layers).__name__ not in _CONTAINERS:  # what another class does with its layers, they do not say
         raise InputError(
             f"head: expected a torch.nn.Sequential, a keras.Sequential or a list of their layers, found "
             f"{type(layers).__name__}; give the layers in their order"
-        ) from None
+        )
+    return list(getattr(layers, "layers", layers))
 
 
 def _steps(layer: Any, kind: str, name: str) -> list[Step]:
-    if kind in ("Dropout", "Dropout1d"):
+    if kind == "Dropout" and getattr(layer, "noise_shape", None) is None:
         return [Drop(float(layer.p if hasattr(layer, "p") else layer.rate), name)]
     if kind == "Linear":
         weights = _array(layer.weight).T
         return [Multiply(weights, np.zeros(weights.shape[1]) if layer.bias is None else _array(layer.bias), name)]
-    if kind == "Dense":
-        weights, *bias = map(_array, layer.get_weights())
-        dense = Multiply(weights, bias[0] if bias else np.zeros(weights.shape[1]), name)
+    if kind == "Dense" and getattr(layer, "quantization_mode", None) is None:
+        weights = _array(layer.kernel)  # with LoRA, where it is on
+        dense = Multiply(weights, np.zeros(weights.shape[1]) if layer.bias is None else _array(layer.bias), name)
         return [dense, *_function(layer, name)]
     if kind == "BatchNorm1d":
         return [_torch_norm(layer, name)]
@@ -78,6 +76,9 @@ def _steps(layer: Any, kind: str, name: str) -> list[Step]:
 
 def _activation(layer: Any, kind: str) -> str | None:
     """Return the name of a layer's activation; None where it is none, or one with other constants than usual."""
+    axis = getattr(layer, "axis", getattr(layer, "dim", -1))
+    if (getattr(layer, "threshold", 0) and kind == "ReLU") or (kind == "Softmax" and axis not in (-1, 1)):
+        return None
     top, slope = getattr(layer, "max_value", None), float(getattr(layer, "negative_slope", 0))
     if kind == "ReLU" and top is not None:  # Keras's, which has a top and a slope
         return "relu6" if (top, slope) == (6, 0) else None

@@ -49,6 +49,11 @@ def _empty(result: Result) -> list[str]:
     return [""] * len(result)
 
 
+def sample_name(result: Result, number: int) -> str:
+    """Return what people call a sample: the name of its file, else its number."""
+    return f"image {number}" if result.files is None else result.files[number]
+
+
 def decision_word(keep: bool) -> str:
     """Return 'keep' or 'ignore'."""
     return "keep" if keep else "ignore"

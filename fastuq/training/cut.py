@@ -6,7 +6,7 @@ from typing import Any
 
 from fastuq.errors import InputError
 from fastuq.model.folding import Affine, Drop, Multiply, Step
-from fastuq.training.keras_config import NO_DROPOUT
+from fastuq.training.keras_config import NO_DROPOUT, NO_HEAD
 from fastuq.training.keras_graph import Call, OpenNetwork
 from fastuq.training.keras_steps import (
     UnreadableError,
@@ -97,6 +97,11 @@ def find_cut(network: OpenNetwork, layer: str | None = None, rates: Sequence[flo
         start -= 1  # a BatchNorm costs a head nothing, and int8 features keep more without it
     chosen = pieces[start:]
     if not any(piece.has(Multiply) for piece in chosen):
+        if layer is None and any(piece.has(Multiply) for piece in pieces):
+            raise InputError(
+                f"head: dropout {chosen[0].call.name} comes after the last dense layer, and acts on what is given out; "
+                "give one before that layer with --dropout RATE"
+            )
         raise InputError(f"head: expected a dense layer at the end of the network, found none; {_stopped(stop)}")
     steps = [step for piece in chosen for step in piece.steps]
     return _made(network, chosen, steps if rates is None else _with_rates(steps, rates))
@@ -162,9 +167,9 @@ def _before_dropout(network: OpenNetwork, pieces: list[_Piece], stop: str) -> in
     if dropouts:
         return dropouts[0]
     lost = [call.name for call in network.calls if rate_of(call) and call.kind != "GaussianNoise"]
-    if lost:
-        raise InputError(NO_DROPOUT.format(_listed(lost), stop))
     dense = [number for number, piece in enumerate(pieces) if piece.has(Multiply)]
+    if lost:
+        raise InputError((NO_DROPOUT if dense else NO_HEAD).format(_listed(lost), stop))
     return dense[-1] if dense else len(pieces)
 
 

@@ -27,7 +27,7 @@ def import_lines(made: dict[str, Any], head: Any) -> list[str]:
         more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
         lines.append(f"            off, before the cut or no dropout: {', '.join(names[:_MOST])}{more}")
     lines += [
-        f"            {each['name']} ({each['kind']}) has code of its own: taken as Keras's Dropout"
+        f"warning     {each['name']} ({each['kind']}) has code of its own, which is not run: taken as Keras's Dropout"
         for each in cut["taken_as_dropout"]
     ]
     if checked["iterations"]:

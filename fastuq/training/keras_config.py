@@ -9,13 +9,24 @@ from typing import Any
 
 from fastuq.errors import InputError
 from fastuq.model.folding import LOGITS
+from fastuq.training.keras_graph import QUANTIZED
 from fastuq.training.keras_steps import KINDS
 from fastuq.training.wishes import Wishes
 
 AGAIN = "save or copy it again"
 _DROPOUT_KEYS = {"name", "trainable", "dtype", "rate", "seed", "noise_shape"}
+_OTHER_DROPOUTS = ("alpha", "gauss", "spatial", "variational", "concrete", "block", "path", "connect", "depth")
+"""In the name of a class: another kind than dropping single units."""
 _LONGEST = 1000
 """Most layers of a tail that are looked at."""
+
+
+def check_precision(path: Path, config: Any) -> None:
+    """Raise InputError where Keras quantized the weights."""
+    for entry in _layers(config):
+        dtype = (entry.get("config") or {}).get("dtype")
+        if isinstance(dtype, dict) and str(dtype.get("class_name")).startswith("Quantized"):
+            raise InputError(f"network {path}: " + QUANTIZED.format(entry["config"].get("name")))
 
 
 def check_ends(path: Path, config: Any, shape: tuple[int, ...] | None) -> None:
@@ -67,7 +78,8 @@ def dropout_like(path: Path, config: Any) -> dict[str, str]:
         settings = settings if isinstance(settings, dict) else {}
         if kind != "Lambda" and not _is_foreign(entry):
             continue
-        if kind != "Lambda" and "dropout" in kind.lower() and {"rate"} <= set(settings) <= _DROPOUT_KEYS:
+        plain = "dropout" in kind.lower() and not any(word in kind.lower() for word in _OTHER_DROPOUTS)
+        if kind != "Lambda" and plain and {"rate"} <= set(settings) <= _DROPOUT_KEYS:
             found[str(entry.get("registered_name") or kind)] = kind
             continue
         raise InputError(
@@ -87,18 +99,24 @@ def check_tail(path: Path, config: Any, wishes: Wishes) -> None:
             raise InputError(LOGITS.format(f"{path}: ends in {settings.get('units') or settings.get('filters')}"))
     if wishes.cut is not None or wishes.dropout is not None:
         return
+    dense = False
     for entry in tail:
         kind = entry["class_name"]
-        if _drops(entry):
+        if _drops(entry) and kind not in ("AlphaDropout", "GaussianDropout"):
             return
-        if kind not in KINDS:
+        if kind not in KINDS or _drops(entry):
             lost = [str(e["config"].get("name")) for e in _layers(config) if _drops(e) and e["config"].get("rate")]
             if lost:
                 reason = f"layer {entry['config'].get('name')} ({kind}) is no layer that a head can have"
-                raise InputError(NO_DROPOUT.format(", ".join(lost[:4]), reason))
+                raise InputError((NO_DROPOUT if dense else NO_HEAD).format(", ".join(lost[:4]), reason))
             return
+        dense = dense or kind in ("Dense", "Conv2D")  # a convolution of a map is found out later
 
 
+NO_HEAD = (
+    "head: no dropout of the network ({}) can be in a head: {}; a head ends in dense layers of a vector, and this "
+    "network has none: put a Dense layer after its pooling, train that, and import it"
+)
 NO_DROPOUT = (
     "head: no dropout of the network ({}) can be in a head: {}; give a dropout before the last dense layers with "
     "--dropout RATE"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fastuq.errors import InputError, short
-from fastuq.training.keras_config import AGAIN, check_ends, check_tail, dropout_like
+from fastuq.training.keras_config import AGAIN, check_ends, check_precision, check_tail, dropout_like
 from fastuq.training.keras_h5 import classes_of_keras2, config_of_h5
 from fastuq.training.tensorflow import silence, tensorflow
 from fastuq.training.wishes import Wishes
@@ -49,6 +49,7 @@ def check_file(path: Path, shape: tuple[int, ...] | None = None, wishes: Wishes 
     try:
         config = _config(path)
         check_ends(path, config, shape)
+        check_precision(path, config)
         found = dropout_like(path, config)
         if wishes is not None:
             check_tail(path, config, wishes)

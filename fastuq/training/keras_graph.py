@@ -1,5 +1,6 @@
 """A Keras network opened up: every layer, of nested networks too, called one after the other in float32."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +9,8 @@ import numpy as np
 
 from fastuq.errors import InputError
 from fastuq.training.tensorflow import tensorflow
+
+QUANTIZED = "layer {}: its weights are quantized by Keras; import the network as it was before model.quantize"
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +66,7 @@ class OpenNetwork:
     output: Any = None
     calls: list[Call] = field(default_factory=list)
     _names: set[str] = field(default_factory=set)
-    _copies: dict[int, Any] = field(default_factory=dict)
+    _copies: dict[int, tuple[Any, str, Any]] = field(default_factory=dict)
 
     def producer(self, tensor: Any) -> Call | None:
         """Return the call that a tensor comes out of; None for what stands before the network."""
@@ -93,23 +96,28 @@ class OpenNetwork:
             return layer._run_through_graph(
                 inside, call_fn=lambda inner, *a, **k: self.call(inner, *a, within=layer.name, **k)
             )
-        copy = self._copy(layer, within)
+        copy, name = self._copy(layer, within)
         outputs = copy(*args, **kwargs)
         self._fill(copy, layer)
         tensors = [t for t in keras.tree.flatten((args, kwargs)) if isinstance(t, keras.KerasTensor)]
-        self.calls.append(Call(copy, copy.name, type(layer).__name__, tensors, keras.tree.flatten(outputs)))
+        self.calls.append(Call(copy, name, type(layer).__name__, tensors, keras.tree.flatten(outputs)))
         return outputs
 
-    def _copy(self, layer: Any, within: str) -> Any:
-        """Return a float32 copy of a layer under a name of its own, one a layer; other operations as they are."""
+    def _copy(self, layer: Any, within: str) -> tuple[Any, str]:
+        """Return a float32 copy of a layer, one a layer, and a name of its own; other operations as they are."""
         import keras
 
         if not isinstance(layer, keras.Layer):
-            return layer
+            return layer, layer.name
+        if getattr(layer, "quantization_mode", None) is not None:
+            raise InputError(QUANTIZED.format(layer.name))
         if id(layer) not in self._copies:
-            config = {**layer.get_config(), "dtype": "float32", "name": self._name(layer.name, within)}
-            self._copies[id(layer)] = type(layer).from_config(config), layer  # held, so that no other gets its id
-        return self._copies[id(layer)][0]
+            name = self._name(layer.name, within)
+            allowed = re.sub(r"[^A-Za-z0-9_.]", "_", name)  # TensorFlow's names for what a layer does
+            config = {**layer.get_config(), "dtype": "float32"}
+            config["name"] = name if allowed == name else self._name(allowed, within)
+            self._copies[id(layer)] = type(layer).from_config(config), name, layer  # held, so that no other gets its id
+        return self._copies[id(layer)][:2]
 
     @staticmethod
     def _fill(copy: Any, layer: Any) -> None:

@@ -10,7 +10,7 @@ _DROPOUTS = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3
 
 
 def config_of_h5(path: Path, most: int) -> Any:
-    """Return the configuration in an .h5 file, at most so many bytes of JSON, as `fastuq.training.keras_config` reads it.
+    """Return the configuration in an .h5 file, at most so many bytes, as `fastuq.training.keras_config` reads it.
 
     Raises
     ------

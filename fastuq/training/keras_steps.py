@@ -23,12 +23,15 @@ def rate_of(call: Call) -> float:
 
     Noise without a rate, and dropout inside of a layer (attention, recurrent, a path of ConvNeXt), count too.
     """
-    if is_dropout(call):
-        return float(call.layer.rate)
-    if call.kind in _RANDOM:
-        return float(getattr(call.layer, "rate", 0) or getattr(call.layer, "stddev", 0))
-    inside = [getattr(call.layer, name, 0) for name in ("dropout", "recurrent_dropout", "drop_path_rate")]
-    return max((float(rate) for rate in inside if isinstance(rate, int | float)), default=0.0)
+    return _rate(call.layer)
+
+
+def _rate(layer: Any) -> float:
+    names = ("rate", "stddev", "dropout", "recurrent_dropout", "drop_path_rate")
+    found = [getattr(layer, name, 0) for name in names]
+    wrapped = getattr(layer, "layer", None)  # TimeDistributed and its kind
+    inside = 0.0 if wrapped is None or wrapped is layer else _rate(wrapped)
+    return max((float(rate) for rate in found if isinstance(rate, int | float)), default=0.0) or inside
 
 
 def is_dropout(call: Call) -> bool:
@@ -68,6 +71,8 @@ def steps_of(call: Call) -> list[Step]:
         raise UnreadableError("takes more than one tensor, or sizes that are not fixed")
     if is_dropout(call):
         return _dropout(call)
+    if call.kind == "Flatten" and call.layer.data_format == "channels_first" and len(call.taken) > 1:
+        raise UnreadableError("puts the channels first")
     if call.kind in _SAME:
         return []
     if call.kind in _POOLING and call.taken[:2] == (1, 1):
@@ -92,7 +97,8 @@ def _pattern(call: Call) -> tuple[int | None, ...]:
 
 
 def _dropout(call: Call) -> list[Step]:
-    if _pattern(call) != call.given:
+    noise = getattr(call.layer, "noise_shape", None)
+    if _pattern(call) != call.given or (noise and noise[0] not in (None, -1)):
         raise UnreadableError("drops units together, not one by one")
     return [Drop(float(call.layer.rate), call.name)]
 
@@ -151,6 +157,11 @@ def _activate(call: Call, name: str) -> list[Step]:
     return [] if name == "linear" else [Activate(name, call.name)]
 
 
+def _softmax(call: Call) -> list[Step]:
+    last = call.layer.axis == len(call.taken)
+    return _activate(call, "softmax" if last else activation_name(call.layer))
+
+
 def activation_name(activation: Any) -> str:
     """Return the name of a Keras activation, a function or a layer, in `fastuq.model.activations`."""
     kind = type(activation).__name__
@@ -165,7 +176,9 @@ def activation_name(activation: Any) -> str:
         return leaky_relu_of(float(activation.negative_slope))
     if kind == "ELU" and activation.alpha == 1:
         return "elu"
-    if kind == "Softmax" and activation.axis == -1:
+    if kind == "Softmax":
+        if activation.axis != -1:
+            raise UnreadableError(f"is a softmax over axis {activation.axis}")
         return "softmax"
     if kind == "Activation":
         return activation_name(activation.activation)
@@ -181,7 +194,8 @@ _READERS = {
     "Conv2D": _conv,
     "BatchNormalization": _batchnorm,
     **{kind: lambda call: _activate(call, activation_name(call.layer)) for kind in ("Activation", "ReLU", "LeakyReLU")},
-    **{kind: lambda call: _activate(call, activation_name(call.layer)) for kind in ("ELU", "Softmax")},
+    "ELU": lambda call: _activate(call, activation_name(call.layer)),
+    "Softmax": _softmax,
     **dict.fromkeys(_RANDOM, _random),
 }
 KINDS = {*_READERS, *_SAME, *_POOLING}

@@ -170,6 +170,10 @@ def _size_taken(path: Path, network: Any, wished: tuple[int, int] | None) -> tup
 
 def _channels(path: Path, network: Any, shape: tuple[int, ...]) -> int:
     """Return how many channels a network takes, which must have one input, for such images, and one output."""
+    if not network.built:
+        raise InputError(
+            f"network {path}: was saved before it had its weights; train it, or call it on an image, and save it again"
+        )
     inputs, outputs = network.inputs or [], network.outputs or []
     if len(inputs) != 1 or len(outputs) != 1:
         raise InputError(

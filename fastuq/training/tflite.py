@@ -70,17 +70,20 @@ def to_int8(network: Any, calibration: np.ndarray) -> bytes:
             yield [image[None].astype(np.float32)]
 
     with silence():
-        converter = _converter(network)
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = samples
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = tf.uint8
-        converter.inference_output_type = tf.int8
         try:
+            converter = _converter(network)
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = samples
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.inference_input_type = tf.uint8
+            converter.inference_output_type = tf.int8
             return bytes(converter.convert())
         except Exception as error:  # The converter raises whatever its C++ side reports.
             reason = " ".join(str(error).split())[:300]
-    raise ModelError(f"quantization: TensorFlow's converter refused the network ({reason})")
+    raise ModelError(
+        f"quantization: TensorFlow's converter refused the network ({reason}); some layer before the cut has no int8 "
+        "form: a recurrent layer needs unroll=True, another one must be replaced"
+    )
 
 
 def float_size(network: Any) -> int:

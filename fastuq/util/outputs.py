@@ -14,7 +14,7 @@ from fastuq.util.files import is_stream, partial_prefix
 
 Place = tuple[int | str, ...]
 """What a path leads to, however it is linked or mounted: device, inode, and the names that are not there yet."""
-_TABLES = (".csv", ".json", ".md")
+_TABLES = (".csv", ".html", ".json", ".md")
 _REPORTS = (*_TABLES, ".h5")
 _MODEL = "model.json"
 _PARTS = (_MODEL, "readme.md", "fastuq-corrupt.json", "run.json")

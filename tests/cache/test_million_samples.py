@@ -1,4 +1,4 @@
-"""A million samples, written, verified and scored within bounded memory."""
+"""A million samples, written, verified, scored and put on a page within bounded memory."""
 
 import json
 import subprocess
@@ -12,6 +12,7 @@ import caches, numpy as np, fastuq.model.backbone
 from fastuq.datasets import ImageSet
 from fastuq.cache import FeatureCache, cache_features
 from fastuq.cache.file import CacheFile
+from fastuq.report.page.write import save_report
 from fastuq.scoring.scoring import score
 
 class Drawn(fastuq.model.backbone.Backbone):
@@ -48,14 +49,18 @@ with FeatureCache.open(sys.argv[1], model=model, images=images) as cache:
     row = cache.read(765_432, 765_433)[0].tolist()
     verified = peak()
     result = score(model, cache, details=False)
-print(json.dumps({"growth_mb": verified - before, "scored_mb": peak() - before, "pending": pending, "row": row,
-                  "n": len(result)}))
+    scored = peak()
+    save_report(sys.argv[2], result, model, cache, images)
+print(json.dumps({"growth_mb": verified - before, "scored_mb": scored - before, "page_mb": peak() - before,
+                  "pending": pending, "row": row, "n": len(result)}))
 """
 
 
 @pytest.mark.torture
 def test_a_million_samples(tmp_path):
-    done = subprocess.run([sys.executable, "-c", LOAD, tmp_path / "million.h5"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, tmp_path / "million.h5", tmp_path / "page.html"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     print(found)
@@ -64,3 +69,5 @@ def test_a_million_samples(tmp_path):
     assert found["row"] == [(765_432 * factor % 251) - 128 for factor in range(3, 35)]
     assert found["growth_mb"] < 200
     assert found["scored_mb"] < 1000
+    assert found["page_mb"] < 1000
+    assert (tmp_path / "page.html").stat().st_size < 4 * 2**20

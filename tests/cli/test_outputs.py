@@ -50,6 +50,8 @@ READ = [
     (["score", "pictures", "--model", "model"], ["pictures/a.png", "elsewhere.png"]),
     (["score", "classes", "--model", "model"], ["classes/cat/a.jpg"]),
     (["score", "--cache", "c.h5", "--model", "model"], ["c.h5", "model/full.tflite"]),
+    (["report", "in.npy", "--model", "model", "--cifar100c", "names.txt"], ["in.npy", "model/head.npz", "names.txt"]),
+    (["report", "--cache", "c.h5", "--model", "model"], ["c.h5"]),
     (["score", "--model", "model"], ["data/cifar-100-python/test"]),
     (["cache-features", "in.npy", "--model", "model", "--output", "n.h5"], ["in.npy", "model/backbone.tflite"]),
     (["cache-features", "in.npy", "--model", "model", "--output", "c.h5"], ["c.h5"]),

@@ -98,8 +98,8 @@ def test_an_input_that_cannot_hold_pixels_is_refused():
         ([-1.0], [255]),
         ([np.nan], [0]),
         ([np.inf], [0]),
-        ([1.0], [1]),
-        ([0.99], [0]),
+        ([1.0], [30]),
+        ([0.85], [0]),
         ([1.0] * 3, [0] * 3),
     ],
 )
@@ -118,3 +118,14 @@ def test_every_pixel_is_within_half_a_step_of_its_code(scale, zero_point):
 
 def test_inputs_without_quantization_take_pixels_as_they_are():
     assert pixel_codes({"scales": np.array([], np.float32), "zero_points": np.array([], np.int32)}, "network") is None
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 248), (0, 0.96), (-1, 0.95), (-0.96, 1)])
+def test_pixels_that_were_not_calibrated_on_saturate(low, high):
+    scale = (high - low) / 255
+    zero_point = round(-low / scale)
+    codes = pixel_codes({"scales": np.array([scale], np.float32), "zero_points": np.array([zero_point])}, "network")
+    pixels = np.arange(256)
+    meant = pixels if high > 1 else pixels / 255 if low == 0 else pixels / 127.5 - 1
+    reached = np.clip(meant, scale * -zero_point, scale * (255 - zero_point))
+    assert (np.abs(scale * (codes - float(zero_point)) - reached) <= 0.501 * scale).all()

@@ -105,10 +105,7 @@ def test_what_is_no_list_of_layers():
 
 class Dense:
     def __init__(self, weights, bias, activation):
-        self.name, self._weights, self.activation = "dense_7", [weights, bias], activation
-
-    def get_weights(self):
-        return self._weights
+        self.name, self.kernel, self.bias, self.activation = "dense_7", weights, bias, activation
 
 
 class BatchNormalization:
@@ -139,3 +136,30 @@ def test_keras_layers():
     assert np.abs(head.forward(x) - Softmax()(hidden @ last)).max() < 1e-5
     with pytest.raises(InputError, match="comes after a softmax"):
         head_from_layers([*layers, drop])
+
+
+def like(kind, **attributes):
+    return type(kind, (), {"name": "odd", **attributes})()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        like("Dropout", rate=0.5, noise_shape=(None, 1)),
+        like("ReLU", max_value=None, negative_slope=0.0, threshold=1.0),
+        like("ReLU", max_value=6.0, negative_slope=0.0, threshold=0.5),
+        like("Softmax", axis=0),
+        like("Softmax", dim=0),
+        like("Dropout1d", p=0.5),  # of rows, where it is given (N, D)
+        like("Dense", quantization_mode="int8"),
+    ],
+)
+def test_layers_that_only_look_like_those_of_a_head(layer):
+    with pytest.raises(InputError, match=rf"\({type(layer).__name__}\) cannot be part of a head"):
+        head_from_layers([Dropout(0.2), lin(6, 4), layer])
+
+
+def test_other_classes_may_do_anything_with_their_layers():
+    network = type("Functional", (), {"layers": [Dropout(0.2), lin(6, 4), Softmax()]})()
+    with pytest.raises(InputError, match="found Functional"):
+        head_from_layers(network)

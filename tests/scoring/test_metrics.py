@@ -24,6 +24,7 @@ from fastuq.scoring.metrics import (
     fpr_at_tpr,
     micro_f1,
     nll,
+    reliability_bins,
     risk_at_coverage,
     risk_coverage_curve,
 )
@@ -134,10 +135,13 @@ def test_nll_and_brier_against_scikit_learn(seed, n, classes):
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40), st.integers(1, 20))
 def test_ece_bin_by_bin(samples, bins):
     confidence, correct = np.array([c for c, _ in samples]), np.array([r for _, r in samples])
+    counts, right, confident = reliability_bins(confidence, correct, bins)
     expected = 0.0
     for b in range(bins):
         # The bin of a confidence on an edge follows the same product as in the code: c * bins, not c > b / bins.
         inside = (confidence * bins <= b + 1) & ((confidence * bins > b) | (b == 0))
+        assert (counts[b], right[b]) == (inside.sum(), correct[inside].sum())
+        assert confident[b] == pytest.approx(confidence[inside].sum())
         if inside.any():
             expected += inside.mean() * abs(correct[inside].mean() - confidence[inside].mean())
     assert ece(confidence, correct, bins) == pytest.approx(expected, abs=1e-9)

@@ -231,6 +231,14 @@ ZOO = {
         (0.2,),
     ),
     "a class of its own that forces training": (lambda: with_tail(gap(), MCDropout(0.3), dense()), (0.3,)),
+    "a softmax over the axis of the classes": (
+        lambda: with_tail(gap(), L.Dropout(0.3), L.Dense(CLASSES), L.Softmax(axis=1)),
+        (0.3,),
+    ),
+    "names that TensorFlow has not": (
+        lambda: with_tail(L.Conv2D(6, 3, name="Conv 1"), gap(), L.Dropout(0.3), dense(7, "relu", name="é:1"), dense()),
+        (0.3, 0.0),
+    ),
     "no dropout": (lambda: with_tail(gap(), dense()), (0.0,)),
 }
 """Name -> a function that makes the network, and the rates of its head."""

@@ -385,6 +385,13 @@ def test_an_h5_file_without_a_network_is_refused(tmp_path):
         _read_network(tmp_path / "n.weights.h5", IMAGES, Wishes())
 
 
+def test_dropout_inside_of_another_layer_is_named(tmp_path):
+    inputs = keras.Input((SIZE, SIZE, 3))
+    x = gap()(L.TimeDistributed(L.Dropout(0.5), name="wrapped")(inputs))
+    parts = read(keras.Model(inputs, dense()(L.Dropout(0.2)(x))), tmp_path)
+    assert [call.name for call in parts.cut.off] == ["wrapped"]
+
+
 def test_no_dropout_is_said_plainly(tmp_path):
     parts = read(ZOO["no dropout"][0](), tmp_path)
     made = {"cut": _described(parts.cut), "checked": checked(parts), "training_images": "noise"}

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from fastuq.datasets import ImageSet
-from fastuq.errors import InputError
+from fastuq.errors import InputError, ModelError
 from fastuq.training.front import Front
 from fastuq.training.keras_file import check_file
-from fastuq.training.quantize_file import _read_network
+from fastuq.training.quantize_file import _read_network, quantize_file
 from fastuq.training.wishes import Wishes
 
 pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install 'fastuq[train]'")
@@ -58,6 +58,11 @@ class ManyDropouts(L.Dropout):
         return {**super().get_config(), "passes": self.passes}
 
 
+class MCAlphaDropout(L.AlphaDropout):
+    def call(self, inputs, training=None):
+        return super().call(inputs, training=True)
+
+
 class OwnNetwork(keras.Model):
     def __init__(self):
         super().__init__()
@@ -65,6 +70,12 @@ class OwnNetwork(keras.Model):
 
     def call(self, x):
         return self.last(keras.ops.mean(x, axis=(1, 2)))
+
+
+def quantized():
+    network = with_tail(gap(), L.Dropout(0.2), dense(name="last"))
+    network.layers[-1].quantize("int8")
+    return network
 
 
 def own_network():
@@ -86,6 +97,11 @@ BEFORE = {
         lambda: with_tail(gap(), ManyDropouts(0.2, name="many"), dense()),
         r"layer many \(ManyDropouts\) has code of its own",
     ),
+    "another kind of dropout with code of its own": (
+        lambda: with_tail(gap(), MCAlphaDropout(0.2, name="own"), dense()),
+        r"layer own \(MCAlphaDropout\) has code of its own",
+    ),
+    "weights that Keras quantized": (quantized, "layer last: its weights are quantized by Keras"),
     "a network of its own": (own_network, "is a OwnNetwork, which is code of its own"),
     "logits": (lambda: with_tail(gap(), L.Dropout(0.2), L.Dense(3)), "ends in 3 logits.*--activation softmax"),
     "LayerNormalization after the dropout": (
@@ -97,6 +113,20 @@ BEFORE = {
         r"layer un \(UnitNormalization\)",
     ),
     "PReLU": (lambda: with_tail(gap(), L.Dropout(0.2), L.Dense(5), L.PReLU(name="p"), dense()), r"layer p \(PReLU\)"),
+    "AlphaDropout": (
+        lambda: with_tail(gap(), L.AlphaDropout(0.2, name="alpha"), dense()),
+        r"\(alpha\) can be in a head: layer alpha \(AlphaDropout\).*--dropout RATE",
+    ),
+    "GaussianDropout": (
+        lambda: with_tail(gap(), L.GaussianDropout(0.2, name="gauss"), dense()),
+        r"layer gauss \(GaussianDropout\)",
+    ),
+    "no vector after the dropout": (
+        lambda: with_tail(
+            L.Dropout(0.2), L.Conv2D(CLASSES, 1), L.MaxPooling2D(4, name="pool"), L.Flatten(), L.Softmax()
+        ),
+        r"layer pool \(MaxPooling2D\).*put a Dense layer after its pooling",
+    ),
     "stochastic depth alone": (
         lambda: with_tail(
             L.Dropout(0.2, noise_shape=(None, 1, 1, 1), name="path"), L.MaxPooling2D(name="mp"), gap(), dense()
@@ -115,15 +145,25 @@ AFTER = {
         lambda: with_tail(
             L.Dropout(0.2), L.Conv2D(CLASSES, 1, name="c"), L.GlobalMaxPooling2D(name="pool"), L.Softmax()
         ),
-        "layer pool",
+        "layer pool.*put a Dense layer after its pooling",
     ),
-    "AlphaDropout": (
-        lambda: with_tail(gap(), L.AlphaDropout(0.2, name="alpha"), dense()),
-        r"layer alpha \(AlphaDropout\) is not Bernoulli dropout; --dropout RATE",
+    "dropout after the last dense layer": (
+        lambda: with_tail(gap(), dense(), L.Dropout(0.2, name="late")),
+        "dropout late comes after the last dense layer.*--dropout RATE",
     ),
-    "GaussianDropout": (
-        lambda: with_tail(gap(), L.GaussianDropout(0.2, name="gauss"), dense()),
-        r"layer gauss \(GaussianDropout\) is not Bernoulli",
+    "the same mask for all images": (
+        lambda: with_tail(gap(), L.Dropout(0.2, noise_shape=(1, 12), name="d"), dense()),
+        r"layer d \(Dropout\) drops units together",
+    ),
+    "Flatten with channels first": (
+        lambda: with_tail(L.Dropout(0.2), L.Flatten(data_format="channels_first", name="f"), dense()),
+        r"layer f \(Flatten\) puts the channels first",
+    ),
+    "a softmax over rows": (
+        lambda: with_tail(
+            L.GlobalAveragePooling2D(keepdims=True), L.Dropout(0.2), L.Conv2D(4, 1), L.Softmax(axis=1, name="s")
+        ),
+        "softmax over axis 1",
     ),
     "another top": (
         lambda: with_tail(gap(), L.Dropout(0.2), L.Dense(5), L.ReLU(3.0, name="r"), dense()),
@@ -251,3 +291,18 @@ def test_a_refusal_does_not_wait_for_tensorflow(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "layer ln (LayerNormalization)" in done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:You are saving a model that has not yet been built")
+def test_a_network_without_weights_is_refused(tmp_path):
+    network = keras.Sequential([L.Conv2D(4, 3), gap(), L.Dropout(0.2), dense()])
+    with pytest.raises(InputError, match="was saved before it had its weights"):
+        read(network, tmp_path)
+
+
+def test_what_has_no_int8_form_is_refused(tmp_path):
+    inputs = keras.Input((SIZE, SIZE, 3))
+    x = L.LSTM(4, dropout=0.2)(L.Reshape((SIZE, 3 * SIZE))(inputs))
+    read(keras.Model(inputs, dense()(L.Dropout(0.2)(x))), tmp_path)
+    with pytest.raises(ModelError, match=r"unroll=True"):
+        quantize_file(tmp_path / "network.keras", IMAGES, None, tmp_path / "model")

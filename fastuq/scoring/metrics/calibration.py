@@ -19,7 +19,14 @@ SMALLEST = float(np.finfo(np.float32).eps)
 def ece(confidence: Any, correct: Any, bins: int = 15) -> float:
     """Return the expected calibration error: over bins of equal width, the mean of |accuracy - mean confidence|.
 
-    Bins are ((b-1)/B, b/B], the first one with 0, and count by their samples (Guo et al. 2017, arXiv 1706.04599).
+    Bins count by their samples (Guo et al. 2017, arXiv 1706.04599). Arguments as in `reliability_bins`.
+    """
+    counts, right, confident = reliability_bins(confidence, correct, bins)
+    return float(np.abs(right - confident).sum() / counts.sum())
+
+
+def reliability_bins(confidence: Any, correct: Any, bins: int = 15) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what lies in the bins ((b-1)/B, b/B] of confidence, the first one with 0.
 
     Parameters
     ----------
@@ -27,15 +34,20 @@ def ece(confidence: Any, correct: Any, bins: int = 15) -> float:
         From 0 to 1.
     correct : array-like, (N,), bool
     bins : int
+
+    Returns
+    -------
+    counts, right, confident : ndarray, (bins,)
+        Samples, how many of them are right, and the sum of their confidences.
     """
-    values, right = checked_scores(confidence, correct)
+    values, flags = checked_scores(confidence, correct)
     bins = whole_number("bins", bins, 1, 1_000_000)
     if values.min() < 0 or values.max() > 1:
         raise InputError(f"ece: expected confidences from 0 to 1, found {values.min()} to {values.max()}")
     values = values.astype(np.float64)
     place = np.clip(np.ceil(values * bins).astype(np.int64) - 1, 0, bins - 1)
-    gap = np.bincount(place, right - values, minlength=bins)
-    return float(np.abs(gap).sum() / len(values))
+    counts = np.bincount(place, minlength=bins)
+    return counts, np.bincount(place, flags, minlength=bins), np.bincount(place, values, minlength=bins)
 
 
 def nll(outputs: Any, labels: Any) -> float:
