@@ -157,6 +157,7 @@ def test_pictures_of_any_size_and_names_of_a_file(workplace, capsys):
     model = load_model("m")
     assert (model.class_names, model.crop) == (("emu", "cat", "dog", "ape", "bear"), 0.875)
     assert model.info["made"]["report"]["test_images"] == "folder:photos"
+    Path("photos/ape/broken.png").unlink()
     Path("names.txt").write_text("ape\ncat\n")
     assert "class names: expected 5" in refusal(capsys, [*command, "--classes", "names.txt"], Path("m"))
 
