@@ -223,7 +223,19 @@ def test_a_folder_of_broken_files_alone(tmp_path):
         open_images(tmp_path, on_error="ignore")
 
 
-def test_a_picture_that_changes_after_the_pass_is_seen(photos):
+def test_pictures_are_decoded_once_where_they_can_be_kept(broken, monkeypatch):
+    read = []
+    monkeypatch.setattr(folder, "read_picture", lambda path, *how: read.append(path.name) or read_picture(path, *how))
+    images = open_images(broken, on_error="skip").matched_to(("dog", "cat"))
+    whole = images.read(0, 4)
+    images.read(0, 4)[:] = 0  # a copy
+    assert np.array_equal(images.read(1, 3), whole[1:3])
+    assert len(read) == 6
+    assert np.array_equal(whole, images.images[:])
+
+
+def test_a_picture_that_changes_after_the_pass_is_seen(photos, monkeypatch):
+    monkeypatch.setattr("fastuq.datasets.imageset.KEPT_BYTES", 4 * 32 * 32 * 3 - 1)
     images = open_images(photos)
     images.fingerprint()
     picture(photos / "dog/1.bmp")
