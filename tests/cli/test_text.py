@@ -206,7 +206,7 @@ def test_class_names_that_no_model_may_have_are_refused_before_any_work(monkeypa
     monkeypatch.setattr(quantize_file, "find_cut", lambda *given: opened)
     for names, network in ((images, "net"), (ImageSet(images.images, images.labels, ("a", "b"), "x"), name)):
         ends = [np.empty((1, 32, 32, 3))]
-        keras = type("Network", (), {"inputs": ends, "outputs": ends, "name": network})
+        keras = type("Network", (), {"inputs": ends, "outputs": ends, "name": network, "built": True})
         monkeypatch.setattr(quantize_file, "load_network", lambda path, dropouts, keras=keras: keras)
         with pytest.raises(InputError, match="expected a name of printable characters"):
             quantize_file.quantize_file("net.keras", names, None, "model")
