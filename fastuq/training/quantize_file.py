@@ -159,7 +159,7 @@ def _read_network(path: Path, images: ImageSet, wishes: Wishes, image_size: tupl
 
 def _size_taken(path: Path, network: Any, wished: tuple[int, int] | None) -> tuple[int, int]:
     """Return the size of the pictures that a network takes, by its first input or, where that takes any, as wished."""
-    taken = tuple(network.inputs[0].shape[1:3]) if network.inputs else ()
+    taken = tuple(network.inputs[0].shape[1:3]) if network.built and network.inputs else ()
     if len(taken) != 2:
         return 32, 32  # what takes no images is refused next
     if None in taken and wished is None:
