@@ -198,7 +198,7 @@ def test_class_names_that_no_model_may_have_are_refused_before_any_work(monkeypa
     monkeypatch.setattr(train, "build_backbone", work)
     with pytest.raises(InputError, match="expected a name of printable characters"):
         train.train(train.Plan(), images, None, "model", work="work")
-    monkeypatch.setattr(quantize_file, "to_int8", work)
+    monkeypatch.setattr(quantize_file, "quantize_backbone", work)
     opened = type("Cut", (), {"steps": [Multiply(np.ones((8, 2)), np.zeros(2), "dense"), Activate("softmax", "dense")]})
     opened.features = np.empty((1, 8))
     monkeypatch.setattr(quantize_file, "check_file", lambda *given: {})
@@ -206,7 +206,7 @@ def test_class_names_that_no_model_may_have_are_refused_before_any_work(monkeypa
     monkeypatch.setattr(quantize_file, "find_cut", lambda *given: opened)
     for names, network in ((images, "net"), (ImageSet(images.images, images.labels, ("a", "b"), "x"), name)):
         ends = [np.empty((1, 32, 32, 3))]
-        keras = type("Network", (), {"inputs": ends, "outputs": ends, "name": network})
+        keras = type("Network", (), {"inputs": ends, "outputs": ends, "built": True, "name": network})
         monkeypatch.setattr(quantize_file, "load_network", lambda path, dropouts, keras=keras: keras)
         with pytest.raises(InputError, match="expected a name of printable characters"):
             quantize_file.quantize_file("net.keras", names, None, "model")
