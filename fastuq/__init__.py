@@ -11,6 +11,7 @@ _PUBLIC = {
     "Bank": "fastuq.scoring.bank.bank",
     "CacheError": "fastuq.errors",
     "DownloadError": "fastuq.errors",
+    "DropoutClassifier": "fastuq.training.classifier",
     "FastUQError": "fastuq.errors",
     "FeatureCache": "fastuq.cache",
     "Features": "fastuq.cache",
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from fastuq.scoring.scores import scores as scores
     from fastuq.scoring.scoring import Scorer as Scorer
     from fastuq.scoring.scoring import score as score
+    from fastuq.training.classifier import DropoutClassifier as DropoutClassifier
     from fastuq.training.embedding_model import embedding_model as embedding_model
     from fastuq.training.import_tflite import import_tflite as import_tflite
 else:  # hidden from type checkers, which would take it for leave to use any name

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +28,7 @@ SUMMARIES = {
     "score": "which predictions to keep: Monte-Carlo dropout on cached features",
     "report": "the same as a page to look at: pictures, plots, a table; one HTML file",
     "cache-features": "run the backbone once over images and keep its features",
+    "info": "what a file or folder that fastuq made is",
     "cache": "inspect, verify or repair a feature cache",
     "bank": "labelled training features become a bank that scores are made with",
     "fit-reference": "statistics of training features, which some scores are held against",
@@ -101,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = import_module(f"fastuq.cli.{_module(name)}")
     parser = _Parser(prog=f"fastuq {name}", description=SUMMARIES[name], allow_abbrev=False)
     command.add_arguments(parser)
-    args = parser.parse_args(given[1:])
+    args = parser.parse_args(given[1:], argparse.Namespace(given=given))
     for option, value in vars(args).items():
         if option in SHOWN and value is not None and leads_to(value, 1):
             setattr(args, option, "-")  # so that nothing else is printed there
@@ -124,6 +126,11 @@ def say(args: argparse.Namespace, lines: Iterable[str]) -> None:
     """
     if not any(str(getattr(args, option, None)) == "-" for option in SHOWN):
         print("\n".join(printable(line) for line in lines))
+
+
+def screen_width() -> int:
+    """Return how many characters a line has on the terminal; more than any needs where the output goes elsewhere."""
+    return shutil.get_terminal_size((10_000, 24)).columns
 
 
 def commands() -> dict[str, str]:

@@ -41,7 +41,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _info(args: argparse.Namespace) -> list[dict[str, Any]]:
-    return [_described(file) for file in _open(args.files)]
+    from fastuq.report.about import cache_about
+
+    return [cache_about(file) for file in _open(args.files)]
 
 
 def _verify(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -89,29 +91,16 @@ def _open(files: list[str]) -> "list[CacheFile]":
     return [CacheFile(file) for file in files]
 
 
-def _described(file: "CacheFile") -> dict[str, Any]:
-    header, written = file.header, file.written()
-    return {
-        "file": str(file.path),
-        "complete": written == header.num_batches,
-        "being_written": file.being_written(),
-        "batches": header.num_batches,
-        "batches_written": written,
-        "num_features": file.num_features,
-        **header.to_json(),
-    }
-
-
 def _lines(report: dict[str, Any]) -> list[str]:
+    from fastuq.report.about import about_lines
+
     if "computed" in report:
         done = [f"{report['computed']} samples computed again"] if report["computed"] else []
         done += ["labels put back"] if report["labels_restored"] else []
         return [f"{report['file']}: {', '.join(done) or 'nothing to repair'}; every checksum matches"]
     if "bad_batches" in report:
         return [f"{report['file']}: {_verdict(report)}"]
-    names = report["class_names"]
-    shown = {**report, "class_names": f"{len(names)} ({', '.join(names[:3])}, ...)"}
-    return [f"{key:17} {_text(value)}" for key, value in shown.items()]
+    return about_lines(report)
 
 
 def _verdict(report: dict[str, Any]) -> str:
@@ -123,9 +112,3 @@ def _verdict(report: dict[str, Any]) -> str:
         f"{len(bad)} batches are damaged or missing ({listed}; {missing} were never written); "
         "`fastuq cache repair` computes them again"
     )
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {each}" for key, each in value.items())
-    return "unknown" if value is None else str(value)

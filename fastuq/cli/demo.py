@@ -2,7 +2,7 @@
 
 import argparse
 
-from fastuq.cli import add_scoring_options, say, scoring_options
+from fastuq.cli import add_scoring_options, say, scoring_options, screen_width
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     times = time_one_image(model, np.ascontiguousarray(images.images[:1]), num_iter=options.num_iter)
     if args.json:
         write_json(args.json, {**summary, "one_image_ms": times})
-    rows = readable_rows(result, model.class_names)
+    rows = readable_rows(result, model.class_names, screen_width())
     say(args, [*rows, "", *summary_lines(summary, "bundled images"), "", *_both_ways(options.num_iter, times)])
     return 0
 

@@ -1,10 +1,21 @@
 """``fastuq score``: which predictions to keep, and why."""
 
 import argparse
+import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from fastuq.cli import BY_SCORE, SCORING, add_on_error, add_scoring_options, say, scoring_options, tell, told
+from fastuq.cli import (
+    BY_SCORE,
+    SCORING,
+    add_on_error,
+    add_scoring_options,
+    say,
+    scoring_options,
+    screen_width,
+    tell,
+    told,
+)
 
 if TYPE_CHECKING:
     from fastuq.cache import FeatureCache
@@ -75,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     from fastuq.report.moments_tables import check_suffix
     from fastuq.report.page.heat_map import read_splits
     from fastuq.report.page.write import save_report
-    from fastuq.report.samples import summary_lines
+    from fastuq.report.samples import summary_lines, verdict_lines
     from fastuq.scoring.scoring import score
     from fastuq.util.files import write_json
     from fastuq.util.labels import read_class_names
@@ -109,7 +120,8 @@ def run(args: argparse.Namespace) -> int:
     summary = result.summary() | told(images)
     if args.json:
         write_json(args.json, summary)
-    say(args, [*summary_lines(summary, title), *([f"  page      {args.report}"] if args.report else [])])
+    verdict = verdict_lines(result, model.class_names, screen_width())
+    say(args, [*summary_lines(summary, title), "", *verdict, _next(args)])
     return 0
 
 
@@ -138,6 +150,14 @@ def _views(args: argparse.Namespace, model: "Model", images: "ImageSet | None") 
             )
         mirrored = images.mirrored()
         yield cache_features(mirrored, model, default_cache_path(mirrored, model), threads=args.threads)
+
+
+def _next(args: argparse.Namespace) -> str:
+    """Return where the other images are, or the command that says so."""
+    written = [place for place in (args.csv, args.report) if place]
+    if written:
+        return f"The others are in {' and '.join(written)}."
+    return f"Next, for the others: fastuq {shlex.join(args.given)} --csv table.csv --report page.html"
 
 
 def _write(args: argparse.Namespace, result: "Result", model: "Model", cache: "FeatureCache") -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,10 +13,12 @@ from fastuq.datasets.rows import Mirrored, Rows, attempt
 from fastuq.errors import InputError
 from fastuq.util.checks import whole_number
 from fastuq.util.file_names import FileNames
-from fastuq.util.labels import checked_labels
+from fastuq.util.labels import checked_labels, places_of
 from fastuq.util.progress import progress_bar
 
 CHUNK_BYTES = 16 * 2**20
+KEPT_BYTES = 2**28
+"""Most pixels of pictures that are kept from the pass that decodes them for the fingerprint."""
 _DIGEST = 16
 
 
@@ -33,11 +34,14 @@ class _Seen:
         The digests of all images one after the other, `_DIGEST` bytes each.
     failed : list of (int, str)
         Number and error of each picture that cannot be read; the others have digests.
+    pixels : ndarray or None
+        Of the pictures, where they are few enough to be kept: decoding takes longer than the backbone.
     """
 
     whole: Any
     each: bytes
     failed: list[tuple[int, str]]
+    pixels: np.ndarray | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,21 +123,29 @@ class ImageSet:
         """What the one pass over all pixels found; pictures are decoded for it, and the broken ones found."""
         whole = hashlib.sha256(f"images uint8 {tuple(int(n) for n in self.images.shape)}\n".encode())
         each, failed = bytearray(), list[tuple[int, str]]()
-        step = max(1, CHUNK_BYTES // int(np.prod(self.images.shape[1:])))
+        size = int(np.prod(self.images.shape[1:]))
+        step = max(1, CHUNK_BYTES // size)
+        keep = self.prepared is not None and len(self) * size <= KEPT_BYTES
+        kept, count = np.empty(self.images.shape if keep else 0, np.uint8), 0
         with progress_bar(len(self), "reading") as bar:
             for start in range(0, len(self), step):
                 stop = min(start + step, len(self))
                 pixels, others = attempt(self.images, start, stop)
                 if self.prepared is None:
                     whole.update(pixels.data)
+                if keep:
+                    kept[count : count + len(pixels)] = pixels
+                count += len(pixels)
                 each += _each(pixels)
                 failed += others
                 bar.update(stop - start)
-        return _Seen(whole, bytes(each), failed)
+        return _Seen(whole, bytes(each), failed, kept[:count] if keep else None)
 
     def _copy(self, start: int, stop: int) -> np.ndarray:
         """Return pixels that nobody else can change: a slice of a memory map is the file itself."""
-        return np.array(self.images[start:stop], order="C")
+        seen = vars(self).get("_seen")
+        kept = None if seen is None else seen.pixels
+        return np.array((self.images if kept is None else kept)[start:stop], order="C")
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of shape, pixels and labels, as 64 hexadecimal digits; computed once, in chunks.
@@ -175,7 +187,7 @@ class ImageSet:
         files = None if self.files is None else FileNames.of(self.files)
         names = ["" if files is None else files[number] for number, _ in seen.failed]
         return self._with(
-            _Seen(seen.whole, seen.each, []),
+            replace(seen, failed=[]),
             images=self.images.take(good),
             labels=None if self.labels is None else self.labels[good],
             files=None if files is None else files.take(good),
@@ -268,10 +280,8 @@ class ImageSet:
         """
         if self.labels is None or self.class_names is None or self.class_names == tuple(class_names):
             return self
-        place = {name: number for number, name in enumerate(class_names)}
         used = [self.class_names[number] for number in np.unique(self.labels)]
-        if not any(name in place for name in used) and all(re.fullmatch(r"[0-9]{1,9}", name) for name in used):
-            place = {name: int(name) for name in used if int(name) < len(class_names)}
+        place = places_of(used, class_names)
         unknown = [name for name in used if name not in place]
         known = f"the {len(class_names)} classes {', '.join(class_names[:3])}, ..."
         seen = vars(self).get("_seen")

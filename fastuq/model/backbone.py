@@ -49,7 +49,8 @@ class Backbone:
         Number of features, (D,).
     scale, zero_point : float, int
         Of the features: real = scale * (q - zero_point); uint8 ones become int8 by taking 128 from them and from
-        their zero point. Pixels reach the input by its own scale and zero point.
+        their zero point. Features without a scale are whole numbers: 1 and 0. Pixels reach the input by its own scale
+        and zero point.
     runtime : dict
         LiteRT version and delegate, which decide the features to the last bit.
 
@@ -82,7 +83,7 @@ class Backbone:
         self._images, given = self._ends(first)
         self.input_shape = self._images.image_shape
         self.output_shape = (int(np.prod(given["shape"][1:])),)
-        self.scale, self.zero_point = float(given["quantization"][0]), int(given["quantization"][1])
+        self.scale, self.zero_point = float(given["quantization"][0]) or 1.0, int(given["quantization"][1])
         if given["dtype"] == np.uint8:
             self.zero_point -= 128
         self._running = _Running([_Runner(first, self._images)])
@@ -185,10 +186,17 @@ class Backbone:
 
 
 def _are_vectors(given: dict[str, Any], batch: int) -> bool:
-    """Tell whether an output is 8-bit numbers of one scale, as many for each image."""
-    shape = given["shape"].tolist()
-    scaled = len(given["quantization_parameters"]["scales"]) == 1 and 0 < given["quantization"][0] < np.inf
-    return given["dtype"] in (np.int8, np.uint8) and scaled and len(shape) >= 2 and shape[0] == batch and 0 not in shape
+    """Tell whether an output is 8-bit numbers of one scale, or int8 without any, as many for each image."""
+    shape, scales = given["shape"].tolist(), given["quantization_parameters"]["scales"]
+    scaled = len(scales) == 1 and 0 < given["quantization"][0] < np.inf
+    whole = len(scales) == 0 and given["dtype"] == np.int8
+    return (
+        given["dtype"] in (np.int8, np.uint8)
+        and (scaled or whole)
+        and len(shape) >= 2
+        and shape[0] == batch
+        and 0 not in shape
+    )
 
 
 _RUNNERS: "weakref.WeakSet[_Runner]" = weakref.WeakSet()

@@ -10,6 +10,8 @@ from fastuq.errors import InputError, ModelError
 from fastuq.model.head_file import npz_of
 from fastuq.util.npy import read_npz
 
+CODES_TO_ONE = 64
+"""What codes are divided by while a head is fitted, which takes numbers of about 1."""
 _ROWS = 32
 """Rows that are coded at once: what lies between the steps stays in the processor's cache."""
 _MOST = 1e30

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -74,6 +75,17 @@ class Head(Blocks):
         super().__post_init__()
         if self.blocks[0].scale is not None:
             raise ModelError("head block 0: expected no affine of its own, which is the head's scale and shift")
+
+    def after(self, scale: np.ndarray, offset: np.ndarray) -> Self:
+        """Return the head that takes x (N, D) where this one takes scale * x + offset, both (D,).
+
+        Raises
+        ------
+        ModelError
+            The numbers overflow.
+        """
+        wide, shift = self.scale.astype(np.float64), self.shift.astype(np.float64)
+        return replace(self, scale=(wide * scale).astype(np.float32), shift=(wide * offset + shift).astype(np.float32))
 
     def forward(self, features: np.ndarray, masks: Sequence[np.ndarray] | None = None) -> np.ndarray:
         """Run one iteration of the head in float32.

@@ -63,12 +63,12 @@ def _cells(means: dict[str, float | None]) -> list[str]:
 def severity_lines(found: dict[str, Any]) -> list[str]:
     """Return the means per severity as lines to read, and what the run took."""
     rows = found["rows"]
-    lines = ["severity  accuracy  micro-F1 without/with UQ   kept  accuracy kept   MI / I    AURC   AUROC"]
+    lines = ["severity  accuracy      F1  with UQ    kept  acc. kept  MI / I    AURC   AUROC"]
     for severity in sorted({row["severity"] for row in rows}):
         means = mean_row([row for row in rows if row["severity"] == severity])
         cell = {key: "none" if value is None else f"{value:.1%}" for key, value in means.items()}
-        quality = f"{cell['accuracy_plain']:>8}  {cell['f1_plain']:>16}  {cell['f1_uq']:>7}  {cell['kept']:>6}"
-        trust = f"{cell['accuracy_kept']:>13}  {cell['misclassified_ignored']:>7}  {means['aurc']:6.4f}"
+        quality = f"{cell['accuracy_plain']:>8}  {cell['f1_plain']:>6}  {cell['f1_uq']:>7}  {cell['kept']:>6}"
+        trust = f"{cell['accuracy_kept']:>9}  {cell['misclassified_ignored']:>6}  {means['aurc']:6.4f}"
         lines.append(f"{severity:8}  {quality}  {trust}  {cell['auroc']:>6}")
     lines.append(
         f"{len(rows)} splits in {found['seconds_total']:.1f} s, of which {found['seconds_features']:.1f} s "

@@ -1,36 +1,20 @@
 """A scored data set for people: the per-sample table, and the summary as lines to read."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from fastuq.errors import printable
 from fastuq.report.tables import write_csv
+from fastuq.scoring.columns import COLUMNS, decision_word
 from fastuq.scoring.decisions import Reason
 from fastuq.scoring.result import Result
 
-COLUMNS: tuple[tuple[str, Callable[[Result, tuple[str, ...]], Iterable[Any] | None], str], ...] = (
-    ("index", lambda r, names: range(len(r)), ""),
-    ("file", lambda r, names: r.files, ""),
-    ("label", lambda r, names: _empty(r) if r.labels is None else r.labels, ""),
-    ("label_name", lambda r, names: _empty(r) if r.labels is None else map(names.__getitem__, r.labels), ""),
-    ("prediction", lambda r, names: r.prediction, ""),
-    ("prediction_name", lambda r, names: map(names.__getitem__, r.prediction), ""),
-    ("decision", lambda r, names: map(decision_word, r.keep), ""),
-    ("reason", lambda r, names: (Reason(code).text for code in r.reason), ""),
-    ("mean", lambda r, names: r.predicted_mean, ".6g"),
-    ("lower", lambda r, names: r.predicted_lower, ".6g"),
-    ("upper", lambda r, names: r.predicted_upper, ".6g"),
-    ("max_mean", lambda r, names: r.max_mean, ".6g"),
-    ("entropy", lambda r, names: r.entropy, ".6g"),
-    ("mutual_information", lambda r, names: r.mutual_information, ".6g"),
-    ("score", lambda r, names: r.score, ".6g"),
-    ("foreign_score", lambda r, names: r.foreign_score, ".6g"),
-    ("plain_prediction", lambda r, names: r.plain_prediction, ""),
-)
-"""The columns of the table: name, values of a result and its class names, and their format; without values, no column.
-
-``mean``, ``lower`` and ``upper`` are of the predicted class, `Result` says what the others are.
-"""
+ENDLESS = 10_000
+LOOKED_AT = 5
+"""How many of the least sure are shown."""
 
 
 def write_sample_table(path: str | Path, result: Result, class_names: tuple[str, ...]) -> None:
@@ -44,11 +28,7 @@ def write_sample_table(path: str | Path, result: Result, class_names: tuple[str,
 
 
 def _cells(values: Iterable[Any], spec: str) -> Iterator[str]:
-    return (format(value, spec) for value in values)
-
-
-def _empty(result: Result) -> list[str]:
-    return [""] * len(result)
+    return ("" if value is None else format(value, spec) for value in values)
 
 
 def sample_name(result: Result, number: int) -> str:
@@ -56,25 +36,63 @@ def sample_name(result: Result, number: int) -> str:
     return f"image {number}" if result.files is None else result.files[number]
 
 
-def decision_word(keep: bool) -> str:
-    """Return 'keep' or 'ignore'."""
-    return "keep" if keep else "ignore"
+def least_sure(result: Result) -> np.ndarray:
+    """Return the samples in the order of their largest mean, the smallest first."""
+    return np.argsort(result.max_mean, kind="stable")
 
 
-def readable_rows(result: Result, class_names: tuple[str, ...]) -> list[str]:
-    """Return a table of all samples as lines: decision and reason, predicted and true class, mean and interval."""
-    width = max(len(name) for name in class_names)
-    lines = [f"{'':>4} {'':6}  {'predicted':{width}} {'true class':{width}} {'mean':>5}  interval       reason"]
+def readable_rows(result: Result, class_names: tuple[str, ...], width: int = ENDLESS) -> list[str]:
+    """Return a table of all samples as lines: decision and reason, predicted and true class, mean and interval.
+
+    Names are cut so that a line has at most `width` characters, where that leaves them any.
+    """
+    rows = []
     for n in range(len(result)):
         truth = "" if result.labels is None else class_names[result.labels[n]]
         predicted = class_names[result.prediction[n]]
         wrong = "" if truth in ("", predicted) else "  (wrong)"
-        bounds = f"{result.predicted_lower[n]:5.2f} to {result.predicted_upper[n]:4.2f}"
-        lines.append(
-            f"{n:4} {decision_word(result.keep[n]):6}  {predicted:{width}} {truth:{width}} "
-            f"{result.predicted_mean[n]:5.2f}  {bounds}  {Reason(result.reason[n]).text}{wrong}"
-        )
-    return lines
+        end = f"{_mean_and_interval(result, n)}  {Reason(result.reason[n]).text}{wrong}"
+        rows.append((f"{n:4} {decision_word(result.keep[n]):6}", predicted, truth, end))
+    fixed = max(len(start) + len(end) for start, *_, end in rows) + 4
+    most = min(max(map(len, class_names)), (width - fixed) // 2)
+    header = ("", "predicted", "true class", f"{'mean':>5}  interval       reason")
+    return [
+        f"{start:11}  {shortened(predicted, most):{most}} {shortened(truth, most):{most}} {end}"
+        for start, predicted, truth, end in [header, *rows]
+    ]
+
+
+def verdict_lines(result: Result, class_names: tuple[str, ...], width: int = ENDLESS) -> list[str]:
+    """Return what a person asked: how many predictions to trust, and which to look at first.
+
+    Names are cut so that a line has at most `width` characters, where that leaves them any.
+    """
+    kept, rows = int(result.keep.sum()), []
+    for n in map(int, least_sure(result)[:LOOKED_AT]):
+        end = f"{_mean_and_interval(result, n)}  {Reason(result.reason[n]).text}"
+        rows.append((printable(sample_name(result, n)), class_names[result.prediction[n]], end))
+    names, classes, ends = (max(map(len, column)) for column in zip(*rows, strict=True))
+    room = max(width - ends - 6, 2)
+    classes = min(classes, max(room // 2, room - names))
+    names = min(names, room - classes)
+    return [
+        f"Trust {kept:,} of {len(result):,} predictions. The least sure, to look at first:",
+        *(f"  {shortened(name, names):{names}}  {shortened(of, classes):{classes}}  {end}" for name, of, end in rows),
+    ]
+
+
+def shortened(text: str, width: int) -> str:
+    """Return a text of at most `width` characters (at least one), its middle left out for an ellipsis."""
+    text = printable(text)
+    if len(text) <= width:
+        return text
+    end = max(width - 1, 0) // 2
+    return f"{text[: max(width - 1 - end, 0)]}…{text[len(text) - end :]}"
+
+
+def _mean_and_interval(result: Result, n: int) -> str:
+    bounds = f"{result.predicted_lower[n]:5.2f} to {result.predicted_upper[n]:4.2f}"
+    return f"{result.predicted_mean[n]:5.2f}  {bounds}"
 
 
 def summary_lines(summary: dict[str, Any], title: str) -> list[str]:

@@ -15,6 +15,7 @@ from fastuq.errors import ModelError
 from fastuq.model.activations import activation_of
 from fastuq.model.model import Model
 from fastuq.montecarlo.kernels.plan import Columns, Rules
+from fastuq.scoring.columns import frame_of
 from fastuq.scoring.decisions import Reason, half_width, interval, ternary_vector
 from fastuq.scoring.metrics import accuracy, aurc
 from fastuq.scoring.options import Options
@@ -41,8 +42,8 @@ class Result:
         See `fastuq.scoring.decisions.Decision`.
     positive_bits : ndarray, (N, ceil(C / 8)), uint8
         The predicted classes, eight to a byte from the lowest bit on; `positive` has them as bool (N, C).
-    class_count : int
-        C.
+    class_names : tuple of str
+        Those of the model.
     predicted_mean, predicted_lower, predicted_upper : ndarray, (N,), float32
         Mean and interval of the predicted class.
     top, max_mean : ndarray, (N,), int64 and float32
@@ -101,7 +102,7 @@ class Result:
     max_mean: np.ndarray
     entropy: np.ndarray
     plain_prediction: np.ndarray
-    class_count: int
+    class_names: tuple[str, ...]
     labels: np.ndarray | None
     seconds: dict[str, float]
     model_sha256: str
@@ -124,7 +125,8 @@ class Result:
     @property
     def positive(self) -> np.ndarray:
         """The predicted classes, (N, C) bool: none for an ignored sample, more than one where several are certain."""
-        return np.unpackbits(self.positive_bits, axis=1, count=self.class_count, bitorder="little").astype(bool)
+        bits = np.unpackbits(self.positive_bits, axis=1, count=len(self.class_names), bitorder="little")
+        return bits.astype(bool)
 
     @property
     def lower(self) -> np.ndarray:
@@ -143,6 +145,22 @@ class Result:
 
     def _interval(self) -> tuple[np.ndarray, np.ndarray]:
         return interval_of(self.mean, self.std, self.options)
+
+    def to_frame(self, library: str = "pandas") -> Any:
+        """Return a data frame with a row for each sample and the columns of the CSV; what there is not is null.
+
+        Parameters
+        ----------
+        library : {'pandas', 'polars'}
+
+        Raises
+        ------
+        InputError
+            It is another library.
+        MissingExtraError
+            It is not installed.
+        """
+        return frame_of(self, library)
 
     def summary(self) -> dict[str, Any]:
         """Return the figures of the run, ready for JSON.

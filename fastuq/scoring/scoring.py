@@ -189,7 +189,7 @@ class Scorer:
         seconds["total"] = time.perf_counter() - began
         return Result(
             options=self.options,
-            class_count=self.model.head.num_classes,
+            class_names=self.model.class_names,
             labels=truth,
             seconds=seconds,
             model_sha256=self.model.sha256,

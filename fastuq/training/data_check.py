@@ -46,7 +46,8 @@ def check_on_data(backbone: Any, runner: Backbone, head: Head, images: ImageSet,
     if found["agreement"] < _AGREED:
         found["warnings"].append(
             f"the int8 backbone leads to another class than the float one for {1 - found['agreement']:.1%} of the "
-            "images: the network's activations do not survive int8, as where a few channels are far larger than others"
+            "images: the network's activations do not survive int8, as where a few channels or images are far larger "
+            "than others"
         )
     if images.labels is None:
         return found

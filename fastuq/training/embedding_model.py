@@ -1,7 +1,6 @@
 """A model of embeddings: a head on features from anywhere."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +62,8 @@ def embedding_model(
             "that was trained on them"
         )
     names = check_class_names(class_names, head.num_classes)
-    scale, offset = features.coding.scale.astype(np.float64), features.coding.offset.astype(np.float64)
     try:
-        on_codes = replace(
-            head,
-            scale=(head.scale * scale).astype(np.float32),
-            shift=(head.scale * offset + head.shift).astype(np.float32),
-        )
+        on_codes = head.after(features.coding.scale, features.coding.offset)
     except ModelError:
         raise InputError("embeddings: values so large that the head's numbers overflow; scale them down") from None
     return model_on_codes(target, on_codes, features, names, name, {})

@@ -7,11 +7,20 @@ import numpy as np
 
 from fastuq.datasets import ImageSet
 from fastuq.model.backbone import Backbone
+from fastuq.model.coding import Coding
 from fastuq.model.head import Head
 from fastuq.model.model import Model, save_model
 from fastuq.training.head_rounding import quantize_head
 from fastuq.training.keras_heads import head_network
-from fastuq.training.tflite import MIN_CORRELATION, check_backbone, float_size, predictor, to_int8
+from fastuq.training.tflite import (
+    MIN_CORRELATION,
+    check_backbone,
+    coded,
+    float_size,
+    predictor,
+    to_int8,
+    to_int8_by_image,
+)
 from fastuq.util.progress import progress_bar
 
 
@@ -20,7 +29,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     before, after = report["bytes_float32"], report["bytes_int8"]
     lines = [
         f"size        float32 {before / 1e6:6.2f} MB   int8 {after / 1e6:6.2f} MB   {before / after:.2f} times smaller",
-        f"features    int8 against float32: correlation {report['feature_correlation']:.4f}",
+        f"features    what sets an image apart, int8 against float32: correlation {report['feature_correlation']:.4f}",
     ]
     if "accuracy_int8" in report:
         lines.append(
@@ -44,6 +53,7 @@ def finish_model(
     test: ImageSet | None,
     made: dict[str, Any],
     crop: float | None = None,
+    by_image: bool = False,
     minimum_correlation: float = MIN_CORRELATION,
     sizes: bool = True,
     threads: int | None = None,
@@ -64,6 +74,8 @@ def finish_model(
         Images to report the accuracy on.
     sizes : bool
         Report the sizes; for that in float32 the whole network is converted once more.
+    by_image : bool
+        The backbone rounds activations in the range of each image, and the whole network does too.
     made : dict
         How the model was made; the report is added.
     crop : float, optional
@@ -71,7 +83,7 @@ def finish_model(
     """
     runner = Backbone(data, threads=threads)
     correlation = check_backbone(backbone, runner, calibration, minimum_correlation)
-    whole, full, report = _whole_network(backbone, runner, head, calibration, test, threads)
+    whole, full, report = _whole_network(backbone, runner, head, None if by_image else calibration, test, threads)
     if sizes:
         report = {"bytes_float32": float_size(whole), "bytes_int8": len(full), **report}
     return save_model(
@@ -91,13 +103,24 @@ def finish_model(
 
 
 def _whole_network(
-    backbone: Any, runner: Backbone, head: Head, calibration: np.ndarray, test: ImageSet | None, threads: int | None
+    backbone: Any,
+    runner: Backbone,
+    head: Head,
+    calibration: np.ndarray | None,
+    test: ImageSet | None,
+    threads: int | None,
 ) -> tuple[Any, bytes, dict[str, Any]]:
-    """Return the whole network, in Keras and in int8, and its accuracies where there are labels."""
+    """Return the whole network, in Keras and in int8, and its accuracies where there are labels.
+
+    Without calibration images, activations are rounded in the range of each image, and outputs are codes of 0 to 1.
+    """
     import keras
 
     whole = keras.Model(backbone.input, head_network(head)(backbone.output))
-    full = to_int8(whole, calibration)
+    if calibration is None:
+        full = to_int8_by_image(coded(whole, Coding.spanning(np.tile([[0], [1]], head.num_classes))))
+    else:
+        full = to_int8(whole, calibration)
     full_runner = Backbone(full, threads=threads)
     if test is None or test.labels is None:
         return whole, full, {}

@@ -45,6 +45,11 @@ def import_lines(made: dict[str, Any], head: Any) -> list[str]:
             f"data        agreement of int8 with float32 {data['agreement']:.2%} "
             f"({data['images']} images without labels)"
         )
+    if "agreement_one_range" in data:
+        lines.append(
+            "ranges      of activations: those of each image; with one range for all of them the agreement would be "
+            f"{data['agreement_one_range']:.2%}"
+        )
     return [*lines, *(f"warning     {text}" for text in data["warnings"])]
 
 

@@ -15,15 +15,15 @@ from fastuq.model.head import Head
 from fastuq.model.int8_head import MAX_INPUTS
 from fastuq.model.model import Model, check_names
 from fastuq.training.cut import Cut, find_cut
-from fastuq.training.data_check import check_on_data
 from fastuq.training.finish_model import finish_model
 from fastuq.training.head_rounding import CALIBRATION_SAMPLES
 from fastuq.training.keras_check import check_against_keras
 from fastuq.training.keras_config import check_input
 from fastuq.training.keras_file import check_file, load_network
 from fastuq.training.keras_graph import OpenNetwork, open_network
+from fastuq.training.quantize_backbone import quantize_backbone
 from fastuq.training.tensorflow import silence
-from fastuq.training.tflite import calibration_images, to_int8
+from fastuq.training.tflite import calibration_images
 from fastuq.training.wishes import Wishes
 from fastuq.util.checks import checked_path
 from fastuq.util.process import thread_count
@@ -98,29 +98,28 @@ def quantize_file(
     checked = check_against_keras(
         parts.network.image, parts.cut, parts.head, calibration, wishes.activation if parts.logits else None
     )
-    backbone = parts.backbone()
-    data = to_int8(backbone, calibration)
-    runner = Backbone(data, threads=threads)
+    quantized = quantize_backbone(parts.backbone(), parts.head, calibration, images, wishes.front, threads)
     drawn = calibration_images(images.images, CALIBRATION_SAMPLES)
     made = {
         "quantized_from": Path(path).name,
         "training_images": images.name,
         "cut": _described(parts.cut),
         "checked": checked,
-        "data": check_on_data(backbone, runner, parts.head, images, wishes.front),
+        "data": quantized.found,
     }
     return finish_model(
         output,
         parts.name,
-        backbone,
-        data,
-        parts.head,
+        quantized.network,
+        quantized.data,
+        quantized.head,
         class_names=parts.class_names,
         calibration=calibration,
-        features=_features(runner, drawn),
+        features=_features(quantized.runner, drawn),
         test=test,
         made=made,
         crop=crop,
+        by_image=quantized.by_image,
         threads=threads,
     )
 
@@ -159,7 +158,7 @@ def _read_network(path: Path, images: ImageSet, wishes: Wishes, image_size: tupl
 
 def _size_taken(path: Path, network: Any, wished: tuple[int, int] | None) -> tuple[int, int]:
     """Return the size of the pictures that a network takes, by its first input or, where that takes any, as wished."""
-    taken = tuple(network.inputs[0].shape[1:3]) if network.inputs else ()
+    taken = tuple(network.inputs[0].shape[1:3]) if network.built and network.inputs else ()
     if len(taken) != 2:
         return 32, 32  # what takes no images is refused next
     if None in taken and wished is None:

@@ -1,4 +1,4 @@
-"""Full-integer int8 post-training quantization of a Keras network."""
+"""Int8 post-training quantization of a Keras network, and how far its features follow the float ones."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 
 from fastuq.errors import ModelError
 from fastuq.model.backbone import Backbone
+from fastuq.model.coding import Coding
 from fastuq.training.tensorflow import silence, tensorflow
 
 CALIBRATION_IMAGES = 500
@@ -69,14 +70,60 @@ def to_int8(network: Any, calibration: np.ndarray) -> bytes:
         for image in calibration:
             yield [image[None].astype(np.float32)]
 
+    return _quantized(
+        network,
+        representative_dataset=samples,
+        target_spec=tf.lite.TargetSpec(supported_ops=[tf.lite.OpsSet.TFLITE_BUILTINS_INT8]),
+        inference_input_type=tf.uint8,
+        inference_output_type=tf.int8,
+    )
+
+
+def to_int8_by_image(network: Any) -> bytes:
+    """Convert a Keras network whose outputs are codes, -127 to 127, to a TFLite file with int8 weights.
+
+    Dense layers and convolutions round what they take by its range in the image at hand (LiteRT's dynamic-range
+    quantization), the rest is float32. So images whose activations differ in size by orders of magnitude keep their
+    digits each, which one range for all images denies to the smaller ones.
+
+    Parameters
+    ----------
+    network : keras.Model
+        (N, H, W, 3) float32, values 0 to 255 -> (N, D) float32; rounded and cut off, they are the output.
+
+    Raises
+    ------
+    ModelError
+        The converter refuses the network.
+    """
+    tf = tensorflow()
+
+    def codes(images: Any) -> Any:
+        outputs = network(tf.cast(images, tf.float32), training=False)
+        return tf.cast(tf.clip_by_value(tf.round(outputs), -127, 127), tf.int8)
+
+    return _quantized(network, codes, tf.uint8)
+
+
+def coded(network: Any, coding: Coding) -> Any:
+    """Return a network (images -> codes) of another's outputs, before the codes are rounded."""
+    import keras
+
+    scale = 1 / coding.scale.astype(np.float64)
+    codes = keras.layers.Rescaling(scale.tolist(), (-coding.offset * scale).tolist(), name=f"{network.name}_codes")
+    return keras.Model(network.input, codes(network.output))
+
+
+def _quantized(
+    network: Any, call: Callable[[Any], Any] | None = None, dtype: Any = "float32", **settings: Any
+) -> bytes:
+    """Convert a network, or a function of it, that takes images of a dtype, with settings of the converter."""
     with silence():
         try:
-            converter = _converter(network)
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.representative_dataset = samples
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.inference_input_type = tf.uint8
-            converter.inference_output_type = tf.int8
+            converter = _converter(network, call, dtype)
+            converter.optimizations = [tensorflow().lite.Optimize.DEFAULT]
+            for name, value in settings.items():
+                setattr(converter, name, value)
             return bytes(converter.convert())
         except Exception as error:  # The converter raises whatever its C++ side reports.
             reason = " ".join(str(error).split())[:300]
@@ -92,15 +139,14 @@ def float_size(network: Any) -> int:
         return len(_converter(network).convert())
 
 
-def _converter(network: Any) -> Any:
+def _converter(network: Any, call: Callable[[Any], Any] | None = None, dtype: Any = "float32") -> Any:
     tf = tensorflow()
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     _, *shape = network.input_shape
     # A Keras model called without training=False may normalise by the batch.
-    function = tf.function(
-        lambda x: network(x, training=False), input_signature=[tf.TensorSpec([None, *shape], tf.float32)]
-    )
+    call = call or (lambda x: network(x, training=False))
+    function = tf.function(call, input_signature=[tf.TensorSpec([None, *shape], dtype)])
     frozen = convert_variables_to_constants_v2(function.get_concrete_function())
     return tf.lite.TFLiteConverter.from_concrete_functions([frozen])
 
@@ -118,11 +164,17 @@ def predictor(network: Any) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def check_backbone(network: Any, backbone: Backbone, images: np.ndarray, minimum: float = MIN_CORRELATION) -> float:
-    """Compare what `backbone` gives for some images with the features of the float network; return their correlation.
+    """Compare what `backbone` gives for some images with the features of the float network.
 
     Features that differ in size correlate even where each of them is wrong. So they must also be nearer to the float
     features of the images as they are than of the images misread (channels, brightness, contrast). Errors of rounding
     do not lean to one of these; pixels that reach the input by a wrong scale or order do.
+
+    Returns
+    -------
+    float
+        Correlation of what sets an image apart, its features less the median image's: the median over the images. What
+        all images share, and a few images with huge features, do not hide there what the others lost.
 
     Raises
     ------
@@ -142,7 +194,14 @@ def check_backbone(network: Any, backbone: Backbone, images: np.ndarray, minimum
             f"least {minimum}; the weights do not survive int8 or the calibration images are foreign to them"
         )
     _check_reading(forward, images[:_MISREAD_IMAGES], real[:_MISREAD_IMAGES])
-    return correlation
+    return _typical_correlation(exact, real)
+
+
+def _typical_correlation(exact: np.ndarray, real: np.ndarray) -> float:
+    common = np.median(exact, axis=0)
+    ours, theirs = (rows - common - (rows - common).mean(axis=1, keepdims=True) for rows in (real, exact))
+    spread = np.sqrt(np.square(ours).sum(axis=1) * np.square(theirs).sum(axis=1))
+    return float(np.median((ours * theirs).sum(axis=1) / np.where(spread > 0, spread, np.inf)))
 
 
 def _check_reading(forward: Callable[[np.ndarray], np.ndarray], images: np.ndarray, real: np.ndarray) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastuq.cache.features import Features
 from fastuq.errors import InputError
+from fastuq.model.coding import CODES_TO_ONE
 from fastuq.model.folder import check_replaceable
 from fastuq.model.model import Model
 from fastuq.training.embedding_model import check_class_names, model_on_codes
@@ -18,9 +19,6 @@ from fastuq.training.train import DEFAULT, trainable_layout
 from fastuq.training.work_folder import open_work
 from fastuq.util.checks import checked_path, checked_seed
 from fastuq.util.defaults import PAPER_HEAD
-
-CODES_TO_ONE = 64
-"""What the codes are divided by while the head is fitted, which takes numbers of about 1."""
 
 
 def train_features(

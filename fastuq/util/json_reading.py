@@ -22,6 +22,11 @@ def read_json(path: str | Path) -> Any:
     """
     with open(path, "rb") as file:
         data = file.read(MAX_JSON_BYTES + 1)
+    return parse_json(data)
+
+
+def parse_json(data: bytes) -> Any:
+    """Return what JSON text says, read in the same way; raises ValueError."""
     if len(data) > MAX_JSON_BYTES:
         raise ValueError(f"more than {MAX_JSON_BYTES} bytes")
     if data.count(b"[") + data.count(b"{") > MAX_JSON_LISTS:

@@ -1,6 +1,8 @@
 """What labels from outside must be."""
 
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,14 @@ def _as_numbers(found: np.ndarray, classes: int | None) -> np.ndarray:
         return found[:, 0]
     one_hot = classes in (None, found.shape[1]) and ((found == 0) | (found == 1)).all() and (found.sum(1) == 1).all()
     return found.argmax(axis=1) if one_hot else found
+
+
+def places_of(used: Sequence[str], class_names: Sequence[str]) -> dict[str, int]:
+    """Return the number of each class that is known: by its name, or as a number where none is and all are numbers."""
+    place = {name: number for number, name in enumerate(class_names)}
+    if any(name in place for name in used) or not all(re.fullmatch(r"[0-9]{1,9}", name) for name in used):
+        return place
+    return {name: int(name) for name in used if int(name) < len(class_names)}
 
 
 def read_class_names(path: str | Path, count: int | None = None) -> tuple[str, ...]:

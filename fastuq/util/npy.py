@@ -158,6 +158,28 @@ def read_npz(
         raise ValueError(short(error)) from None
 
 
+def npz_shapes(file: BinaryIO) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Return shape and dtype of every array of an .npz after reading all of it, piece by piece.
+
+    Raises
+    ------
+    ValueError
+        The archive is damaged or foreign.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            shapes = {}
+            if damaged := archive.testzip():
+                raise ValueError(damaged)
+            for info in archive.infolist():
+                with archive.open(info) as stream:
+                    shape, _, dtype = read_header(stream)
+                shapes[info.filename.removesuffix(".npy")] = (shape, dtype)
+            return shapes
+    except Exception as error:  # a hostile archive can raise nearly anything
+        raise ValueError(short(error)) from None
+
+
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
     """Read one array, its data no longer than the archive declares (zipfile itself stops there)."""
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

@@ -1,13 +1,20 @@
-"""Progress bars for work that lasts: on a terminal only, and only past two seconds."""
+"""Progress of work that lasts past two seconds: a bar on a terminal, and lines in a log where they are asked for."""
 
+import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from tqdm import tqdm
 
+DELAY, LOG_SECONDS = 2.0, 30.0
+"""How long nothing is shown, and the time between two lines of a log."""
+
 
 def progress_bar(total: int, description: str, unit: str = "image", initial: int = 0) -> "tqdm[Any]":
-    """Return a tqdm bar that stays silent when stderr is no terminal or the work ends within 2 s.
+    """Return a tqdm bar that stays silent when the work ends within 2 s, or stderr is no terminal.
+
+    With ``FASTUQ_PROGRESS=log`` in the environment it prints a line every 30 s instead, whatever stderr is.
 
     Parameters
     ----------
@@ -18,12 +25,27 @@ def progress_bar(total: int, description: str, unit: str = "image", initial: int
     initial : int
         Units already done (a resumed run).
     """
-    return tqdm(
-        total=total,
-        initial=initial,
-        desc=description,
-        unit=unit,
-        delay=2,
-        disable=sys.stderr is None or not sys.stderr.isatty(),
-        dynamic_ncols=True,
-    )
+    about: dict[str, Any] = {"total": total, "initial": initial, "desc": description, "unit": unit}
+    if sys.stderr is not None and os.environ.get("FASTUQ_PROGRESS") == "log":
+        return _Lines(**about, delay=DELAY, mininterval=LOG_SECONDS, maxinterval=LOG_SECONDS, ncols=0)
+    hidden = sys.stderr is None or not sys.stderr.isatty()
+    return tqdm(**about, delay=DELAY, disable=hidden, dynamic_ncols=True)
+
+
+class _Lines(tqdm):
+    """A bar that ends each of its states with a line feed."""
+
+    disable: bool
+
+    @staticmethod
+    def status_printer(file: Any) -> Callable[[str], None]:
+        """Return what prints a state."""
+        return lambda text: print(text, file=file, flush=True) if text else None
+
+    def close(self) -> None:
+        """Print the last state, as the lines before it."""
+        if not self.disable:
+            if self._time() - self.start_t >= self.delay:
+                self.refresh()
+            self.disable = True
+            self._decr_instances(self)

@@ -1,10 +1,16 @@
 """What is printed and written as text: each line one line, whatever the names of files and classes hold."""
 
+import argparse
 import ast
 import csv
+import importlib
 import json
 import os
+import shutil
+from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import caches
 import numpy as np
@@ -141,32 +147,92 @@ def test_the_table_of_samples_keeps_its_numbers():
         assert int(row["prediction"]) == result.prediction[n]
 
 
+COMMANDS = {
+    "bench": [["--quick"]],
+    "cache": [["info", "c.h5"], ["verify", "c.h5"], ["repair", "c.h5", "--images", "x.npz", *MODEL]],
+    "cache-features": [["bundled", *MODEL]],
+    "corrupt": [
+        ["--images", "bundled", "--output", "o"],
+        ["--verify", "--output", "o"],
+        ["--contact-sheet", "sheet.png"],
+    ],
+    "demo": [["--num-iter", "3", *MODEL]],
+    "download": [["cifar100"]],
+    "import": [["net.tflite", "--dropout", "0.2", "--output", "m"], ["net.keras", "--output", "m", "--data", "x.npz"]],
+    "import-features": [["e.npy", "--head", "head.npz", "--model", "me"]],
+    "info": [["c.h5"], [str(TINY)]],
+    "quantize": [["net.keras", "--output", "m", "--data", "x.npz"]],
+    "report": [["bundled", *MODEL]],
+    "reproduce": [[]],
+    "score": [["bundled", *MODEL], ["--cache", "c.h5", *MODEL, "--csv", "t.csv"]],
+    "score-cifar100c": [MODEL],
+    "train": [["--data", "x.npz", "--output", "m"], ["--features", "e.npy", "--output", "m"]],
+}
+"""Every command in the ways that it can be run, on what `inputs` makes."""
+
+
+@pytest.fixture
+def inputs(monkeypatch):
+    """Make what commands read, and put a result in the place of work that takes long."""
+    caches.write("c.h5")
+    images = caches.images()
+    np.savez("x.npz", images=images.images, labels=images.labels)
+    np.save("e.npy", np.random.default_rng(0).standard_normal((20, caches.tiny_model().head.num_features)))
+    fastuq.save_head("head.npz", caches.tiny_model().head)
+    shutil.copy(TINY / "full.tflite", "net.tflite")
+    report = {"accuracy_int8": 0.5}
+    made = replace(caches.tiny_model(), info={"made": {"report": report, "cut": "x", "left_off": []}})
+    for place, found in {
+        "bench.run.run_bench": {"machine": {}},
+        "datasets.corruptions.generate.generate": {"made": ["fog.npy"], "kept": []},
+        "datasets.corruptions.verify.verify": {
+            "files": {"fog.npy": "made here"},
+            "source_published": False,
+            "ok": True,
+        },
+        "datasets.corruptions.sheet.contact_sheet": None,
+        "datasets.download.download": True,
+        "datasets.corruptions.require_extra": None,
+        "report.plotting.require_plot": None,
+        "report.plotting.disagreement_curve": None,
+        "paper.run.reproduce": SimpleNamespace(
+            figures={"seconds_total": 1.0}, pictures=defaultdict(list), curves=lambda: {}
+        ),
+        "paper.tables.reproduction_markdown": "",
+        "paper.cifar100c.score_cifar100c": {"rows": [], "seconds_total": 1.0, "seconds_features": 1.0},
+        "training.train.train": made,
+        "training.train_features.train_features": made,
+        "training.keras_file.check_file": None,
+        "training.quantize_file.quantize_file": made,
+        "training.import_report.import_lines": ["a line"],
+        "training.finish_model.report_lines": ["a line"],
+    }.items():
+        module, _, name = place.rpartition(".")
+        monkeypatch.setattr(importlib.import_module(f"fastuq.{module}"), name, lambda *_, found=found, **__: found)
+
+
 @pytest.mark.parametrize("option", ["-", "/dev/stdout"])
-def test_json_on_the_screen_is_alone_there(capfd, monkeypatch, option):
-    made = {"made": ["fog.npy"], "kept": []}
-    monkeypatch.setattr("fastuq.datasets.corruptions.generate.generate", lambda *_, **__: made)
-    monkeypatch.setattr("fastuq.datasets.corruptions.verify.verify", lambda *_: VERIFIED)
-    monkeypatch.setattr("fastuq.datasets.corruptions.sheet.contact_sheet", lambda *_, **__: None)
-    monkeypatch.setattr("fastuq.datasets.download.download", lambda *_, **__: True)
-    for argv in (
-        ["corrupt", "--images", "bundled", "--output", "o"],
-        ["corrupt", "--verify", "--output", "o"],
-        ["corrupt", "--contact-sheet", "sheet.png"],
-        ["download", "cifar100"],
-        ["demo", "--num-iter", "3", *MODEL],
-    ):
-        assert cli.main([*argv, "--json", option]) == 0
+@pytest.mark.parametrize("name", COMMANDS)
+def test_json_on_the_screen_is_alone_there(inputs, capfd, name, option):
+    for argv in COMMANDS[name]:
+        capfd.readouterr()
+        assert cli.main([name, *argv, "--json", option]) == 0
         assert json.loads(capfd.readouterr().out)
-        assert cli.main([*argv, "--json", "report.json"]) == 0
-        assert capfd.readouterr().out.strip()
+        assert cli.main([name, *argv, "--json", "report.json"]) == 0
+        assert capfd.readouterr().out.strip() or name == "bench"  # whose tables come from the work itself
+        assert json.loads(Path("report.json").read_text())
 
 
-VERIFIED = {"files": {"fog.npy": "made here"}, "source_published": False, "ok": True}
+def test_every_command_is_among_them_and_every_output_may_be_the_screen():
+    assert set(COMMANDS) == set(cli.commands())
+    for name in cli.commands():
+        parser = argparse.ArgumentParser()
+        importlib.import_module(f"fastuq.cli.{cli._module(name)}").add_arguments(parser)
+        shown = {action.dest for action in parser._actions if "for the screen" in (action.help or "")}
+        assert "json" in shown <= set(cli.SHOWN)
 
 
 def test_every_command_that_reports_leaves_the_screen_to_its_output(capsys):
-    import argparse
-
     for option in cli.SHOWN:
         cli.say(argparse.Namespace(**{option: Path("-")}), ["a line"])
         assert capsys.readouterr().out == ""
@@ -206,7 +272,7 @@ def test_class_names_that_no_model_may_have_are_refused_before_any_work(monkeypa
     monkeypatch.setattr(quantize_file, "find_cut", lambda *given: opened)
     for names, network in ((images, "net"), (ImageSet(images.images, images.labels, ("a", "b"), "x"), name)):
         ends = [np.empty((1, 32, 32, 3))]
-        keras = type("Network", (), {"inputs": ends, "outputs": ends, "name": network})
+        keras = type("Network", (), {"inputs": ends, "outputs": ends, "name": network, "built": True})
         monkeypatch.setattr(quantize_file, "load_network", lambda path, dropouts, keras=keras: keras)
         with pytest.raises(InputError, match="expected a name of printable characters"):
             quantize_file.quantize_file("net.keras", names, None, "model")

@@ -160,6 +160,13 @@ def test_labels_that_do_not_match_are_refused(labels):
         open_images(np.zeros((3, 4, 4, 3), np.uint8), labels=labels)
 
 
+def test_one_hot_rows_of_another_number_of_classes_are_refused():
+    names, pixels = ("a", "b", "c"), np.zeros((2, 4, 4, 3), np.uint8)
+    assert ImageSet(pixels, np.eye(3)[[2, 0]], names, "three").labels.tolist() == [2, 0]
+    with pytest.raises(InputError, match=r"expected 2 whole numbers.*found float64 \(2, 2\)"):
+        ImageSet(pixels, np.eye(2), names, "two")
+
+
 def test_labels_beyond_the_class_names_are_refused():
     with pytest.raises(InputError, match="class numbers 0 to 99, found 0 to 100"):
         open_images("bundled", labels=[0] * 19 + [100])

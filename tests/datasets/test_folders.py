@@ -199,6 +199,15 @@ def test_a_broken_file_costs_that_file(broken, monkeypatch):
     assert (clean.skipped, clean.matched_to(("dog", "cat")).fingerprint()) == ((), print)
 
 
+def test_broken_files_of_a_part(broken):
+    part = open_images(broken).subset(1, 6)
+    with pytest.raises(InputError, match=r"1a\.jpg.*; 2 of 5 pictures cannot be read"):
+        part.fingerprint()
+    good = part.readable()
+    assert list(good.files) == ["cat/2.PNG", "dog/1.bmp", "dog/old/2.webp"]
+    assert np.array_equal(good.images[:], part.images[1:4])
+
+
 def test_labels_of_all_files_lose_those_of_the_broken_ones(broken):
     images = open_images(broken, labels=[0, 0, 0, 0, 1, 1], on_error="skip")
     assert dict(zip(images.files, images.labels.tolist(), strict=True))["dog/1.bmp"] == 0
@@ -214,7 +223,19 @@ def test_a_folder_of_broken_files_alone(tmp_path):
         open_images(tmp_path, on_error="ignore")
 
 
-def test_a_picture_that_changes_after_the_pass_is_seen(photos):
+def test_pictures_are_decoded_once_where_they_can_be_kept(broken, monkeypatch):
+    read = []
+    monkeypatch.setattr(folder, "read_picture", lambda path, *how: read.append(path.name) or read_picture(path, *how))
+    images = open_images(broken, on_error="skip").matched_to(("dog", "cat"))
+    whole = images.read(0, 4)
+    images.read(0, 4)[:] = 0  # a copy
+    assert np.array_equal(images.read(1, 3), whole[1:3])
+    assert len(read) == 6
+    assert np.array_equal(whole, images.images[:])
+
+
+def test_a_picture_that_changes_after_the_pass_is_seen(photos, monkeypatch):
+    monkeypatch.setattr("fastuq.datasets.imageset.KEPT_BYTES", 4 * 32 * 32 * 3 - 1)
     images = open_images(photos)
     images.fingerprint()
     picture(photos / "dog/1.bmp")

@@ -1,5 +1,8 @@
 """Single picture files: whatever people have becomes upright RGB pixels on white, in the size that a network takes."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -44,6 +47,9 @@ def test_the_first_frame_counts(tmp_path):
         options = {"lossless": True} if name == "a.webp" else {}
         found = read(tmp_path / name, frames[0], save_all=True, append_images=frames[1:], **options)
         assert (found == [255, 0, 0]).all(), name
+    frames[0].save(tmp_path / "a.mpo", save_all=True, append_images=frames[1:2], quality=100)
+    (tmp_path / "a.mpo").rename(tmp_path / "a.jpg")  # as telephones write them
+    assert np.abs(open_images(tmp_path / "a.jpg", image_size=SIZE).images[:].astype(int) - [255, 0, 0]).max() <= 3
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.tif", "a.png", "a.webp"])
@@ -107,11 +113,30 @@ def test_grey_black_and_white_palette_and_cmyk(tmp_path):
 
 
 def test_levels_of_16_bits_are_scaled(tmp_path):
-    deep = Image.fromarray(SMOOTH[:, :, 0].astype(np.uint16) * 257)
+    deep = Image.fromarray(SMOOTH[:, :, 0].astype(np.uint16) * 256 + 37)
     for name in ("a.png", "a.tif"):
         assert np.array_equal(read(tmp_path / name, deep), np.stack([SMOOTH[:, :, 0]] * 3, -1))
     with pytest.raises(InputError, match=r"f\.tif: expected a picture"):
         read(tmp_path / "f.tif", Image.fromarray(np.full((4, 4), 0.5, np.float32)))
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_colours_of_16_bits_are_scaled(tmp_path, kind, channels):
+    """Pillow writes no such PNG."""
+    levels = RNG.integers(0, 65536, (*SIZE, channels)).astype(">u2")
+    if channels != 3:
+        levels[..., -1] = 65535
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", SIZE[1], SIZE[0], 16, kind, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in levels))),
+        (b"IEND", b""),
+    ]
+    parts = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    ]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    colours = levels[..., :3] if channels > 2 else levels[..., :1]
+    assert np.array_equal(read_picture(tmp_path / "a.png", SIZE), np.broadcast_to(colours >> 8, (*SIZE, 3)))
 
 
 def test_the_middle_or_all_of_a_picture(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import refusal
+from PIL import Image
 from tflite_files import FOLDER, WHOLE, content, edited, images
 
 from fastuq import cli
@@ -141,6 +142,24 @@ def test_it_needs_no_tensorflow(tmp_path):
         "sys.exit(status or 'tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path).returncode == 0
+
+
+def test_pictures_of_any_size_and_names_of_a_file(workplace, capsys):
+    for name in ("ape", "cat"):
+        Path("photos", name).mkdir(parents=True)
+        Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save(f"photos/{name}/a.png")
+    Path("photos/ape/broken.png").write_bytes(b"")
+    Path("names.txt").write_text("emu\ncat\ndog\nape\nbear\n")
+    command = ["import", str(FOLDER / "one_layer.tflite"), "--data", "photos", "--dropout", "0.2", "--output", "m"]
+    options = ["--classes", "names.txt", "--crop", "0.875", "--on-error", "skip"]
+    assert cli.main([*command, *options]) == 0
+    assert capsys.readouterr().err.startswith("fastuq: left out: photos/ape/broken.png: ")
+    model = load_model("m")
+    assert (model.class_names, model.crop) == (("emu", "cat", "dog", "ape", "bear"), 0.875)
+    assert model.info["made"]["report"]["test_images"] == "folder:photos"
+    Path("photos/ape/broken.png").unlink()
+    Path("names.txt").write_text("ape\ncat\n")
+    assert "class names: expected 5" in refusal(capsys, [*command, "--classes", "names.txt"], Path("m"))
 
 
 def test_the_command(workplace, capsys):

@@ -10,7 +10,8 @@ from fastuq.datasets import ImageSet
 from fastuq.model.model import Model
 from fastuq.montecarlo.engine import moments
 from fastuq.report.page.markup import number, picture, text
-from fastuq.report.samples import decision_word, sample_name
+from fastuq.report.samples import sample_name
+from fastuq.scoring.columns import decision_word
 from fastuq.scoring.decisions import Reason
 from fastuq.scoring.result import Result, interval_of
 
@@ -28,11 +29,6 @@ class Look:
     lower: np.ndarray
     upper: np.ndarray
     pixels: np.ndarray | None
-
-
-def least_sure(result: Result) -> np.ndarray:
-    """Return the samples in the order of their largest mean, the smallest first."""
-    return np.argsort(result.max_mean, kind="stable")
 
 
 def confidently_wrong(result: Result) -> np.ndarray:

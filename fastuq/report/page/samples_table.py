@@ -8,8 +8,8 @@ import numpy as np
 
 from fastuq.report.page.charts import histogram
 from fastuq.report.page.markup import number, table, text
-from fastuq.report.page.pictures import least_sure
-from fastuq.report.samples import COLUMNS
+from fastuq.report.samples import least_sure
+from fastuq.scoring.columns import COLUMNS
 from fastuq.scoring.result import Result
 
 ROWS = 2000

@@ -17,6 +17,7 @@ from fastuq.report.page import heat_map, pictures, summary
 from fastuq.report.page.charts import reliability, risk_coverage
 from fastuq.report.page.markup import text
 from fastuq.report.page.samples_table import ROWS, glossary, histograms, samples_table
+from fastuq.report.samples import least_sure
 from fastuq.scoring.result import Result
 from fastuq.util.files import write_text
 
@@ -108,7 +109,7 @@ def _page(
 ) -> str:
     figures, names, labelled = result.summary(), model.class_names, result.labels is not None
     style, script = _template("page.css"), _template("page.js")
-    unsure, wrong = pictures.least_sure(result)[: pictures.SHOWN], pictures.confidently_wrong(result)
+    unsure, wrong = least_sure(result)[: pictures.SHOWN], pictures.confidently_wrong(result)
     mistakes, wrong = len(wrong), wrong[: pictures.SHOWN]
     seen = pictures.looks([*unsure, *wrong], result, model, features, images)
     parts = {
