@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="caches of the same images, corrupted (five severities)",
     )
     add("--reference", metavar="FILE", help="what fit-reference made")
-    add("--bank", metavar="FILE", help="what bank made")
+    add("--bank", metavar="FILE", help="what bank made; bundled is the bundled model's")
     add("--model", metavar="DIR", help="model folder (default: the bundled one)")
     add("--scores", metavar="NAMES", help="separated by commas (default: all that can be taken)")
     add("--coverage", type=float, metavar="C", help="what thresholds are to keep (default: as the rule by intervals)")
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     )
     model = load_model(args.model)
     reference = load_reference(args.reference) if args.reference else None
-    bank = Bank.load(args.bank, model) if args.bank else None
+    bank = Bank.load(None if args.bank == "bundled" else args.bank, model) if args.bank else None
     with ExitStack() as opened:
 
         def opening(paths: str | Path | list[str]) -> FeatureCache:
