@@ -101,5 +101,10 @@ def model_on_codes(
         feature_scale=1.0,
         feature_zero_point=0,
         coding=features.coding,
-        info={"embeddings": features.name, "samples": len(features), **made, "report": {**made.get("report", {}), **found}},
+        info={
+            "embeddings": features.name,
+            "samples": len(features),
+            **made,
+            "report": {**made.get("report", {}), **found},
+        },
     )

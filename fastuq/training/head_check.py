@@ -34,11 +34,7 @@ def check_head(
     most = max(1, min(ROWS, _MOST_VALUES // (head.num_features * ITERATIONS)))
     rows = np.unique(np.linspace(0, len(features) - 1, most).astype(np.int64))
     some = np.repeat(features[rows], ITERATIONS, axis=0)
-    rng = np.random.default_rng(0)
-    masks = [
-        rng.random((len(some), width), np.float32) < 1 - rate
-        for width, rate in zip(head.widths, head.rates, strict=True)
-    ]
+    masks = drawn_masks(np.random.default_rng(0), head, len(some))
     real = np.float32(feature_scale) * (some.astype(np.float32) - np.float32(feature_zero_point))
     outputs = head.forward(real, masks), head_int8.forward(some, masks)
     exact, rounded = (each.reshape(len(rows), ITERATIONS, -1).astype(np.float64) for each in outputs)
@@ -50,6 +46,12 @@ def check_head(
         "rows": len(rows),
         "iterations": ITERATIONS,
     }
+
+
+def drawn_masks(rng: np.random.Generator, head: Head, count: int) -> list[np.ndarray]:
+    """Return masks of bool, (count, inputs) for each block: other ones for each row."""
+    pairs = zip(head.widths, head.rates, strict=True)
+    return [rng.random((count, width), np.float32) < 1 - rate for width, rate in pairs]
 
 
 def _largest(values: np.ndarray) -> float:

@@ -85,7 +85,7 @@ def _cut_off_lines(cut: dict[str, Any] | None) -> list[str]:
     ]
     if cut["warn"]:
         lines.append(
-            f"warning     more than 1% of all values, or a tenth of a row's ({cut['rows_over_a_tenth']} such rows), were "
-            "cut off: moments of such rows are wrong; are they scaled as those that the model was made of?"
+            f"warning     more than 1% of all values, or a tenth of a row's ({cut['rows_over_a_tenth']} such rows), "
+            "were cut off: moments of such rows are wrong; are they scaled as those that the model was made of?"
         )
     return lines

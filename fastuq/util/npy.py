@@ -33,8 +33,8 @@ class NpyArray:
     Raises
     ------
     ValueError
-        The file is truncated, no .npy, without numbers (`EmptyError`) or holds Python objects; what else a hostile header raises is not one
-        kind.
+        The file is truncated, no .npy, without numbers (`EmptyError`) or holds Python objects; what else a hostile
+        header raises is not one kind.
     OSError
         The file cannot be opened.
     """
