@@ -71,7 +71,7 @@ def features_lines(report: dict[str, Any]) -> list[str]:
     """Return what was found while embeddings were coded and a head on them was rounded: the keys that are there."""
     held = [f"accuracy holdout {report['accuracy_holdout']:.2%}"] if "accuracy_holdout" in report else []
     head = head_lines(report["head_int8"]) if "head_int8" in report else []
-    return [*held, *_cut_off_lines(report["cut_off"]), *head]
+    return [*held, *_cut_off_lines(report.get("cut_off")), *head]
 
 
 def _cut_off_lines(cut: dict[str, Any] | None) -> list[str]:
