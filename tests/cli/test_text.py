@@ -274,7 +274,7 @@ def test_class_names_that_no_model_may_have_are_refused_before_any_work(monkeypa
     monkeypatch.setattr(train, "build_backbone", work)
     with pytest.raises(InputError, match="expected a name of printable characters"):
         train.train(train.Plan(), images, None, "model", work="work")
-    monkeypatch.setattr(quantize_file, "to_int8", work)
+    monkeypatch.setattr(quantize_file, "quantize_backbone", work)
     opened = type("Cut", (), {"steps": [Multiply(np.ones((8, 2)), np.zeros(2), "dense"), Activate("softmax", "dense")]})
     opened.features = np.empty((1, 8))
     monkeypatch.setattr(quantize_file, "check_file", lambda *given: {})
