@@ -8,7 +8,10 @@ from fastuq.report.tables import markdown_table, percent
 
 def score_markdown(found: dict[str, Any]) -> str:
     """Return the whole benchmark as Markdown."""
-    about, parts = found["about"], [_intro(found), "## Right from wrong", _clean_table(found)]
+    about, parts = (
+        found["about"],
+        ["# Scores and rules, measured", _intro(found), "## Right from wrong", _clean_table(found)],
+    )
     if about["foreign"]:
         parts += ["## Foreign images", _FOREIGN, _foreign_table(found)]
     if about["shifted"]:

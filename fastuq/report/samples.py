@@ -37,8 +37,8 @@ def sample_name(result: Result, number: int) -> str:
 
 
 def least_sure(result: Result) -> np.ndarray:
-    """Return the samples in the order of their largest mean, the smallest first."""
-    return np.argsort(result.max_mean, kind="stable")
+    """Return the samples in the order of their largest mean or of the score that decides, the smallest first."""
+    return np.argsort(result.max_mean if result.score is None else result.score, kind="stable")
 
 
 def readable_rows(result: Result, class_names: tuple[str, ...], width: int = ENDLESS) -> list[str]:
