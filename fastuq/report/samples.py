@@ -115,8 +115,8 @@ def summary_lines(summary: dict[str, Any], title: str) -> list[str]:
         bank = summary["bank"]
         among = summary["data_fingerprint"] == bank["held_out_fingerprint"]
         lines.append(
-            f"  bank      {bank['rows']:,} rows of {bank['training']}; fitted on the first {bank['held_out_samples']:,} of "
-            f"{bank['held_out']}{', which are among these' if among else ''}"
+            f"  bank      {bank['rows']:,} rows of {bank['training']}; fitted on the first "
+            f"{bank['held_out_samples']:,} of {bank['held_out']}{', which are among these' if among else ''}"
         )
     if summary["accuracy_plain"] is not None:
         lines += [
