@@ -15,6 +15,7 @@ from fastuq.cache.file import CacheFile, create_file
 from fastuq.cache.header import MAX_BATCH_BYTES, Header, Shard
 from fastuq.cache.staleness import check_same
 from fastuq.errors import InputError
+from fastuq.model.coding import CutOff
 from fastuq.model.model import Model
 from fastuq.util.checks import checked_path, whole_number
 from fastuq.util.defaults import BATCH_SIZE
@@ -50,7 +51,8 @@ def cache_embeddings(
     Returns
     -------
     FeatureCache
-        Open for reading; `computed` says how many samples were left to write.
+        Open for reading; `computed` says how many samples were left to write, `cut_off` how many of their values lay
+        beyond the scales.
 
     Raises
     ------
@@ -77,14 +79,15 @@ def cache_embeddings(
     file = CacheFile(path)
     try:
         check_same(file, header)
-        restored, computed = file.restore(labels, b""), 0
+        restored, cut_off = file.restore(labels, b""), CutOff(features.num_features)
+        computed = 0
         if _pending(file):
             with file.locked():
-                computed = _fill(file, features, threads)
+                computed = _fill(file, features, threads, cut_off)
     except BaseException:
         file.close()
         raise
-    return FeatureCache([file], computed=computed, labels_restored=restored)
+    return FeatureCache([file], computed=computed, labels_restored=restored, cut_off=cut_off)
 
 
 def default_embeddings_path(features: Features, model: Model) -> Path:
@@ -136,19 +139,20 @@ def _pending(file: CacheFile) -> list[int]:
     return file.pending() if file.written() else list(range(file.header.num_batches))
 
 
-def _fill(file: CacheFile, features: Features, threads: int) -> int:
+def _fill(file: CacheFile, features: Features, threads: int, cut_off: CutOff) -> int:
     """Code and write what is pending, a batch in each thread, and return how many samples that was."""
     pending = _pending(file)  # again: what another process wrote before the lock was free is kept
     counts = [stop - start for start, stop in map(file.rows_of, pending)]
 
-    def work(batch: int) -> int:
-        start, stop = file.rows_of(batch)
-        file.write(batch, features.read(start, stop))
-        return stop - start
+    def work(batch: int) -> CutOff:
+        own = CutOff(features.num_features)
+        file.write(batch, features.read(*file.rows_of(batch), own))
+        return own
 
     bar = progress_bar(file.header.size, "features", "row", initial=file.header.size - sum(counts))
     with bar, ThreadPoolExecutor(threads) as pool:
-        for done in pool.map(work, pending):
-            bar.update(done)
+        for count, own in zip(counts, pool.map(work, pending), strict=True):
+            cut_off.add(own)
+            bar.update(count)
     file.sync()
     return sum(counts)

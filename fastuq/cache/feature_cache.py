@@ -12,6 +12,7 @@ from fastuq.cache.header import Header
 from fastuq.cache.staleness import check_complete, check_images, check_model, check_shards
 from fastuq.datasets import ImageSet
 from fastuq.errors import InputError
+from fastuq.model.coding import CutOff
 from fastuq.model.model import Model
 from fastuq.util.checks import whole_number
 from fastuq.util.file_names import FileNames
@@ -41,6 +42,8 @@ class FeatureCache:
         True when it found labels or file names damaged and put them back.
     reused : bool
         True when it did neither: everything was there already.
+    cut_off : CutOff, or None
+        What `cache_embeddings` counted beyond the scales in the samples that it coded.
 
     Examples
     --------
@@ -59,9 +62,10 @@ class FeatureCache:
         *,
         computed: int = 0,
         labels_restored: bool = False,
+        cut_off: CutOff | None = None,
     ) -> None:
         self._files, self._images = list(files), images
-        self.computed, self.labels_restored = computed, labels_restored
+        self.computed, self.labels_restored, self.cut_off = computed, labels_restored, cut_off
         self.reused = computed == 0 and not labels_restored
         self._header: Header = files[0].header
         self._starts = np.cumsum([0] + [file.header.size for file in files])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastuq.errors import InputError
-from fastuq.model.coding import Coding
+from fastuq.model.coding import Coding, CutOff
 from fastuq.model.int8_head import MAX_INPUTS
 from fastuq.model.model import Model
 from fastuq.util.checks import array_of, whole_number
@@ -56,7 +56,8 @@ class Features:
         """Code embeddings as int8.
 
         Without a model, each dimension gets a scale and an offset of its own, from the least to the largest value in
-        up to 8,192 rows spread evenly; what lies beyond is cut off. int8 embeddings are taken as they are.
+        up to 8,192 rows spread evenly, without outliers that would ruin the steps of all others (`Coding.spanning`);
+        what lies beyond is cut off. int8 embeddings are taken as they are.
 
         Parameters
         ----------
@@ -101,8 +102,8 @@ class Features:
         labels = "no labels" if self.labels is None else "labels"
         return f"Features({self.name!r}, {len(self)} x {self.num_features} of {self._values.dtype}, {labels})"
 
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """Return the features of samples `start` to `stop` (exclusive).
+    def read(self, start: int, stop: int, cut_off: CutOff | None = None) -> np.ndarray:
+        """Return the features of samples `start` to `stop` (exclusive); what is cut off is counted in `cut_off`.
 
         Once the fingerprint was taken, they are of the very values that it was taken of.
 
@@ -118,11 +119,11 @@ class Features:
         start, stop = whole_number("start", start), whole_number("stop", stop)
         if not 0 <= start <= stop <= len(self):
             raise InputError(f"{self.name}: samples {start} to {stop} asked for, but it holds 0 to {len(self)}")
-        return self._coded(self._same(start, stop), f"of samples {start} to {stop - 1}")
+        return self._coded(self._same(start, stop), f"of samples {start} to {stop - 1}", cut_off)
 
-    def rows(self, numbers: np.ndarray) -> np.ndarray:
-        """Return the features of some samples, int8 (len(numbers), D)."""
-        return self._coded(self._values[numbers], "of some samples")
+    def rows(self, numbers: np.ndarray, cut_off: CutOff | None = None) -> np.ndarray:
+        """Return the features of some samples, int8 (len(numbers), D); see `read`."""
+        return self._coded(self._values[numbers], "of some samples", cut_off)
 
     def _same(self, start: int, stop: int) -> np.ndarray:
         """Return values; raises InputError where they are others than those of a fingerprint that was taken."""
@@ -137,11 +138,11 @@ class Features:
             )
         return values[start - first * PIECE : stop - first * PIECE]
 
-    def _coded(self, values: np.ndarray, which: str) -> np.ndarray:
+    def _coded(self, values: np.ndarray, which: str, cut_off: CutOff | None = None) -> np.ndarray:
         if values.dtype == np.int8:
             return np.array(values)
         try:
-            return self.coding.codes(values)
+            return self.coding.codes(values, cut_off)
         except InputError as error:
             raise InputError(f"{self.name} {which}: {error}") from None
 

@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "there, else the bundled 20 images)",
     )
     parser.add_argument("--model", metavar="DIR", help="model folder (default: the bundled one)")
+    parser.add_argument("--mirror", action="store_true", help="mirror every image left to right: a view to score with")
     add_on_error(parser)
     parser.add_argument("--output", type=Path, metavar="FILE", help="cache file (default: named by images and model)")
     batch = f"images that share a checksum (default: {BATCH_SIZE})"
@@ -45,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     model = load_model(args.model)
     how = {"image_size": model.image_shape[:2], "crop": model.crop, "on_error": args.on_error}
     images = open_images(args.images, **how).matched_to(model.class_names)
+    images = images.mirrored() if args.mirror else images
     images.fingerprint()
     tell(images)
     path = args.output or default_cache_path(images, model, shard)

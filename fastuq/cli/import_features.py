@@ -61,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
             "labelled": cache.labels is not None,
             "model_sha256": model.sha256,
             "data_fingerprint": cache.data_fingerprint,
+            "cut_off": None if cache.cut_off is None else cache.cut_off.report(),
+            **({"head_int8": model.info["made"]["report"]["head_int8"]} if args.head else {}),
             "seconds": round(time.perf_counter() - began, 6),
         }
     if args.json:
@@ -99,10 +101,13 @@ def _new(path: Path | None) -> Path | None:
 
 
 def _lines(report: dict[str, Any]) -> list[str]:
+    from fastuq.training.import_report import features_lines
+
     size = f"{report['num_samples']} x {report['num_features']} features"
     done = "are there already and every checksum matches" if report["reused"] else f"in {report['seconds']:.1f} s"
     return [
         f"{report['output']}: {size} {done}",
+        *features_lines(report),
         f"model {report['model']}, SHA-256 {report['model_sha256']}",
         f"score them: fastuq score --model {report['model']} --cache {report['output']}",
     ]

@@ -2,7 +2,8 @@
 
 import argparse
 import shlex
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from fastuq.cli import (
     BY_SCORE,
@@ -57,6 +58,9 @@ def add_source(parser: argparse.ArgumentParser, source: "argparse._ActionsContai
     add_scoring_options(parser, (*SCORING, *BY_SCORE))
     parser.add_argument("--reference", metavar="FILE", help="what fit-reference made, for scores that need it")
     parser.add_argument(
+        "--views", nargs="+", metavar="VIEW", help="other views of the images: mirror, or feature caches of them"
+    )
+    parser.add_argument(
         "--bank", metavar="FILE", help="join the similarities to its rows to the logits; bundled is the bundled model's"
     )
     parser.add_argument(
@@ -74,6 +78,7 @@ def add_source(parser: argparse.ArgumentParser, source: "argparse._ActionsContai
 
 def run(args: argparse.Namespace) -> int:
     import time
+    from contextlib import ExitStack
     from dataclasses import replace
 
     from fastuq.datasets import data_root
@@ -82,8 +87,6 @@ def run(args: argparse.Namespace) -> int:
     from fastuq.report.page.heat_map import read_splits
     from fastuq.report.page.write import save_report
     from fastuq.report.samples import summary_lines, verdict_lines
-    from fastuq.scoring.bank import Bank
-    from fastuq.scoring.scores import load_reference
     from fastuq.scoring.scoring import score
     from fastuq.util.files import write_json
     from fastuq.util.labels import read_class_names
@@ -93,21 +96,21 @@ def run(args: argparse.Namespace) -> int:
     options = scoring_options(args)
     check_suffix(args.moments or "")
     outputs = _outputs(args)
-    files = (args.images, args.model, args.classes, args.cifar100c, args.bank, args.reference, *(args.cache or []))
-    check_outputs(outputs, [data_root(), *files])
-    reference = load_reference(args.reference) if args.reference else None
+    files = (args.images, args.model, args.classes, args.cifar100c, args.bank, args.reference)
+    check_outputs(outputs, [data_root(), *files, *(args.cache or []), *(args.views or [])])
     model = load_model(args.model)
-    bank = Bank.load(None if args.bank == "bundled" else args.bank, model) if args.bank else None
+    companions = _companions(args, model)
     if args.classes is not None:
         model = replace(model, class_names=read_class_names(args.classes, len(model.class_names)))
     splits = read_splits(args.cifar100c, model.sha256) if args.cifar100c else None
     cache, images = _features(args, model)
     title = args.cache[0] if images is None else images.name
-    with cache:
+    with ExitStack() as opened:
+        opened.enter_context(cache)
+        views = [opened.enter_context(view) for view in _views(args, model, images)]
         cached = time.perf_counter() - began
-        wanted = {"mutual_information": args.mutual_information, "details": bool(args.moments)}
-        wanted |= {"reference": reference, "bank": bank, "gate": args.gate}
-        result = score(model, cache, options, threads=args.threads, **wanted)
+        wanted = {"mutual_information": args.mutual_information, "details": bool(args.moments), "views": views}
+        result = score(model, cache, options, threads=args.threads, **wanted, **companions)
         seconds = {**result.seconds, "features": result.seconds["features"] + cached}
         seconds["total"] = time.perf_counter() - began
         result = replace(result, seconds=seconds)
@@ -120,6 +123,33 @@ def run(args: argparse.Namespace) -> int:
     verdict = verdict_lines(result, model.class_names, screen_width())
     say(args, [*summary_lines(summary, title), "", *verdict, _next(args)])
     return 0
+
+
+def _companions(args: argparse.Namespace, model: "Model") -> dict[str, Any]:
+    """Return what scoring goes by besides features: reference, bank and gate."""
+    from fastuq.scoring.bank import Bank
+    from fastuq.scoring.scores import load_reference
+
+    reference = load_reference(args.reference) if args.reference else None
+    bank = Bank.load(None if args.bank == "bundled" else args.bank, model) if args.bank else None
+    return {"reference": reference, "bank": bank, "gate": args.gate}
+
+
+def _views(args: argparse.Namespace, model: "Model", images: "ImageSet | None") -> "Iterator[FeatureCache]":
+    """Yield the caches of the other views, that of mirrored images made first where it is not there."""
+    from fastuq.cache import FeatureCache, cache_features, default_cache_path
+    from fastuq.errors import InputError
+
+    for view in args.views or []:
+        if view != "mirror":
+            yield FeatureCache.open(view, model=model)
+            continue
+        if images is None:
+            raise InputError(
+                "--views mirror: expected the images too, found a cache alone; name them, or the cache of the view"
+            )
+        mirrored = images.mirrored()
+        yield cache_features(mirrored, model, default_cache_path(mirrored, model), threads=args.threads)
 
 
 def _next(args: argparse.Namespace) -> str:

@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
 def _on_features(args: argparse.Namespace) -> int:
     from fastuq.cache import Features
     from fastuq.datasets.embeddings import open_embeddings
+    from fastuq.training.import_report import features_lines
     from fastuq.training.train import PRESETS, overridden
     from fastuq.training.train_features import train_features
     from fastuq.util.files import write_json
@@ -86,8 +87,7 @@ def _on_features(args: argparse.Namespace) -> int:
         seed=args.seed,
     )
     made = model.info["made"]
-    rates = [f"{key.replace('_', ' ')} {value:.2%}" for key, value in made.get("report", {}).items()]
-    say(args, [f"model {model.path}, SHA-256 {model.sha256}", *rates])
+    say(args, [f"model {model.path}, SHA-256 {model.sha256}", *features_lines(made["report"])])
     if args.json:
         write_json(args.json, {"model_sha256": model.sha256, **made})
     return 0

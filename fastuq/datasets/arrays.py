@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastuq.errors import InputError, short
-from fastuq.util.npy import NpyArray, TooLargeError, open_regular, read_npz
+from fastuq.util.npy import EmptyError, NpyArray, TooLargeError, open_regular, read_npz
 
 MAX_NPZ_BYTES = 2**30
 """Largest total of unpacked arrays taken from one .npz; a .npy, read piece by piece, has no such limit."""
@@ -92,6 +92,8 @@ def _unreadable(path: Path, error: Exception) -> InputError:
         return InputError(f"{path}: no such file")
     if isinstance(error, OSError) and error.strerror:
         return InputError(f"cannot read {path}: {error.strerror}")
+    if isinstance(error, EmptyError):
+        return InputError(f"{path}: expected an array of at least one row, found {error}; was anything saved to it?")
     return InputError(
         f"{path}: expected a NumPy array of numbers, found a truncated or foreign file ({short(error, 100)}); "
         "save it anew"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastuq.datasets.rows import Rows, attempt
+from fastuq.datasets.rows import Mirrored, Rows, attempt
 from fastuq.errors import InputError
 from fastuq.util.checks import whole_number
 from fastuq.util.file_names import FileNames
@@ -240,6 +240,10 @@ class ImageSet:
         images = Rows(self.images, start, stop)
         files = None if self.files is None else self.files[start:stop]
         return replace(self, images=images, labels=labels, name=f"{self.name}[{start}:{stop}]", files=files)
+
+    def mirrored(self) -> "ImageSet":
+        """Return the images mirrored left to right, a set with a fingerprint of its own: a second view of each."""
+        return replace(self, images=Mirrored(self.images), name=f"{self.name}, mirrored")
 
     def resized(self, image_size: tuple[int, int]) -> "ImageSet":
         """Return pictures in another size (height, width); pixels that are given stay as they are."""

@@ -1,4 +1,4 @@
-"""A range of a lazy image array, and how pictures that cannot be read are told from the others."""
+"""Lazy image arrays made of others, a range or mirrored, and how pictures that cannot be read are told apart."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -36,6 +36,35 @@ class Rows:
     def resized(self, image_size: tuple[int, int]) -> "Rows":
         """Return the same range in another size, for images that have any."""
         return Rows(self._images.resized(image_size), self._start, self._start + len(self))
+
+
+class Mirrored:
+    """A lazy image array with every image mirrored left to right."""
+
+    def __init__(self, images: Any) -> None:
+        self._images, self.shape, self.dtype = images, images.shape, images.dtype
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, key: slice) -> np.ndarray:
+        return np.asarray(self._images[key])[:, :, ::-1]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self[:], dtype=dtype)
+
+    def attempt(self, start: int, stop: int) -> tuple[np.ndarray, list[tuple[int, str]]]:
+        """Return what can be read of a range, and the number and error of each picture that cannot."""
+        pixels, failed = attempt(self._images, start, stop)
+        return np.ascontiguousarray(pixels[:, :, ::-1]), failed
+
+    def take(self, numbers: Sequence[int]) -> "Mirrored":
+        """Return some of the pictures, for images that can."""
+        return Mirrored(self._images.take(numbers))
+
+    def resized(self, image_size: tuple[int, int]) -> "Mirrored":
+        """Return the same in another size, for images that have any."""
+        return Mirrored(self._images.resized(image_size))
 
 
 def attempt(images: Any, start: int, stop: int) -> tuple[np.ndarray, list[tuple[int, str]]]:

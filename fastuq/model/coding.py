@@ -2,7 +2,7 @@
 
 import io
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -15,6 +15,13 @@ CODES_TO_ONE = 64
 _ROWS = 32
 """Rows that are coded at once: what lies between the steps stays in the processor's cache."""
 _MOST = 1e30
+_MOST_CUT = 1 / 200
+"""Share of the values of a dimension that its range may leave out."""
+_LOST = 1 / 16
+"""Squared error of coding, as a share of the spread's square, from which a range is too wide."""
+_FAR = 8
+"""A range without outliers is narrower by this: in a long tail, the largest values are not far from the next ones."""
+_COLUMNS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +47,15 @@ class Coding:
 
     @classmethod
     def spanning(cls, rows: np.ndarray) -> Self:
-        """Return the coding whose codes span the least to the largest value of each dimension of rows (N, D)."""
+        """Return the coding whose codes span the values of each dimension of rows (N, D).
+
+        From the least to the largest, unless few outliers would make the steps too wide for all others: where the
+        squared error of coding is more than 1/16 of the spread's square (the standard deviation without the 0.5% of
+        values at each end), as few of the outermost values as bring it below that, at most 0.5%, are left out, if the
+        range becomes narrower by a factor of 8.
+        """
         rows = _float32(rows, np.empty(rows.shape, np.float32))
-        low, high = rows.min(axis=0).astype(np.float64), rows.max(axis=0).astype(np.float64)
+        low, high = _ranges(rows)
         scale = np.where(high > low, (high - low) / 254, 1)
         middle = (high + low) / 2
         if not (np.isfinite(middle).all() and max(np.abs(middle).max(), scale.max()) <= _MOST):
@@ -56,8 +69,8 @@ class Coding:
         """Return the coding of values that are codes already."""
         return cls(np.ones(width, np.float32), np.zeros(width, np.float32))
 
-    def codes(self, values: np.ndarray) -> np.ndarray:
-        """Return the codes (N, D) int8 of values (N, D); those beyond are cut off.
+    def codes(self, values: np.ndarray, cut_off: "CutOff | None" = None) -> np.ndarray:
+        """Return the codes (N, D) int8 of values (N, D); those beyond are cut off, and counted in `cut_off`.
 
         Raises
         ------
@@ -73,6 +86,8 @@ class Coding:
             np.subtract(y, self.offset, out=y)
             np.multiply(y, per_scale, out=y)
             np.rint(y, out=y)
+            if cut_off is not None:
+                cut_off.count(y)
             np.clip(y, -127, 127, out=y)
             codes[start : start + _ROWS] = y
         return codes
@@ -89,6 +104,96 @@ class Coding:
             return cls(arrays["scale"], arrays["offset"])
         except (ValueError, OSError, KeyError) as error:
             raise ModelError(f"coding of features: no array file of scale and offset ({error})") from None
+
+
+class CutOff:
+    """How many values lay beyond the scales while rows of `width` dimensions were coded.
+
+    Attributes
+    ----------
+    coded : int
+        Rows that were coded.
+    by_dimension : ndarray, (D,), int64
+        Values cut off in each dimension.
+    rows, bad_rows : int
+        Rows with such values, and with more than a tenth of them.
+    """
+
+    WARN_SHARE, BAD_ROW = 0.01, 0.1
+
+    def __init__(self, width: int) -> None:
+        self.coded = self.rows = self.bad_rows = 0
+        self.by_dimension = np.zeros(width, np.int64)
+
+    def count(self, y: np.ndarray) -> None:
+        """Count rows of rounded codes (n, D) that were not cut off yet."""
+        self.coded += len(y)
+        if y.max() <= 127 and y.min() >= -127:
+            return
+        beyond = np.abs(y) > 127
+        of_rows = beyond.sum(axis=1)
+        self.rows += int((of_rows > 0).sum())
+        self.bad_rows += int((of_rows > self.BAD_ROW * y.shape[1]).sum())
+        self.by_dimension += beyond.sum(axis=0)
+
+    def add(self, other: Self) -> None:
+        """Add what another one counted."""
+        self.coded += other.coded
+        self.rows += other.rows
+        self.bad_rows += other.bad_rows
+        self.by_dimension += other.by_dimension
+
+    def report(self) -> dict[str, Any]:
+        """Return the counts as JSON values, with the five dimensions of the most such values."""
+        most = np.argsort(-self.by_dimension, kind="stable")[:5]
+        values = int(self.by_dimension.sum())
+        share = values / max(self.coded * len(self.by_dimension), 1)
+        return {
+            "coded_rows": self.coded,
+            "values": values,
+            "share": share,
+            "rows": self.rows,
+            "rows_over_a_tenth": self.bad_rows,
+            "dimensions": int((self.by_dimension > 0).sum()),
+            "most_in": {str(d): int(self.by_dimension[d]) for d in most if self.by_dimension[d]},
+            "warn": bool(share > self.WARN_SHARE or self.bad_rows),
+        }
+
+
+def _ranges(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the least and the largest value (D,) float64 that the codes of each dimension of rows (N, D) span."""
+    count, width = rows.shape
+    low, high, most = np.empty(width), np.empty(width), max(1, int(count * _MOST_CUT))
+    for start in range(0, width, _COLUMNS):
+        some = np.sort(rows[:, start : start + _COLUMNS].T.astype(np.float32, order="C"), axis=1)
+        low[start : start + _COLUMNS], high[start : start + _COLUMNS] = some[:, 0], some[:, -1]
+        if count < 2 * most + 2:
+            continue
+        spread = some[:, most:-most].std(axis=1, dtype=np.float64)
+        step = (high[start : start + _COLUMNS] - low[start : start + _COLUMNS]) / 254
+        # An error is half a step at most. Where nearly all values are alike, the rare other ones are what matters.
+        for d in np.flatnonzero((spread > 0) & (np.square(step / 2) > _LOST * np.square(spread))):
+            low[start + d], high[start + d] = _narrowed(some[d].astype(np.float64), float(spread[d]), most)
+    return low, high
+
+
+def _narrowed(values: np.ndarray, spread: float, most: int) -> tuple[float, float]:
+    """Return the widest range of sorted values (N,) that loses little, or the whole where leaving `most` out does not.
+
+    The values left out are those farthest from the median.
+    """
+    whole = float(values[0]), float(values[-1])
+    nearest = np.argsort(np.abs(values - np.median(values)), kind="stable")
+    if _FAR * np.ptp(values[nearest[:-most]]) > whole[1] - whole[0]:
+        return whole  # whatever were left out
+    for left_out in range(most + 1):
+        kept = values[nearest[: len(values) - left_out]]
+        low, high = float(kept.min()), float(kept.max())
+        step, middle = max((high - low) / 254, 1e-300), (high + low) / 2
+        error = np.rint((kept - middle) / step) * step + middle - kept
+        if np.minimum(np.square(error), spread**2).mean() <= _LOST * spread**2:
+            return (low, high) if _FAR * (high - low) <= whole[1] - whole[0] else whole
+    return whole
 
 
 def _float32(values: np.ndarray, out: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ relu have z = -128, so that q - z goes up to 255: where calibration features do,
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,7 +37,12 @@ class Heads:
     rounded_outputs: int
 
 
-def heads_of(layers: Sequence[DenseLayer], rates: Sequence[float], reach: int | None = None) -> Heads:
+def heads_of(
+    layers: Sequence[DenseLayer],
+    rates: Sequence[float],
+    reach: int | None = None,
+    wider: Sequence[float] | None = None,
+) -> Heads:
     """Return the float and the int8 head.
 
     Parameters
@@ -47,7 +52,11 @@ def heads_of(layers: Sequence[DenseLayer], rates: Sequence[float], reach: int | 
         The dropout rate before each of them.
     reach : int, optional
         How far the codes of features lie from their zero point at most; default: as far as int8 goes.
+    wider : sequence of float, optional
+        How many times as far as the file's scales the codes between the layers reach, for each of these places: see
+        `reaches_between`. Default: 1.
     """
+    wider = [1.0] * (len(layers) - 1) if wider is None else wider
     scale = layers[0].taken
     step = max(1.0, (_reach(scale) if reach is None else reach) / 127)
     unit, blocks, rounded = step * scale.scale, [], 0
@@ -55,7 +64,7 @@ def heads_of(layers: Sequence[DenseLayer], rates: Sequence[float], reach: int | 
         weights, steps, again = _within_int8(layer)
         sums, bias = unit * steps / (1 - rate), layer.bias
         if number < len(layers) - 1:
-            unit, divisor = _unit(layer.activation, layers[number + 1].taken)
+            unit, divisor = _unit(layer.activation, layers[number + 1].taken, wider[number])
             sums, bias = sums / divisor, bias / divisor
         with np.errstate(over="ignore"):  # the block refuses what is not finite
             sums, bias = sums.astype(np.float32), bias.astype(np.float32)
@@ -89,13 +98,39 @@ def _within_int8(layer: DenseLayer) -> tuple[np.ndarray, np.ndarray, int]:
     return weights, layer.scales * shrink, int((largest > 127).sum())
 
 
-def _unit(activation: str, scale: Scale) -> tuple[float, float]:
+def reaches_between(
+    layers: Sequence[DenseLayer], head: Head, features: np.ndarray, masks: Sequence[np.ndarray] | None
+) -> list[float]:
+    """Return how far the values between the layers reach, in units of what the file's scales hold.
+
+    Those scales were chosen without dropout, whose 1/(1-p) makes values larger.
+
+    Parameters
+    ----------
+    head : Head
+        The float head of the layers.
+    features : ndarray, (N, D), float32
+        Dequantized.
+    masks : sequence of ndarray of bool, one per block, (N, inputs), or None
+    """
+    found = []
+    for number, layer in enumerate(layers[:-1]):
+        outputs = replace(head, blocks=head.blocks[: number + 1]).forward(features, masks)
+        coding = activation_of(layer.activation).codes
+        if isinstance(coding, RoundedCodes):
+            found.append(float(coding.step(outputs).max()) / _unit(layer.activation, layers[number + 1].taken)[0])
+        else:
+            found.append(1.0)  # probabilities have their range
+    return found
+
+
+def _unit(activation: str, scale: Scale, wider: float = 1.0) -> tuple[float, float]:
     """Return what one code between two blocks stands for, and what the sums before the activation are divided by."""
     coding = activation_of(activation).codes
     if not isinstance(coding, RoundedCodes):
         return 1 / 255, 1.0
     above, below = (127 - scale.zero_point) / coding.high, (128 + scale.zero_point) / max(-coding.low, 1)
-    unit = scale.scale * (above if coding.low == 0 else max(above, below))
+    unit = wider * scale.scale * (above if coding.low == 0 else max(above, below))
     return unit, unit
 
 

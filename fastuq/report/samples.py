@@ -113,7 +113,11 @@ def summary_lines(summary: dict[str, Any], title: str) -> list[str]:
         ]
     if summary["bank"] is not None:
         bank = summary["bank"]
-        lines.append(f"  bank      {bank['rows']:,} rows of {bank['training']}; fitted on {bank['held_out']}")
+        among = summary["data_fingerprint"] == bank["held_out_fingerprint"]
+        lines.append(
+            f"  bank      {bank['rows']:,} rows of {bank['training']}; fitted on the first "
+            f"{bank['held_out_samples']:,} of {bank['held_out']}{', which are among these' if among else ''}"
+        )
     if summary["accuracy_plain"] is not None:
         lines += [
             f"  accuracy  plain pass, all images {_percent(summary['accuracy_plain'])}; "

@@ -69,6 +69,8 @@ class Result:
         The file of each sample, relative to the folder of images; None where samples are not files.
     bank : dict or None
         What was said by the bank that it was scored with.
+    views : int
+        Views of each sample, T iterations of each.
 
     Examples
     --------
@@ -108,6 +110,7 @@ class Result:
     mutual_information: np.ndarray | None = None
     files: Sequence[str] | None = None
     bank: dict[str, Any] | None = None
+    views: int = 1
     score: np.ndarray | None = None
     foreign_score: np.ndarray | None = None
     score_threshold: float | None = None
@@ -179,6 +182,7 @@ class Result:
             "model_sha256": self.model_sha256,
             "data_fingerprint": self.data_fingerprint,
             "bank": self.bank,
+            "views": self.views,
             "fastuq_version": __version__,
         }
 

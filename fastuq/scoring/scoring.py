@@ -19,6 +19,7 @@ from fastuq.scoring.result import DETAILS, Result, columns_of, rules_of
 from fastuq.scoring.score_rule import judge, prepare
 from fastuq.scoring.scores.compute import ScoreSet
 from fastuq.scoring.scores.reference import Reference
+from fastuq.scoring.views import Views, checked_views, taken_together
 
 
 def score(
@@ -33,6 +34,7 @@ def score(
     threads: int | None = None,
     bank: Bank | None = None,
     gate: float = 0.0,
+    views: Views = (),
     **single: Any,
 ) -> Result:
     """Score features: which predictions to keep, and why.
@@ -59,6 +61,9 @@ def score(
     gate : float
         With a bank: keep none whose largest logit of the plain pass is less than this share (0 to 1) of its held-out
         samples has. Images of other kinds tend to be; see docs/bank.md.
+    views : sequence of FeatureCache or ndarray
+        Features of other views of the same samples, in the same order (`ImageSet.mirrored`): moments are taken over the
+        iterations of all views, and the plain pass is the mean of theirs.
     **single
         Fields of `Options`, which go before those of `options`.
 
@@ -97,7 +102,7 @@ def score(
         gate=gate,
         **single,
     )
-    return scorer(features, labels=labels, details=details)
+    return scorer(features, labels=labels, details=details, views=views)
 
 
 class Scorer:
@@ -141,24 +146,41 @@ class Scorer:
         elif gate:
             raise InputError("gate: expected a bank, whose held-out samples say what is usual, found none; give one")
         judged = model if bank is None else bank.fused(model)
+        self._activation = judged.head.blocks[-1].activation
         self._run = MonteCarlo(judged, self.options.sampling, entropy=mutual_information, threads=threads)
         names = self.options.score_names
         self._scores = ScoreSet(model, names, reference=reference, bank=bank, options=self.options, threads=threads)
 
-    def __call__(self, features: FeatureCache | np.ndarray, *, labels: Any = None, details: bool = True) -> Result:
+    def __call__(
+        self,
+        features: FeatureCache | np.ndarray,
+        *,
+        labels: Any = None,
+        details: bool = True,
+        views: Views = (),
+    ) -> Result:
         """Score the features of one data set."""
         began = time.perf_counter()
         truth = checked_truth(self.model, features, labels)
         if self._bank is not None and isinstance(features, FeatureCache):
             self._bank.check(self.model, features.data_fingerprint)
+        others = checked_views(self.model, features, views)
+        if others and self.options.score_names:
+            raise InputError("views: expected the rule by intervals, found one by scores, which are of a single view")
         seconds = {"features": 0.0, "compile": 0.0, "head": 0.0}
         columns: dict[str, np.ndarray] = {}
+        readers = [_timed(chunks(each), seconds) for each in others]
         for start, rows in _timed(chunks(features), seconds):
             by_scores = bool(self.options.score_names)
-            part = columns_of(self.model, self._found(rows, start, details or by_scores, seconds))
+            found = self._found(rows, start, details or by_scores or bool(others), seconds)
+            if others:
+                more = [next(each) for each in readers]
+                every = [found, *(self._found(other, start, True, seconds) for _, other in more)]
+                found = taken_together(every, self._rules, self._activation)
+            part = columns_of(self.model, found)
             if by_scores:
-                found = self._scores(rows, start)
-                prepare(part, [found[name] for name in self.options.score_names], float(self._rules.z))
+                scores = self._scores(rows, start)
+                prepare(part, [scores[name] for name in self.options.score_names], float(self._rules.z))
             if self._gate is not None:
                 self._gate.close(rows, part)
             _fill(columns, part, start, len(features), details)
@@ -174,6 +196,7 @@ class Scorer:
             data_fingerprint=features.data_fingerprint if isinstance(features, FeatureCache) else None,
             files=features.files if isinstance(features, FeatureCache) else None,
             bank=None if self._bank is None else self._bank.summary(),
+            views=1 + len(others),
             **columns,  # type: ignore[arg-type]
         )
 

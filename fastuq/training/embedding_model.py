@@ -8,9 +8,11 @@ import numpy as np
 
 from fastuq.cache.features import Features
 from fastuq.errors import InputError, ModelError
+from fastuq.model.coding import CutOff
 from fastuq.model.folder import check_replaceable
 from fastuq.model.head import Head
 from fastuq.model.model import Model, check_names, save_model
+from fastuq.training.head_check import check_head
 from fastuq.training.head_rounding import CALIBRATION_SAMPLES, quantize_head
 from fastuq.util.checks import checked_path
 
@@ -84,17 +86,25 @@ def model_on_codes(
     """Write the model of a head that takes the codes themselves; up to 4,096 of the features round it to int8."""
     check_names(name, names)
     drawn = np.sort(np.random.default_rng(0).permutation(len(features))[:CALIBRATION_SAMPLES])
+    codes = features.rows(drawn, cut_off := CutOff(features.num_features))
+    head_int8 = quantize_head(on_codes, codes, 1.0, 0)
+    found = {"cut_off": cut_off.report(), "head_int8": check_head(on_codes, head_int8, codes, 1.0, 0)}
     return save_model(
         path,
         network=name,
         backbone=None,
         full=None,
         head=on_codes,
-        head_int8=quantize_head(on_codes, features.rows(drawn), 1.0, 0),
+        head_int8=head_int8,
         class_names=names,
         input_shape=None,
         feature_scale=1.0,
         feature_zero_point=0,
         coding=features.coding,
-        info={"embeddings": features.name, "samples": len(features), **made},
+        info={
+            "embeddings": features.name,
+            "samples": len(features),
+            **made,
+            "report": {**made.get("report", {}), **found},
+        },
     )

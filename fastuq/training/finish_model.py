@@ -10,6 +10,7 @@ from fastuq.model.backbone import Backbone
 from fastuq.model.coding import Coding
 from fastuq.model.head import Head
 from fastuq.model.model import Model, save_model
+from fastuq.training.head_check import check_head, head_lines
 from fastuq.training.head_rounding import quantize_head
 from fastuq.training.keras_heads import head_network
 from fastuq.training.tflite import (
@@ -37,7 +38,7 @@ def report_lines(report: dict[str, Any]) -> list[str]:
             f"int8 backbone, float head {report['accuracy_int8_backbone']:.2%}   "
             f"all int8 {report['accuracy_int8']:.2%}   ({report['test_images']})"
         )
-    return lines
+    return [*lines, *head_lines(report["head_int8"])]
 
 
 def finish_model(
@@ -86,13 +87,16 @@ def finish_model(
     whole, full, report = _whole_network(backbone, runner, head, None if by_image else calibration, test, threads)
     if sizes:
         report = {"bytes_float32": float_size(whole), "bytes_int8": len(full), **report}
+    features = np.asarray(features)
+    head_int8 = quantize_head(head, features, runner.scale, runner.zero_point)
+    report["head_int8"] = check_head(head, head_int8, features, runner.scale, runner.zero_point)
     return save_model(
         output,
         network=network,
         backbone=data,
         full=full,
         head=head,
-        head_int8=quantize_head(head, np.asarray(features), runner.scale, runner.zero_point),
+        head_int8=head_int8,
         class_names=class_names,
         input_shape=tuple(backbone.input_shape[1:]),
         feature_scale=runner.scale,

@@ -17,6 +17,8 @@ from fastuq.model.int8_head import POINTS, QuantizedBlock, QuantizedHead, input_
 from fastuq.util.checks import checked_seed
 
 CALIBRATION_SAMPLES = 4096
+FEW_ROWS = 32
+"""Fewer rows of calibration features say too little of how far others reach: all int8 codes are taken to occur."""
 _MOST_VALUES = 2**25
 """Most calibration features that are held as numbers; of very wide heads fewer samples are taken."""
 _GROUP = 2048
@@ -32,7 +34,8 @@ def quantize_head(
     ----------
     head : Head
     features : ndarray, (N, D), int8
-        Calibration features: of training images; at most 4,096 rows of them are used, drawn by `seed`.
+        Calibration features: of training images; at most 4,096 rows of them are used, drawn by `seed`. Fewer are used
+        several times, under other masks.
     feature_scale : float
     feature_zero_point : int
         real = feature_scale * (q - feature_zero_point).
@@ -53,12 +56,13 @@ def quantize_head(
             f"found {features.dtype} {features.shape}; use the features of this model's own backbone"
         )
     rng = np.random.default_rng(checked_seed(seed))
-    rows = rng.permutation(len(features))[: min(CALIBRATION_SAMPLES, _MOST_VALUES // head.num_features)]
-    q = features[np.sort(rows)].astype(np.float64)
+    rows = calibration_rows(rng, len(features), head.num_features)
+    q = features[rows].astype(np.float64)
     step = head.scale.astype(np.float64) * feature_scale
     origin = head.shift - step * feature_zero_point
     y = q * step + origin
-    low, high = np.percentile(y, PERCENTILES, axis=0)
+    ends = np.array([[min(-127, features.min())], [127]]) if len(features) < FEW_ROWS else None
+    low, high = np.percentile(y, PERCENTILES, axis=0) if ends is None else ends * step + origin
     unit = np.maximum(np.abs(step), np.maximum(np.maximum(np.abs(low), np.abs(high)) / 127, 1e-12))
     input_scale, input_shift = (step / unit).astype(np.float32), (origin / unit).astype(np.float32)
     codes = input_codes(q, input_scale, input_shift)
@@ -67,6 +71,15 @@ def quantize_head(
         made, codes, exact, unit = _quantize_block(block, following, codes, exact, unit, rng)
         blocks.append(made)
     return QuantizedHead(tuple(blocks), input_scale, input_shift)
+
+
+def calibration_rows(rng: np.random.Generator, count: int, width: int) -> np.ndarray:
+    """Return which of `count` rows of features to calibrate on: 4,096, of very wide heads fewer.
+
+    Where there are not so many they come again, so that enough masks are seen.
+    """
+    most = min(CALIBRATION_SAMPLES, _MOST_VALUES // width)
+    return np.resize(np.sort(rng.permutation(count)[:most]), most)
 
 
 def _quantize_block(

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from fastuq.training.head_check import head_lines
+
 _MOST = 4
 
 
@@ -63,3 +65,27 @@ def _block(block: Any) -> str:
     inputs, outputs = block.weights.shape
     affine = "affine, " if block.scale is not None else ""
     return f"{affine}dropout {block.rate:g}, dense {inputs} x {outputs} {block.activation}"
+
+
+def features_lines(report: dict[str, Any]) -> list[str]:
+    """Return what was found while embeddings were coded and a head on them was rounded: the keys that are there."""
+    held = [f"accuracy holdout {report['accuracy_holdout']:.2%}"] if "accuracy_holdout" in report else []
+    head = head_lines(report["head_int8"]) if "head_int8" in report else []
+    return [*held, *_cut_off_lines(report.get("cut_off")), *head]
+
+
+def _cut_off_lines(cut: dict[str, Any] | None) -> list[str]:
+    """Return what was cut off while rows were coded; nothing where nothing was."""
+    if cut is None or not cut["values"]:
+        return []
+    most = ", ".join(f"{dimension} ({count})" for dimension, count in cut["most_in"].items())
+    lines = [
+        f"cut off     values beyond the model's scales: {cut['values']} ({cut['share']:.2%}), in {cut['rows']} of "
+        f"{cut['coded_rows']} rows; most in dimension (how many): {most}"
+    ]
+    if cut["warn"]:
+        lines.append(
+            f"warning     more than 1% of all values, or a tenth of a row's ({cut['rows_over_a_tenth']} such rows), "
+            "were cut off: moments of such rows are wrong; are they scaled as those that the model was made of?"
+        )
+    return lines

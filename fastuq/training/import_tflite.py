@@ -19,9 +19,10 @@ from fastuq.model.int8_head import QuantizedHead
 from fastuq.model.model import Model, check_names, save_model
 from fastuq.model.tflite_dense import DenseLayer, dense_layers, two_classes
 from fastuq.model.tflite_graph import Graph
-from fastuq.model.tflite_heads import heads_of
+from fastuq.model.tflite_heads import Heads, heads_of, reaches_between
 from fastuq.model.tflite_schema import read_file
-from fastuq.training.head_rounding import CALIBRATION_SAMPLES, quantize_head
+from fastuq.training.head_check import check_head, drawn_masks
+from fastuq.training.head_rounding import CALIBRATION_SAMPLES, FEW_ROWS, calibration_rows, quantize_head
 from fastuq.training.tflite_check import accuracy_of, check_plain_pass
 from fastuq.util.checks import checked_path, finite_number
 
@@ -123,7 +124,8 @@ def _with_head(
     shown = _opened(images, backbone, crop)
     features = backbone(_drawn(shown, CALIBRATION_SAMPLES))
     head_int8 = quantize_head(head, features, backbone.scale, backbone.zero_point)
-    made |= {"cut": cut, "training_images": shown.name, "report": {}}
+    report = {"head_int8": check_head(head, head_int8, features, backbone.scale, backbone.zero_point)}
+    made |= {"cut": cut, "training_images": shown.name, "report": report}
     names = _names(class_names, shown, head.num_classes)
     return _saved(target, graph, backbone, data, None, head, head_int8, names, made, crop)
 
@@ -148,10 +150,10 @@ def _with_own_layers(
     known = None if images is None else _opened(images, backbone, crop)
     shown = _noise(backbone) if known is None else _drawn(known, _CHECK_IMAGES)
     features = backbone(shown)
-    reach = None if known is None else int(np.abs(features.astype(int) - backbone.zero_point).max())
-    heads = heads_of(layers, rates, reach)
+    heads = _calibrated(layers, rates, features, trusted=known is not None)
     report = check_plain_pass(graph, layers, heads.head, features, Backbone(graph.cut(layers[-1].result))(shown))
     report |= {"input_step": heads.input_step, "rounded_outputs": heads.rounded_outputs}
+    report["head_int8"] = check_head(heads.head, heads.head_int8, features, backbone.scale, backbone.zero_point)
     if known is not None and known.labels is not None and known.labels.max() < heads.head.num_classes:
         report |= accuracy_of(known, backbone, heads.head, Backbone(full, threads=threads))
     made |= {
@@ -161,6 +163,28 @@ def _with_own_layers(
     }
     names = _names(class_names, known, heads.head.num_classes)
     return _saved(target, graph, backbone, data, full, heads.head, heads.head_int8, names, made, crop)
+
+
+def _calibrated(layers: Sequence[DenseLayer], rates: Sequence[float], features: np.ndarray, *, trusted: bool) -> Heads:
+    """Return the heads, the int8 one with codes that reach as far as features and dropout do.
+
+    Of noise (not `trusted`), and of few images, features show no more than how much farther dropout reaches.
+    """
+    taken = layers[0].taken
+    enough = trusted and len(features) >= FEW_ROWS
+    reach = int(np.abs(features.astype(int) - taken.zero_point).max()) if enough else None
+    heads = heads_of(layers, rates, reach)
+    if len(layers) == 1:
+        return heads
+    rng = np.random.default_rng(0)
+    some = features[calibration_rows(rng, len(features), max(heads.head.widths))]
+    real = np.float32(taken.scale) * (some.astype(np.float32) - np.float32(taken.zero_point))
+    plain = reaches_between(layers, heads.head, real, None)
+    dropped = reaches_between(layers, heads.head, real, drawn_masks(rng, heads.head, len(some)))
+    wider = [max(1, with_dropout / max(without, 1e-9)) for with_dropout, without in zip(dropped, plain, strict=True)]
+    if enough:
+        wider = [max(pair) for pair in zip(wider, dropped, strict=True)]
+    return heads_of(layers, rates, reach, wider)
 
 
 def _saved(

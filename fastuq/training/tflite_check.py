@@ -12,6 +12,7 @@ from fastuq.model.backbone import Backbone
 from fastuq.model.head import Head
 from fastuq.model.tflite_dense import DenseLayer
 from fastuq.model.tflite_graph import Graph
+from fastuq.training.head_check import head_lines
 from fastuq.util.progress import progress_bar
 
 MIN_CORRELATION = 0.99
@@ -98,7 +99,8 @@ def report_lines(made: dict[str, Any]) -> list[str]:
         )
         step, rounded = report["input_step"], report["rounded_outputs"]
         inputs = "exactly" if step == 1 else f"rounded to {1 / step:.3f} of the file's resolution"
-        lines.append(f"int8 head   takes features {inputs}; weights of {rounded or 'no'} outputs rounded again")
+        lines.append(f"integers    features taken {inputs}; weights of {rounded or 'no'} outputs rounded again")
+    lines += head_lines(report["head_int8"])
     if "accuracy_file" in report:
         lines.append(
             f"accuracy    file {report['accuracy_file']:.2%}   plain pass {report['accuracy_plain']:.2%}   "

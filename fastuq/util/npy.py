@@ -33,8 +33,8 @@ class NpyArray:
     Raises
     ------
     ValueError
-        The file is truncated, empty, no .npy or holds Python objects; what else a hostile header raises is not one
-        kind.
+        The file is truncated, no .npy, without numbers (`EmptyError`) or holds Python objects; what else a hostile
+        header raises is not one kind.
     OSError
         The file cannot be opened.
     """
@@ -48,6 +48,8 @@ class NpyArray:
             self.shape, self._fortran, self.dtype = read_header(stream)
             self._offset = stream.tell()
         size = math.prod(self.shape) * self.dtype.itemsize
+        if 0 in self.shape:
+            raise EmptyError(f"an array {self.shape} without rows or columns")
         if size == 0 or self._offset + size > found.st_size:
             raise ValueError(f"{size} bytes declared, {found.st_size - self._offset} there")
 
@@ -122,6 +124,10 @@ def read_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
     if dtype.hasobject or any(length < 0 for length in shape):
         raise ValueError("Python objects" if dtype.hasobject else "a negative length")
     return shape, fortran, dtype
+
+
+class EmptyError(ValueError):
+    """An array of no numbers."""
 
 
 class TooLargeError(ValueError):

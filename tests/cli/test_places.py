@@ -51,6 +51,8 @@ INTO = [
     ["score", "in.npy", "--csv", "model/new.csv"],
     ["score", "in.npy", "--moments", "alias/new.h5"],
     ["score", "in.npy", "--json", "model/new/s.json"],
+    ["report", "in.npy", "--output", "model/page.html"],
+    ["info", "c.h5", "--json", "model/new.json"],
     ["cache-features", "in.npy", "--output", "model/f.h5"],
     ["cache", "info", "c.h5", "--json", "model/new.json"],
     ["demo", "--json", "model/new.json"],

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import banks
 import caches
 import numpy as np
 import pytest
@@ -148,7 +149,9 @@ def test_the_table_of_samples_keeps_its_numbers():
 
 
 COMMANDS = {
+    "bank": [["c.h5", "--fit", "c.h5", "--output", "b.h5", *MODEL]],
     "bench": [["--quick"]],
+    "benchmark-scores": [["--cache", "c.h5", *MODEL]],
     "cache": [["info", "c.h5"], ["verify", "c.h5"], ["repair", "c.h5", "--images", "x.npz", *MODEL]],
     "cache-features": [["bundled", *MODEL]],
     "corrupt": [
@@ -158,6 +161,7 @@ COMMANDS = {
     ],
     "demo": [["--num-iter", "3", *MODEL]],
     "download": [["cifar100"]],
+    "fit-reference": [["c.h5", "--output", "r.h5", *MODEL]],
     "import": [["net.tflite", "--dropout", "0.2", "--output", "m"], ["net.keras", "--output", "m", "--data", "x.npz"]],
     "import-features": [["e.npy", "--head", "head.npz", "--model", "me"]],
     "info": [["c.h5"], [str(TINY)]],
@@ -184,6 +188,12 @@ def inputs(monkeypatch):
     made = replace(caches.tiny_model(), info={"made": {"report": report, "cut": "x", "left_off": []}})
     for place, found in {
         "bench.run.run_bench": {"machine": {}},
+        "bench.score_run.benchmark_scores": {"figures": {}},
+        "bench.score_tables.score_markdown": "a line",
+        "scoring.bank.making.make": banks.bank(),
+        "scoring.scores.fit_reference": SimpleNamespace(
+            save=lambda *_: None, images="x", num_samples=1, rows=[], model_sha256="", data_fingerprint=""
+        ),
         "datasets.corruptions.generate.generate": {"made": ["fog.npy"], "kept": []},
         "datasets.corruptions.verify.verify": {
             "files": {"fog.npy": "made here"},
@@ -264,7 +274,7 @@ def test_class_names_that_no_model_may_have_are_refused_before_any_work(monkeypa
     monkeypatch.setattr(train, "build_backbone", work)
     with pytest.raises(InputError, match="expected a name of printable characters"):
         train.train(train.Plan(), images, None, "model", work="work")
-    monkeypatch.setattr(quantize_file, "to_int8", work)
+    monkeypatch.setattr(quantize_file, "quantize_backbone", work)
     opened = type("Cut", (), {"steps": [Multiply(np.ones((8, 2)), np.zeros(2), "dense"), Activate("softmax", "dense")]})
     opened.features = np.empty((1, 8))
     monkeypatch.setattr(quantize_file, "check_file", lambda *given: {})

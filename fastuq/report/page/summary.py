@@ -16,6 +16,9 @@ MEANS = {
     Reason.MIXED: "One class is certain while another is open.",
     Reason.UNCERTAIN: "Two classes or more may be present.",
     Reason.NOTHING_PRESENT: "No class reaches the threshold.",
+    Reason.TRUSTED: "The score is large enough.",
+    Reason.PROBABLY_WRONG: "The score is too small.",
+    Reason.FOREIGN: "Not of the kind that the model knows: below the gate of a bank, or by a second score.",
 }
 
 LEFT_OUT = 50

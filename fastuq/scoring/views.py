@@ -1,0 +1,82 @@
+"""Several views of the same samples: the iterations of all of them taken together."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastuq.cache import FeatureCache
+from fastuq.errors import InputError
+from fastuq.model.model import Model
+from fastuq.montecarlo.kernels.plan import Columns, Rules
+from fastuq.scoring.decisions import decide, ternary_vector
+from fastuq.scoring.reading import checked_truth
+from fastuq.scoring.result import predictive_entropy
+
+Views = Sequence[FeatureCache | np.ndarray]
+
+
+def checked_views(model: Model, features: FeatureCache | np.ndarray, views: Views) -> list[Any]:
+    """Return other views of the samples whose features these are.
+
+    Raises
+    ------
+    InputError, CacheError
+        They are not of the model, not as many, of other classes, or the same view once more.
+    """
+    given = [features, *views]
+    for number, view in enumerate(given[1:], 1):
+        checked_truth(model, view, None)
+        if len(view) != len(features):
+            raise InputError(
+                f"view {number}: expected {len(features)} samples, found {len(view)}; a view has the same samples in "
+                "the same order"
+            )
+        if not (isinstance(view, FeatureCache) and isinstance(features, FeatureCache)):
+            continue
+        if None is not features.labels is not view.labels is not None and (features.labels != view.labels).any():
+            raise InputError(
+                f"view {number}: expected the labels of the first view, found others; give the same samples"
+            )
+        if any(
+            isinstance(each, FeatureCache) and each.data_fingerprint == view.data_fingerprint for each in given[:number]
+        ):
+            raise InputError(f"view {number}: expected other images, found those of a view before; give each view once")
+    return given[1:]
+
+
+def taken_together(found: Sequence[Columns], rules: Rules, activation: str) -> Columns:
+    """Return the columns of samples by the moments over the iterations of all views, with the mean of the plain passes.
+
+    Parameters
+    ----------
+    found : sequence of Columns
+        Of each view, with the moments of all classes.
+    rules : Rules
+    activation : str
+        The last one of the head.
+    """
+    means = np.stack([each.mean for each in found]).astype(np.float64)
+    squares = np.stack([each.std for each in found]).astype(np.float64) ** 2
+    mean = means.mean(axis=0).astype(np.float32)
+    std = np.sqrt(squares.mean(axis=0) + means.var(axis=0)).astype(np.float32)
+    plain = np.stack([each.plain for each in found]).mean(axis=0, dtype=np.float64).astype(np.float32)
+    half = rules.z * std
+    lower, upper = mean - half, mean + half
+    finite = np.logical_and.reduce([each.floats[4] == 1 for each in found])
+    mixed = "keep" if rules.keep_mixed else "ignore"
+    decision = decide(
+        ternary_vector(lower, upper, float(rules.threshold)), mean, mixed=mixed, doubt_floor=float(rules.floor)
+    )
+    at = np.arange(len(mean)), decision.prediction
+    numbers = (decision.keep, decision.reason, decision.prediction, mean.argmax(axis=1), plain.argmax(axis=1))
+    return Columns(
+        floats=np.stack([mean[at], lower[at], upper[at], mean.max(axis=1), finite.astype(np.float32)]),
+        numbers=np.stack(numbers).astype(np.int32),
+        positive=np.packbits(decision.positive, axis=1, bitorder="little"),
+        entropy=predictive_entropy(mean, activation),
+        entropies=np.mean([each.entropies for each in found], axis=0),
+        mean=mean,
+        std=std,
+        plain=plain,
+    )
