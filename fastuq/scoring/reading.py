@@ -28,6 +28,11 @@ def checked_truth(model: Model, features: FeatureCache | np.ndarray, labels: Any
             f"features: expected a FeatureCache or an int8 array (N, D), found {type(features).__name__}; "
             "make a cache of images with cache_features"
         )
+    elif features.dtype != np.int8 or features.ndim != 2 or features.shape[1] != model.head.num_features:
+        raise InputError(
+            f"features: expected int8 (N, {model.head.num_features}), found {features.dtype} {features.shape}; "
+            "use the features of this model's backbone"
+        )
     if len(features) == 0:
         raise InputError("score: expected at least one sample, found none")
     if labels is None:

@@ -207,6 +207,9 @@ def test_what_does_not_fit_is_one_line():
     refused("expected a percentile from 0", InputError, lambda: scores(model, test, ["scale(nan)"]))
     refused("score knn: expected a reference", InputError, lambda: scores(model, test, ["max", "knn"]))
     refused("fewer than 18 dimensions", InputError, lambda: scores(model, test, ["vim(18)"], reference=reference))
+    for wrong in (test.astype(np.float32), test[:, :5], test[0]):
+        refused("features: expected int8", InputError, lambda wrong=wrong: scores(model, wrong, ["max"]))
+        refused("features: expected int8", InputError, lambda wrong=wrong: fit_reference(model, wrong))
     refused("at least one sample", InputError, lambda: scores(model, test[:0], ["max"]))
     refused("expected features with labels", InputError, lambda: fit_reference(model, train))
     refused("none of c and 5 classes in all", InputError, lambda: fit_reference(model, train, labels=labels % 2))
