@@ -26,15 +26,19 @@ _PUBLIC = {
     "Reference": "fastuq.scoring.scores",
     "Result": "fastuq.scoring.result",
     "Scorer": "fastuq.scoring.scoring",
+    "Promise": "fastuq.scoring.calibration.promise",
     "cache_embeddings": "fastuq.cache",
     "cache_features": "fastuq.cache",
+    "calibrate": "fastuq.scoring.calibration.calibrate",
     "embedding_model": "fastuq.training.embedding_model",
     "fit_reference": "fastuq.scoring.scores",
     "head_from_layers": "fastuq.model.head_layers",
     "import_tflite": "fastuq.training.import_tflite",
+    "keep_by_promise": "fastuq.scoring.calibration.applying",
     "load_head": "fastuq.model.head_file",
     "load_model": "fastuq.model.model",
     "load_moments": "fastuq.report.moments_file",
+    "load_promise": "fastuq.scoring.calibration.promise",
     "load_reference": "fastuq.scoring.scores",
     "open_images": "fastuq.datasets",
     "plain_logits": "fastuq.scoring.logits",
@@ -70,6 +74,10 @@ if TYPE_CHECKING:
     from fastuq.report.moments_file import save_moments as save_moments
     from fastuq.report.page.write import save_report as save_report
     from fastuq.scoring.bank.bank import Bank as Bank
+    from fastuq.scoring.calibration.applying import keep_by_promise as keep_by_promise
+    from fastuq.scoring.calibration.calibrate import calibrate as calibrate
+    from fastuq.scoring.calibration.promise import Promise as Promise
+    from fastuq.scoring.calibration.promise import load_promise as load_promise
     from fastuq.scoring.decisions import Reason as Reason
     from fastuq.scoring.logits import plain_logits as plain_logits
     from fastuq.scoring.options import Options as Options

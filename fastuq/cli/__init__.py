@@ -32,6 +32,7 @@ SUMMARIES = {
     "cache": "inspect, verify or repair a feature cache",
     "bank": "labelled training features become a bank that scores are made with",
     "fit-reference": "statistics of training features, which some scores are held against",
+    "calibrate": "a threshold with a promise, proved on held-out labelled images",
     "bench": "measure fastuq beside the naive loop and batched Keras and NumPy heads",
     "benchmark-scores": "every score and rule on clean, corrupted and foreign images",
     "score-cifar100c": "score all corruptions and severities of CIFAR-100-C",

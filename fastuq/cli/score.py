@@ -2,7 +2,7 @@
 
 import argparse
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastuq.cli import (
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastuq.cache import FeatureCache
     from fastuq.datasets import ImageSet
     from fastuq.model.model import Model
+    from fastuq.scoring.options import Options
     from fastuq.scoring.result import Result
 
 
@@ -42,6 +43,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_source(parser: argparse.ArgumentParser, source: "argparse._ActionsContainer") -> None:
     """Add what is scored and how, which is the same for a report; images and cache go to `source`."""
+    add_images(parser, source)
+    add_scoring_options(parser, (*SCORING, *BY_SCORE))
+    parser.add_argument(
+        "--promise",
+        metavar="FILE",
+        help="decide by what `fastuq calibrate` found, with its options, and say what is promised of those kept",
+    )
+    parser.add_argument(
+        "--views", nargs="+", metavar="VIEW", help="other views of the images: mirror, or feature caches of them"
+    )
+    add_companions(parser)
+    parser.add_argument("--mutual-information", action="store_true", help="compute it too (slower)")
+    parser.add_argument("--threads", type=int, help="threads (default: all)")
+    parser.add_argument("--json", metavar="FILE", help="write the summary as JSON (- for the screen)")
+
+
+def add_images(parser: argparse.ArgumentParser, source: "argparse._ActionsContainer") -> None:
+    """Add images or their cache, which go to `source`, and the model."""
     source.add_argument(
         "images",
         nargs="?",
@@ -55,11 +74,11 @@ def add_source(parser: argparse.ArgumentParser, source: "argparse._ActionsContai
         "--classes", metavar="FILE", help="names of the model's classes, one a line, in place of its own"
     )
     add_on_error(parser)
-    add_scoring_options(parser, (*SCORING, *BY_SCORE))
+
+
+def add_companions(parser: argparse.ArgumentParser) -> None:
+    """Add what scoring goes by besides features: reference, bank and gate."""
     parser.add_argument("--reference", metavar="FILE", help="what fit-reference made, for scores that need it")
-    parser.add_argument(
-        "--views", nargs="+", metavar="VIEW", help="other views of the images: mirror, or feature caches of them"
-    )
     parser.add_argument(
         "--bank", metavar="FILE", help="join the similarities to its rows to the logits; bundled is the bundled model's"
     )
@@ -71,9 +90,6 @@ def add_source(parser: argparse.ArgumentParser, source: "argparse._ActionsContai
         help="with a bank: keep none whose largest logit is less than this share of its held-out images has (0.06 to "
         "0.1 keeps foreign images out; default: no gate)",
     )
-    parser.add_argument("--mutual-information", action="store_true", help="compute it too (slower)")
-    parser.add_argument("--threads", type=int, help="threads (default: all)")
-    parser.add_argument("--json", metavar="FILE", help="write the summary as JSON (- for the screen)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -87,37 +103,37 @@ def run(args: argparse.Namespace) -> int:
     from fastuq.report.page.heat_map import read_splits
     from fastuq.report.page.write import save_report
     from fastuq.report.samples import summary_lines, verdict_lines
-    from fastuq.scoring.scoring import score
     from fastuq.util.files import write_json
     from fastuq.util.labels import read_class_names
     from fastuq.util.outputs import check_outputs
 
     began = time.perf_counter()
-    options = scoring_options(args)
+    options = None if args.promise else scoring_options(args)
     check_suffix(args.moments or "")
     outputs = _outputs(args)
-    files = (args.images, args.model, args.classes, args.cifar100c, args.bank, args.reference)
+    files = (args.images, args.model, args.classes, args.cifar100c, args.bank, args.reference, args.promise)
     check_outputs(outputs, [data_root(), *files, *(args.cache or []), *(args.views or [])])
     model = load_model(args.model)
-    companions = _companions(args, model)
+    known = companions(args, model)
     if args.classes is not None:
         model = replace(model, class_names=read_class_names(args.classes, len(model.class_names)))
     splits = read_splits(args.cifar100c, model.sha256) if args.cifar100c else None
-    cache, images = _features(args, model)
+    cache, images = opened_features(args, model, outputs)
     title = args.cache[0] if images is None else images.name
     with ExitStack() as opened:
         opened.enter_context(cache)
         views = [opened.enter_context(view) for view in _views(args, model, images)]
         cached = time.perf_counter() - began
-        wanted = {"mutual_information": args.mutual_information, "details": bool(args.moments), "views": views}
-        result = score(model, cache, options, threads=args.threads, **wanted, **companions)
+        wanted = {"mutual_information": args.mutual_information, "details": bool(args.moments)}
+        wanted |= {"views": views} if views else {}
+        result, promised = _scored(args, options, model, cache, {**wanted, **known, "threads": args.threads})
         seconds = {**result.seconds, "features": result.seconds["features"] + cached}
         seconds["total"] = time.perf_counter() - began
         result = replace(result, seconds=seconds)
         _write(args, result, model, cache)
         if args.report:
             save_report(args.report, result, model, cache, images, name=title, cifar100c=splits)
-    summary = result.summary() | told(images)
+    summary = result.summary() | promised | told(images)
     if args.json:
         write_json(args.json, summary)
     verdict = verdict_lines(result, model.class_names, screen_width())
@@ -125,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _companions(args: argparse.Namespace, model: "Model") -> dict[str, Any]:
+def companions(args: argparse.Namespace, model: "Model") -> dict[str, Any]:
     """Return what scoring goes by besides features: reference, bank and gate."""
     from fastuq.scoring.bank import Bank
     from fastuq.scoring.scores import load_reference
@@ -133,6 +149,36 @@ def _companions(args: argparse.Namespace, model: "Model") -> dict[str, Any]:
     reference = load_reference(args.reference) if args.reference else None
     bank = Bank.load(None if args.bank == "bundled" else args.bank, model) if args.bank else None
     return {"reference": reference, "bank": bank, "gate": args.gate}
+
+
+def _scored(
+    args: argparse.Namespace, options: "Options | None", model: "Model", cache: "FeatureCache", wanted: dict[str, Any]
+) -> "tuple[Result, dict[str, Any]]":
+    """Return the result, decided by the promise where there are no options, and what the summary says of it."""
+    from fastuq.scoring.calibration.applying import keep_by_promise
+    from fastuq.scoring.calibration.promise import load_promise
+    from fastuq.scoring.scoring import score
+
+    if options is not None:
+        return score(model, cache, options, **wanted), {}
+    promise = load_promise(args.promise)
+    _check_given(args, promise.options)
+    kept = keep_by_promise(promise, model, cache, **wanted)
+    return kept.result, {"promise": kept.about()}
+
+
+def _check_given(args: argparse.Namespace, promised: "Options") -> None:
+    """Refuse options that are others than those of the promise."""
+    from dataclasses import asdict
+
+    from fastuq.errors import InputError
+
+    for name, value in {**asdict(promised), "views": None}.items():
+        if (given := getattr(args, name)) not in (None, value):
+            raise InputError(
+                f"--{name.replace('_', '-')} {given}: the promise was made with {value}; leave the option out, or "
+                "calibrate with it"
+            )
 
 
 def _views(args: argparse.Namespace, model: "Model", images: "ImageSet | None") -> "Iterator[FeatureCache]":
@@ -177,7 +223,9 @@ def _outputs(args: argparse.Namespace) -> dict[str, str | None]:
     return {"--csv": args.csv, "--moments": args.moments, "--report": args.report, "--json": args.json}
 
 
-def _features(args: argparse.Namespace, model: "Model") -> "tuple[FeatureCache, ImageSet | None]":
+def opened_features(
+    args: argparse.Namespace, model: "Model", outputs: Mapping[str, str | None]
+) -> "tuple[FeatureCache, ImageSet | None]":
     """Return the cache to score, made first where it is not there, and the images unless a cache alone was named."""
     from fastuq.cache import FeatureCache, cache_features, default_cache_path
     from fastuq.datasets import open_images
@@ -196,5 +244,5 @@ def _features(args: argparse.Namespace, model: "Model") -> "tuple[FeatureCache, 
     path = default_cache_path(images, model)
     tell(images)
     made = {} if path.exists() else {"the feature cache": path}
-    check_outputs({**made, **_outputs(args)}, [path])
+    check_outputs({**made, **outputs}, [path])
     return cache_features(images, model, path, threads=args.threads), images

@@ -126,6 +126,13 @@ def summary_lines(summary: dict[str, Any], title: str) -> list[str]:
             f"  ignored that the plain pass gets wrong (MI / I) {_percent(summary['misclassified_ignored'])}; "
             f"AURC {summary['aurc']:.4f}",
         ]
+    if summary["ece"] is not None:
+        lines.append(
+            f"  outputs   as probabilities: ECE {_percent(summary['ece'])}, NLL {summary['nll']:.3f}, "
+            f"Brier score {summary['brier']:.3f}"
+        )
+    if "promise" in summary:
+        lines.append(f"  {summary['promise']['words']}")
     lines.append(
         f"  seconds   features {seconds['features']:.2f}, head {seconds['head']:.3f} "
         f"({seconds['head'] / n * 1e3:.4f} ms/image), loading kernels {seconds['compile']:.2f}, "

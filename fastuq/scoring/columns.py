@@ -33,10 +33,12 @@ COLUMNS: tuple[tuple[str, Callable[["Result", tuple[str, ...]], Iterable[Any] | 
     ("score", lambda r, names: r.score, ".6g"),
     ("foreign_score", lambda r, names: r.foreign_score, ".6g"),
     ("plain_prediction", lambda r, names: r.plain_prediction, ""),
+    ("set", lambda r, names: _sets(r), ""),
 )
 """The columns of the table: name, values of a result and its class names, and their format; without values, no column.
 
-``mean``, ``lower`` and ``upper`` are of the predicted class, `Result` says what the others are.
+``mean``, ``lower`` and ``upper`` are of the predicted class, ``set`` has the numbers of the classes of a conformal set,
+`Result` says what the others are.
 """
 
 
@@ -48,6 +50,11 @@ def frame_of(result: "Result", library: str) -> Any:
         raise MissingExtraError(f"to_frame: needs {library}: pip install {library}") from None
     given = ((name, values(result, result.class_names)) for name, values, _ in COLUMNS)
     return frames.DataFrame({name: _array(values) for name, values in given if values is not None})
+
+
+def _sets(result: "Result") -> Iterable[str] | None:
+    sets = result.sets
+    return None if sets is None else (" ".join(map(str, np.flatnonzero(row))) for row in sets)
 
 
 def decision_word(keep: bool) -> str:

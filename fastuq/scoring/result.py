@@ -17,7 +17,7 @@ from fastuq.model.model import Model
 from fastuq.montecarlo.kernels.plan import Columns, Rules
 from fastuq.scoring.columns import frame_of
 from fastuq.scoring.decisions import Reason, half_width, interval, ternary_vector
-from fastuq.scoring.metrics import accuracy, aurc
+from fastuq.scoring.metrics import accuracy, aurc, ece
 from fastuq.scoring.options import Options
 
 DETAILS = ("mean", "std", "plain")
@@ -45,7 +45,7 @@ class Result:
     class_names : tuple of str
         Those of the model.
     predicted_mean, predicted_lower, predicted_upper : ndarray, (N,), float32
-        Mean and interval of the predicted class.
+        Mean and interval of the class that the interval predicts.
     top, max_mean : ndarray, (N,), int64 and float32
         The class of the largest mean, and that mean.
     entropy : ndarray, (N,), float32
@@ -59,6 +59,11 @@ class Result:
     score_threshold, foreign_threshold : float or None
         The least of each that is kept.
     labels : ndarray, (N,), int64, or None
+    confidence, log_loss, squares : ndarray, (N,), float32, or None
+        Of the means as probabilities: the largest, -ln of that of the true class, and the sum over classes of
+        (p - y)²; None without labels, and where outputs are below 0.
+    set_bits : ndarray, (N, ceil(C / 8)), uint8, or None
+        Classes of the conformal sets, as `positive_bits`; None when not asked for.
     seconds : dict
         ``features`` (reading them), ``compile`` (kernels compiled, or loaded: once per process), ``head`` (all
         iterations), ``total``.
@@ -115,6 +120,10 @@ class Result:
     foreign_score: np.ndarray | None = None
     score_threshold: float | None = None
     foreign_threshold: float | None = None
+    confidence: np.ndarray | None = None
+    log_loss: np.ndarray | None = None
+    squares: np.ndarray | None = None
+    set_bits: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.keep)
@@ -125,8 +134,15 @@ class Result:
     @property
     def positive(self) -> np.ndarray:
         """The predicted classes, (N, C) bool: none for an ignored sample, more than one where several are certain."""
-        bits = np.unpackbits(self.positive_bits, axis=1, count=len(self.class_names), bitorder="little")
-        return bits.astype(bool)
+        return self._classes(self.positive_bits)
+
+    @property
+    def sets(self) -> np.ndarray | None:
+        """The classes of the conformal sets, (N, C) bool; None when not asked for."""
+        return None if self.set_bits is None else self._classes(self.set_bits)
+
+    def _classes(self, bits: np.ndarray) -> np.ndarray:
+        return np.unpackbits(bits, axis=1, count=len(self.class_names), bitorder="little").astype(bool)
 
     @property
     def lower(self) -> np.ndarray:
@@ -167,7 +183,8 @@ class Result:
 
         Rates are fractions; what needs labels is None without them, and so is a rate over no samples at all.
         `misclassified_ignored` is the share of the ignored that the plain pass gets wrong (the paper's MI / I);
-        `aurc` ranks the samples by `max_mean`, or by the score that the rule goes by.
+        `aurc` ranks the samples by `max_mean`, or by the score that the rule goes by; `ece`, `nll` and `brier` are of
+        the means.
         """
         return {
             "n": len(self),
@@ -187,8 +204,8 @@ class Result:
         }
 
     def _quality(self) -> dict[str, float | None]:
-        names = ("accuracy_plain", "f1_plain", "f1_uq", "accuracy_kept", "misclassified_ignored", "aurc")
-        quality: dict[str, float | None] = dict.fromkeys(names)
+        shares = ("accuracy_plain", "f1_plain", "f1_uq", "accuracy_kept", "misclassified_ignored")
+        quality: dict[str, float | None] = dict.fromkeys((*shares, "aurc", "ece", "nll", "brier"))
         if self.labels is None:
             return quality
         labels, keep = self.labels, self.keep
@@ -197,6 +214,10 @@ class Result:
         by_score = self.score is not None
         ranked, chosen = (self.score, self.plain_prediction) if by_score else (self.max_mean, self.top)
         quality["aurc"] = float(aurc(ranked, chosen == labels))
+        if self.confidence is not None and self.log_loss is not None and self.squares is not None:
+            quality["ece"] = ece(self.confidence, self.top == labels)
+            quality["nll"] = float(self.log_loss.mean(dtype=np.float64))
+            quality["brier"] = float(self.squares.mean(dtype=np.float64))
         if keep.any():
             quality["f1_uq"] = self._micro_f1(keep)
             quality["accuracy_kept"] = float(accuracy(self.prediction[keep], labels[keep]))

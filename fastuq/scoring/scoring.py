@@ -13,6 +13,9 @@ from fastuq.montecarlo.engine import MonteCarlo
 from fastuq.montecarlo.kernels.plan import Columns
 from fastuq.scoring.bank.bank import Bank
 from fastuq.scoring.bank.gate import Gate
+from fastuq.scoring.calibration.conformal import Sets
+from fastuq.scoring.calibration.temperature import probabilities
+from fastuq.scoring.metrics.calibration import per_sample
 from fastuq.scoring.options import Options, options_of
 from fastuq.scoring.reading import checked_truth, chunks
 from fastuq.scoring.result import DETAILS, Result, columns_of, rules_of
@@ -108,7 +111,8 @@ def score(
 class Scorer:
     """Model and options made ready to score several data sets; arguments and errors as in `score`.
 
-    Heads thinned for shared masks are packed once and serve all of them.
+    Heads thinned for shared masks are packed once and serve all of them. At `temperature` outputs are taken for
+    probabilities where labels tell how good these are, and `sets` makes sets of classes of them.
 
     Examples
     --------
@@ -134,9 +138,12 @@ class Scorer:
         threads: int | None = None,
         bank: Bank | None = None,
         gate: float = 0.0,
+        temperature: float = 1.0,
+        sets: Sets | None = None,
         **single: Any,
     ) -> None:
         self.model, self.options = model, options_of(options, single)
+        self._temperature, self._sets = temperature, sets
         self._rules, self._bank = rules_of(self.options), bank
         self._gate: Gate | None = None
         if bank is not None:
@@ -172,12 +179,14 @@ class Scorer:
         readers = [_timed(chunks(each), seconds) for each in others]
         for start, rows in _timed(chunks(features), seconds):
             by_scores = bool(self.options.score_names)
-            found = self._found(rows, start, details or by_scores or bool(others), seconds)
+            wanted = details or by_scores or bool(others) or truth is not None or self._sets is not None
+            found = self._found(rows, start, wanted, seconds)
             if others:
                 more = [next(each) for each in readers]
                 every = [found, *(self._found(other, start, True, seconds) for _, other in more)]
                 found = taken_together(every, self._rules, self._activation)
             part = columns_of(self.model, found)
+            part |= self._of_means(part["mean"], None if truth is None else truth[start : start + len(rows)])
             if by_scores:
                 scores = self._scores(rows, start)
                 prepare(part, [scores[name] for name in self.options.score_names], float(self._rules.z))
@@ -199,6 +208,15 @@ class Scorer:
             views=1 + len(others),
             **columns,  # type: ignore[arg-type]
         )
+
+    def _of_means(self, mean: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
+        """Return the columns that means (N, C) give: how good they are as probabilities, and sets of classes."""
+        found: dict[str, np.ndarray] = {}
+        if labels is not None and (mean >= 0).all():  # logits are no probabilities
+            found |= per_sample(probabilities(mean, self._temperature), labels)
+        if self._sets is not None:
+            found["set_bits"] = np.packbits(self._sets.of(mean), axis=1, bitorder="little")
+        return found
 
     def _found(self, rows: np.ndarray, start: int, details: bool, seconds: dict[str, float]) -> Columns:
         """Return what the kernels find of samples `start` onwards, and add the time that they take to `seconds`."""

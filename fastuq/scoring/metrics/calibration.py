@@ -50,16 +50,25 @@ def reliability_bins(confidence: Any, correct: Any, bins: int = 15) -> tuple[np.
     return counts, np.bincount(place, flags, minlength=bins), np.bincount(place, values, minlength=bins)
 
 
+def per_sample(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what ECE, `nll` and `brier` are means of, float32 (N,) each: largest p, -ln p and squares of p - y."""
+    own = probabilities[np.arange(len(probabilities)), labels]
+    columns = {
+        "confidence": probabilities.max(axis=1),
+        "log_loss": -np.log(np.maximum(own, SMALLEST)),
+        "squares": (probabilities**2).sum(axis=1) - 2 * own + 1,
+    }
+    return {name: values.astype(np.float32) for name, values in columns.items()}
+
+
 def nll(outputs: Any, labels: Any) -> float:
     """Return the mean of -ln p of the true class, for outputs (N, C) and labels (N,)."""
-    p, truth = _probabilities(outputs, labels)
-    return float(-np.log(np.maximum(p[np.arange(len(p)), truth], SMALLEST)).mean())
+    return float(per_sample(*_probabilities(outputs, labels))["log_loss"].mean(dtype=np.float64))
 
 
 def brier(outputs: Any, labels: Any) -> float:
     """Return the mean over samples of the sum over classes of (p - y)², y one for the true class; from 0 to 2."""
-    p, truth = _probabilities(outputs, labels)
-    return float(((p**2).sum(axis=1) - 2 * p[np.arange(len(p)), truth] + 1).mean())
+    return float(per_sample(*_probabilities(outputs, labels))["squares"].mean(dtype=np.float64))
 
 
 def _probabilities(outputs: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,164 @@
+"""From held-out labelled features to a promise."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fastuq.cache import FeatureCache
+from fastuq.errors import InputError
+from fastuq.model.model import Model
+from fastuq.scoring.bank import Bank
+from fastuq.scoring.calibration.conformal import calibrated_sets
+from fastuq.scoring.calibration.overlap import digests, known_by
+from fastuq.scoring.calibration.promise import FIGURES, Promise
+from fastuq.scoring.calibration.risk import NEVER_KEPT, threshold_at_coverage, threshold_at_risk
+from fastuq.scoring.calibration.shift import remembered
+from fastuq.scoring.calibration.temperature import fit_temperature, probabilities
+from fastuq.scoring.decisions import Reason
+from fastuq.scoring.metrics import brier, ece, nll
+from fastuq.scoring.options import Options, options_of
+from fastuq.scoring.result import Result
+from fastuq.scoring.scores import Reference
+from fastuq.scoring.scoring import score as scored
+
+RISK, DELTA, SCORE = 0.05, 0.05, "max"
+
+
+def calibrate(
+    model: Model,
+    features: FeatureCache,
+    options: Options | None = None,
+    *,
+    score: str = SCORE,
+    risk: float | None = None,
+    coverage: float | None = None,
+    delta: float = DELTA,
+    sets: float | None = None,
+    kind: str = "lac",
+    reference: Reference | None = None,
+    bank: Bank | None = None,
+    gate: float = 0.0,
+    threads: int | None = None,
+    **single: Any,
+) -> Promise:
+    """Return a promise about what is kept, proved on held-out labelled samples.
+
+    Parameters
+    ----------
+    model : Model
+    features : FeatureCache
+        Of samples with labels that the model was not trained on, drawn like those that are to be scored.
+    options : Options, optional
+        Of the iterations, for scores that need them.
+    score : str
+        Name of the score that decides.
+    risk : float, optional
+        Keep as much as goes with at most this share of errors (default: 0.05).
+    coverage : float, optional
+        In its place: keep this share, and promise the risk that the samples prove.
+    delta : float
+        The chance that the promise is wrong.
+    sets : float, optional
+        Also make sets of classes that hold the true one with this chance.
+    kind : {'lac', 'raps'}
+        Of the sets.
+    reference, bank, gate
+        As in `fastuq.score`: for scores that need one, for outputs joined by similarities, and for its gate.
+    threads : int, optional
+    **single
+        Fields of `Options`, which go before those of `options`.
+
+    Returns
+    -------
+    Promise
+
+    Raises
+    ------
+    InputError
+        Labels are absent or those of the training data, there are too few samples, or no threshold passes.
+    CacheError
+        The cache is damaged or was made with another model.
+
+    Examples
+    --------
+    >>> import fastuq, numpy as np
+    >>> x = np.random.default_rng(0).standard_normal((600, 1280)).astype(np.float32)
+    >>> model = fastuq.embedding_model("model", fastuq.load_model().head, fastuq.Features.from_arrays(x))
+    >>> labels = fastuq.score(model, model.coding.codes(x)).plain_prediction
+    >>> labels[::50] = (labels[::50] + 1) % 100  # 2% of the predictions are wrong
+    >>> held_out = fastuq.Features.from_arrays(x[:400], labels[:400], model=model, name="held out")
+    >>> with fastuq.cache_embeddings(held_out, model, "held-out.h5") as cache:
+    ...     promise = fastuq.calibrate(model, cache, risk=0.05)
+    >>> print(promise.words)
+    of those kept at most 5% are wrong, at 95% confidence, for images like those of the calibration (held out)
+    """
+    if risk is not None and coverage is not None:
+        raise InputError("calibrate: expected a risk or a coverage, found both; the one follows from the other")
+    options = options_of(options, {**single, "rule": "score", "score": score, "coverage": 1.0})
+    labels = _checked_labels(model, features, bank)
+    result = scored(model, features, options, reference=reference, bank=bank, gate=gate, threads=threads)
+    assert result.score is not None
+    right = result.prediction == labels
+    trusted = np.where(result.reason == Reason.FOREIGN, NEVER_KEPT, result.score)
+    if coverage is None:
+        chosen = threshold_at_risk(trusted, right, RISK if risk is None else risk, delta)
+    else:
+        chosen = threshold_at_coverage(trusted, right, coverage, delta)
+    some = remembered(len(labels))
+    return Promise(
+        options=replace(options, coverage=None, threshold=chosen.threshold),
+        risk=chosen.risk,
+        delta=float(delta),
+        samples=len(labels),
+        tested=chosen.tested,
+        kept=chosen.kept,
+        errors=chosen.errors,
+        **_temperature(result),
+        sets=None if sets is None else calibrated_sets(result.mean, labels, sets, kind),
+        missing=_missing(labels, model),
+        images=str(features.provenance["images"]),
+        data_fingerprint=features.data_fingerprint,
+        model_sha256=model.sha256,
+        made_with=known_by(reference, bank, gate),
+        scores=np.sort(result.score[some]),
+        digests=digests(features)[some],
+    )
+
+
+def _temperature(result: Result) -> dict[str, Any]:
+    """Return the temperature, and how good probabilities are before and after, on the samples that it is fitted on."""
+    if result.labels is None or (result.mean < 0).any():  # logits are no probabilities
+        return {"temperature": 1.0, "before": None, "after": None}
+    temperature = fit_temperature(result.mean, result.labels)
+    figures = []
+    for each in (1.0, temperature):
+        p = probabilities(result.mean, each)
+        right = result.top == result.labels
+        figures.append((ece(p.max(axis=1), right), nll(p, result.labels), brier(p, result.labels)))
+    before, after = (dict(zip(FIGURES, values, strict=True)) for values in figures)
+    return {"temperature": temperature, "before": before, "after": after}
+
+
+def _checked_labels(model: Model, features: FeatureCache, bank: Bank | None) -> np.ndarray:
+    labels = features.labels
+    if labels is None:
+        raise InputError(
+            "calibration: expected samples with labels, found none; only labels tell how often a prediction is wrong"
+        )
+    if features.data_fingerprint == model.info.get("made", {}).get("training_fingerprint"):
+        raise InputError(
+            "calibration: expected held-out samples, found those that the model was trained on, where it errs far less "
+            "often; give others"
+        )
+    if bank is not None and features.data_fingerprint == bank.origin.held_out_fingerprint:
+        raise InputError(
+            f"calibration: expected other samples than those that the bank was fitted on ({bank.origin.held_out}), "
+            "where it does best; give others"
+        )
+    return labels
+
+
+def _missing(labels: np.ndarray, model: Model) -> tuple[str, ...]:
+    there = np.bincount(labels, minlength=len(model.class_names)) > 0
+    return tuple(name for name, found in zip(model.class_names, there, strict=True) if not found)

@@ -1,0 +1,39 @@
+"""What a calibration is known again by: a digest of the features of each sample, and of what scores were made with."""
+
+from hashlib import blake2b, sha256
+from typing import Any
+
+import numpy as np
+
+from fastuq.cache import FeatureCache
+from fastuq.scoring.bank import Bank
+from fastuq.scoring.reading import chunks
+from fastuq.scoring.scores import Reference
+
+DIGEST = 8
+"""Bytes that a sample is remembered by."""
+
+
+def digests(features: FeatureCache) -> np.ndarray:
+    """Return a digest of the features of each sample, (N,) uint64: the same image has the same."""
+    parts = []
+    for _, rows in chunks(features):
+        each = b"".join(blake2b(row.data, digest_size=DIGEST).digest() for row in np.ascontiguousarray(rows))
+        parts.append(np.frombuffer(each, "<u8"))
+    return np.concatenate(parts)
+
+
+def known_by(reference: Reference | None, bank: Bank | None, gate: float) -> dict[str, Any]:
+    """Return what is known again of that which changes scores beside model and options."""
+    return {
+        "reference": None if reference is None else f"{reference.data_fingerprint} {len(reference.rows)}",
+        "bank": None if bank is None else _bank_sha256(bank),
+        "gate": float(gate),
+    }
+
+
+def _bank_sha256(bank: Bank) -> str:
+    digest = sha256(repr(bank.weights).encode())
+    for array in (bank.rows, bank.counts, bank.projection.weights):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
