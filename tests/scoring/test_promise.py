@@ -247,6 +247,13 @@ def test_it_does_not_apply_to_the_data_of_the_calibration():
             assert kept(promise, f"mixed{shared}")
 
 
+def test_features_without_a_cache_are_refused():
+    with pytest.raises(InputError, match="promise: expected a FeatureCache, found ndarray"):
+        fastuq.calibrate(tiny_model(), caches.features())
+    with pytest.raises(InputError, match="promise: expected a FeatureCache, found ndarray"):
+        fastuq.keep_by_promise(small(), tiny_model(), caches.features())
+
+
 def test_the_promise_is_withdrawn_where_the_scores_are_others():
     promise = calibrated()
     found = kept(replace(promise, scores=promise.scores + 0.3))

@@ -9,7 +9,7 @@ from fastuq.cache import FeatureCache
 from fastuq.errors import InputError
 from fastuq.model.model import Model
 from fastuq.scoring.bank import Bank
-from fastuq.scoring.calibration.overlap import digests, known_by
+from fastuq.scoring.calibration.overlap import check_cache, digests, known_by
 from fastuq.scoring.calibration.promise import Promise
 from fastuq.scoring.calibration.shift import RATE, Alarm, shift_alarm
 from fastuq.scoring.result import Result
@@ -113,6 +113,7 @@ def keep_by_promise(
     >>> kept.words[:47]
     'promised: of those kept at most 4.52% are wrong'
     """
+    check_cache(features)
     _check_applies(promise, model, features, known_by(reference, bank, gate))
     scorer = Scorer(
         model,

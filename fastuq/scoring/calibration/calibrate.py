@@ -10,7 +10,7 @@ from fastuq.errors import InputError
 from fastuq.model.model import Model
 from fastuq.scoring.bank import Bank
 from fastuq.scoring.calibration.conformal import calibrated_sets
-from fastuq.scoring.calibration.overlap import digests, known_by
+from fastuq.scoring.calibration.overlap import check_cache, digests, known_by
 from fastuq.scoring.calibration.promise import FIGURES, Promise
 from fastuq.scoring.calibration.risk import NEVER_KEPT, threshold_at_coverage, threshold_at_risk
 from fastuq.scoring.calibration.shift import remembered
@@ -141,6 +141,7 @@ def _temperature(result: Result) -> dict[str, Any]:
 
 
 def _checked_labels(model: Model, features: FeatureCache, bank: Bank | None) -> np.ndarray:
+    check_cache(features)
     labels = features.labels
     if labels is None:
         raise InputError(

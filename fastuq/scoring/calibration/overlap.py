@@ -6,12 +6,22 @@ from typing import Any
 import numpy as np
 
 from fastuq.cache import FeatureCache
+from fastuq.errors import InputError
 from fastuq.scoring.bank import Bank
 from fastuq.scoring.reading import chunks
 from fastuq.scoring.scores import Reference
 
 DIGEST = 8
 """Bytes that a sample is remembered by."""
+
+
+def check_cache(features: Any) -> None:
+    """Raise InputError where features are no cache, which alone says what data they are of."""
+    if not isinstance(features, FeatureCache):
+        raise InputError(
+            f"promise: expected a FeatureCache, found {type(features).__name__}; make one with cache_features, or of "
+            "embeddings with cache_embeddings"
+        )
 
 
 def digests(features: FeatureCache) -> np.ndarray:
