@@ -54,6 +54,7 @@ SCORING = {
     "masks": "one set of masks for all images, or per image",
     "precision": "of the head",
     "seed": "seed of the masks",
+    "method": "moments over iterations, or without any and without a seed",
 }
 BY_SCORE = {
     "rule": "by the interval of every class, or by a score of each sample",

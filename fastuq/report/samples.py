@@ -100,8 +100,7 @@ def summary_lines(summary: dict[str, Any], title: str) -> list[str]:
     n, kept, ignored = (summary[key] for key in ("n", "kept", "ignored"))
     seconds = summary["seconds"]
     lines = [
-        f"{title}: {n:,} images, T = {summary['num_iter']}, {_rule(summary)}, "
-        f"{summary['masks'].replace('_', '-')} masks, {summary['precision']}",
+        f"{title}: {n:,} images, {_how(summary)}",
         f"  kept      {kept:>7,}  {kept / n:6.1%}",
         f"  ignored   {ignored:>7,}  {ignored / n:6.1%}",
     ]
@@ -139,6 +138,13 @@ def summary_lines(summary: dict[str, Any], title: str) -> list[str]:
         f"total {seconds['total']:.2f}"
     )
     return lines
+
+
+def _how(summary: dict[str, Any]) -> str:
+    if summary["method"] == "analytic":
+        return f"no iterations, {_rule(summary)}"
+    masks = summary["masks"].replace("_", "-")
+    return f"T = {summary['num_iter']}, {_rule(summary)}, {masks} masks, {summary['precision']}"
 
 
 def _rule(summary: dict[str, Any]) -> str:

@@ -9,10 +9,18 @@ from fastuq.util.checks import finite_number, one_of, shown
 
 INTERVALS = ("std", "sem")
 MIXED = ("ignore", "keep")
+METHODS = ("sampling", "analytic")
 RULES = ("interval", "score")
 THRESHOLD = 0.5
 """Where a class counts as present, unless another value is given."""
-CHOICES = {"rule": RULES, "interval": INTERVALS, "mixed": MIXED, "masks": MASKS, "precision": PRECISIONS}
+CHOICES = {
+    "method": METHODS,
+    "rule": RULES,
+    "interval": INTERVALS,
+    "mixed": MIXED,
+    "masks": MASKS,
+    "precision": PRECISIONS,
+}
 _LEAST = 1e-9
 _LARGEST_FLOAT32 = (2 - 2.0**-23) * 2.0**127
 
@@ -49,6 +57,8 @@ class Options:
     masks : {'shared', 'per_sample'}
     precision : {'int8', 'float32'}
     seed : int
+    method : {'sampling', 'analytic'}
+        Moments over iterations, or carried through the head's float32 layers without any, and without a seed.
     rule : {'interval', 'score'}
         By the interval of every class (the paper's), or by a score of each sample.
     score : str
@@ -81,6 +91,7 @@ class Options:
     masks: str = Sampling.masks
     precision: str = Sampling.precision
     seed: int = Sampling.seed
+    method: str = "sampling"
     rule: str = "interval"
     score: str = "max"
     coverage: float | None = None
@@ -92,6 +103,7 @@ class Options:
         plain = {
             **asdict(self.sampling),
             "conf_factor": check_conf_factor(self.conf_factor),
+            "method": one_of("method", self.method, METHODS),
             "rule": one_of("rule", self.rule, RULES),
             "threshold": check_threshold(self._threshold()),
             "interval": one_of("interval", self.interval, INTERVALS),

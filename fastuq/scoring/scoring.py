@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from fastuq.errors import InputError
 from fastuq.model.model import Model
 from fastuq.montecarlo.engine import MonteCarlo
 from fastuq.montecarlo.kernels.plan import Columns
+from fastuq.scoring.analytic import analytic_columns, check_analytic
 from fastuq.scoring.bank.bank import Bank
 from fastuq.scoring.bank.gate import Gate
 from fastuq.scoring.calibration.conformal import Sets
@@ -152,9 +154,13 @@ class Scorer:
                 self._gate = Gate(model, bank.weights, gate, self.options.precision, threads)
         elif gate:
             raise InputError("gate: expected a bank, whose held-out samples say what is usual, found none; give one")
+        sampling = self.options.sampling
+        if self.options.method == "analytic":
+            check_analytic(self.options, others=bank is not None or mutual_information)
+            sampling = replace(sampling, num_iter=2)  # the kernels are left the plain pass
         judged = model if bank is None else bank.fused(model)
         self._activation = judged.head.blocks[-1].activation
-        self._run = MonteCarlo(judged, self.options.sampling, entropy=mutual_information, threads=threads)
+        self._run = MonteCarlo(judged, sampling, entropy=mutual_information, threads=threads)
         names = self.options.score_names
         self._scores = ScoreSet(model, names, reference=reference, bank=bank, options=self.options, threads=threads)
 
@@ -174,6 +180,8 @@ class Scorer:
         others = checked_views(self.model, features, views)
         if others and self.options.score_names:
             raise InputError("views: expected the rule by intervals, found one by scores, which are of a single view")
+        if others and self.options.method == "analytic":
+            raise InputError("views: expected the method sampling, found analytic, which is of a single view")
         seconds = {"features": 0.0, "compile": 0.0, "head": 0.0}
         columns: dict[str, np.ndarray] = {}
         readers = [_timed(chunks(each), seconds) for each in others]
@@ -186,6 +194,8 @@ class Scorer:
                 every = [found, *(self._found(other, start, True, seconds) for _, other in more)]
                 found = taken_together(every, self._rules, self._activation)
             part = columns_of(self.model, found)
+            if self.options.method == "analytic":
+                part |= self._analytic(rows, seconds)
             part |= self._of_means(part["mean"], None if truth is None else truth[start : start + len(rows)])
             if by_scores:
                 scores = self._scores(rows, start)
@@ -208,6 +218,12 @@ class Scorer:
             views=1 + len(others),
             **columns,  # type: ignore[arg-type]
         )
+
+    def _analytic(self, rows: np.ndarray, seconds: dict[str, float]) -> dict[str, np.ndarray]:
+        began = time.perf_counter()
+        columns = analytic_columns(self.model, rows, self.options)
+        seconds["head"] += time.perf_counter() - began
+        return columns
 
     def _of_means(self, mean: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
         """Return the columns that means (N, C) give: how good they are as probabilities, and sets of classes."""

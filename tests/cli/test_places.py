@@ -59,6 +59,7 @@ INTO = [
     ["bench", "--models", "model"],
     ["bench", "--models", "model/new"],
     ["score-cifar100c", "--caches", "model"],
+    ["calibrate", "--output", "model/p.json"],
     ["score-cifar100c", "--details", "model/details"],
     ["reproduce", "--output", "model"],
     ["reproduce", "--caches", "alias/new"],
