@@ -67,6 +67,10 @@ READ = [
     (["bank", "c.h5", "--fit", "names.txt", "--model", "model"], ["c.h5", "names.txt", "model/head.npz"]),
     (["fit-reference", "c.h5", "--model", "model", "--output", "r.h5"], ["c.h5", "model/head.npz"]),
     (["benchmark-scores", "--cache", "c.h5", "--bank", "names.txt", "--model", "model"], ["c.h5", "names.txt"]),
+    (
+        ["calibrate", "--cache", "c.h5", "--model", "model", "--bank", "names.txt"],
+        ["c.h5", "model/head.npz", "names.txt"],
+    ),
     (["demo", "--model", "model"], ["model/head_int8.npz"]),
     (["bench", "--networks", "model"], ["model/head.npz"]),
     (["score-cifar100c", "--model", "model", "--caches", "caches"], ["model/head.npz", "data/cifar-100-python/test"]),

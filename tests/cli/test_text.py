@@ -27,6 +27,7 @@ from fastuq.cli import download
 from fastuq.datasets import ImageSet, open_images
 from fastuq.errors import InputError, printable
 from fastuq.report.tables import markdown_table, write_csv
+from fastuq.scoring.options import Options
 from fastuq.scoring.scoring import score
 
 EVIL = os.fsdecode(b"a.h5: every checksum matches\nb\r\t\x1b[2J\xff") + "\u202e\u2028.h5"
@@ -154,6 +155,7 @@ COMMANDS = {
     "benchmark-scores": [["--cache", "c.h5", *MODEL]],
     "cache": [["info", "c.h5"], ["verify", "c.h5"], ["repair", "c.h5", "--images", "x.npz", *MODEL]],
     "cache-features": [["bundled", *MODEL]],
+    "calibrate": [["--cache", "c.h5", *MODEL]],
     "corrupt": [
         ["--images", "bundled", "--output", "o"],
         ["--verify", "--output", "o"],
@@ -191,6 +193,12 @@ def inputs(monkeypatch):
         "bench.score_run.benchmark_scores": {"figures": {}},
         "bench.score_tables.score_markdown": "a line",
         "scoring.bank.making.make": banks.bank(),
+        "scoring.calibration.calibrate.calibrate": SimpleNamespace(
+            **dict.fromkeys(("samples", "kept", "tested", "errors"), 1),
+            **dict.fromkeys(("before", "after", "sets", "missing")),
+            **{"options": Options(rule="score", threshold=1), "words": "", "save": lambda *_: None},
+            summary=lambda: {"risk": 0.05},
+        ),
         "scoring.scores.fit_reference": SimpleNamespace(
             save=lambda *_: None, images="x", num_samples=1, rows=[], model_sha256="", data_fingerprint=""
         ),
