@@ -34,8 +34,11 @@ cifar100c: $(READY)
 reproduce: $(READY)
 	$(BIN)/fastuq reproduce --output out/reproduce
 
+# Two processes and more, where there are processors for them; a file's tests stay together.
+JOBS := -n auto --dist loadfile
+
 test: $(READY)
-	$(BIN)/python -m pytest $(COVERAGE)
+	$(BIN)/python -m pytest $(JOBS) $(COVERAGE)
 
 # The same, and how much of fastuq they ran. What runs in other processes, and the compiled kernels, cannot be counted.
 coverage: COVERAGE := --cov --cov-report=term
@@ -48,15 +51,15 @@ $(OLDEST)/.ready: pyproject.toml .ci/oldest.txt
 	@test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
 	@echo "Setting up $(OLDEST) (once)"
 	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint .ci/oldest.txt \
-		--editable '.[images]' hypothesis pytest scikit-learn
+		--editable '.[images]' hypothesis pytest pytest-xdist scikit-learn
 	@touch $@
 
 test-oldest: $(OLDEST)/.ready
-	NUMBA_CACHE_DIR=$(CURDIR)/$(OLDEST)/numba $(OLDEST)/bin/python -m pytest
+	NUMBA_CACHE_DIR=$(CURDIR)/$(OLDEST)/numba $(OLDEST)/bin/python -m pytest $(JOBS)
 
 # Kernels and scoring once more where freed memory is overwritten at once and all threads share one heap.
 test-memory: $(READY)
-	PYTHONMALLOC=debug MALLOC_PERTURB_=85 MALLOC_ARENA_MAX=1 $(BIN)/python -m pytest \
+	PYTHONMALLOC=debug MALLOC_PERTURB_=85 MALLOC_ARENA_MAX=1 $(BIN)/python -m pytest $(JOBS) \
 		tests/montecarlo tests/scoring/test_scoring.py
 
 torture: $(READY)

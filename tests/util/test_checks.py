@@ -96,7 +96,7 @@ WHOLE = {
 }
 REAL = {
     "conf_factor": lambda v: fastuq.score(model(), caches.features(), conf_factor=v),
-    "threshold": lambda v: fastuq.score(model(), caches.features(), threshold=v),
+    "threshold": lambda v: fastuq.score(model(), caches.features(), threshold="" if v is None else v),
     "z": z_value,
     "ternary": lambda v: ternary_vector(mean(), mean(), v),
     "confidence": lambda v: bootstrap_interval(np.mean, [1.0, 2.0], confidence=v),
