@@ -92,7 +92,7 @@ def _open(files: list[str]) -> "list[CacheFile]":
 
 
 def _lines(report: dict[str, Any]) -> list[str]:
-    from fastuq.report.about import about_lines
+    from fastuq.report.about_lines import about_lines
 
     if "computed" in report:
         done = [f"{report['computed']} samples computed again"] if report["computed"] else []

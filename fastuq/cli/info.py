@@ -16,7 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from fastuq.report.about import about, about_lines
+    from fastuq.report.about import about
+    from fastuq.report.about_lines import about_lines
     from fastuq.util.files import write_json
     from fastuq.util.outputs import check_outputs
 

@@ -1,6 +1,7 @@
 """``fastuq score``: which predictions to keep, and why."""
 
 import argparse
+import os
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -137,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         write_json(args.json, summary)
     verdict = verdict_lines(result, model.class_names, screen_width())
-    say(args, [*summary_lines(summary, title), "", *verdict, _next(args)])
+    say(args, [*summary_lines(summary, title, screen_width()), "", *verdict, _next(args)])
     return 0
 
 
@@ -203,7 +204,16 @@ def _next(args: argparse.Namespace) -> str:
     written = [place for place in (args.csv, args.report) if place]
     if written:
         return f"The others are in {' and '.join(written)}."
-    return f"Next, for the others: fastuq {shlex.join(args.given)} --csv table.csv --report page.html"
+    command, *given = args.given  # what is added comes first: behind -- it would be names of images
+    return f"Next, for the others: fastuq {command} --csv table.csv --report page.html {' '.join(map(_quoted, given))}"
+
+
+def _quoted(argument: str) -> str:
+    """Return an argument as the shell reads it; one that the screen cannot show, byte by byte."""
+    if argument.isprintable():
+        return shlex.quote(argument)
+    shown = (chr(byte) if chr(byte).isalnum() and byte < 128 else f"\\x{byte:02x}" for byte in os.fsencode(argument))
+    return f"$'{''.join(shown)}'"
 
 
 def _write(args: argparse.Namespace, result: "Result", model: "Model", cache: "FeatureCache") -> None:

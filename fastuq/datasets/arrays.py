@@ -58,14 +58,27 @@ def open_npz(path: str | Path) -> dict[str, Any]:
     return arrays if "images" in arrays else {"images": arrays.popitem()[1]}
 
 
-def as_rgb(images: Any) -> Any:
-    """Return images (N, H, W, 3) of what people have: one image (H, W, 3), or grey ones (N, H, W) or (N, H, W, 1).
+def as_rgb(images: Any, name: str) -> Any:
+    """Return images (N, H, W, 3) of what people have: one (H, W, 3) or (H, W, 1), grey ones (N, H, W) or (N, H, W, 1).
 
     Anything else is returned as it is. Grey files are read when they are sliced, like others.
+
+    Raises
+    ------
+    InputError
+        It may as well be one image with another order or number of channels.
     """
     shape = tuple(getattr(images, "shape", ()))
-    if len(shape) == 3 and shape[2] == 3:
-        return np.asarray(images[:])[None]
+    if len(shape) == 2:
+        raise InputError(f"{name}: expected images, found {shape}; one grey image is (H, W, 1), several are (N, H, W)")
+    if len(shape) == 3 and shape[2] in (1, 3):
+        image = np.asarray(images[:])[None]
+        return image if shape[2] == 3 else Grey(image)
+    if len(shape) == 3 and (shape[0] in (3, 4) or shape[2] in (2, 4)):
+        raise InputError(
+            f"{name}: expected images (N, H, W, 3), found {shape}, which is one image with its channels first or with "
+            f"transparency, or {shape[0]} grey ones; give one image as (H, W, 3), grey ones as (N, H, W, 1)"
+        )
     return Grey(images) if len(shape) == 3 or (len(shape) == 4 and shape[3] == 1) else images
 
 

@@ -15,7 +15,7 @@ from fastuq.datasets.picture import SUFFIXES, prepared, read_picture
 from fastuq.errors import InputError, MissingExtraError, printable
 from fastuq.util.checks import finite_number
 from fastuq.util.file_names import FileNames
-from fastuq.util.process import processors
+from fastuq.util.process import muted, processors
 
 _JUNK = ("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir")
 """What systems put into folders, in small letters; what begins with a dot is hidden, and passed over too."""
@@ -70,8 +70,9 @@ class FolderImages:
                 return str(error)
             return None
 
-        with warnings.catch_warnings(), ThreadPoolExecutor(min(_THREADS, processors())) as pool:
-            warnings.simplefilter("ignore")  # what Pillow warns of (a large picture, odd metadata) is settled
+        # What Pillow warns of (a large picture, odd metadata) is settled; the library of TIFFs prints on its own.
+        with muted(2), warnings.catch_warnings(), ThreadPoolExecutor(min(_THREADS, processors())) as pool:
+            warnings.simplefilter("ignore")
             failed += [(start + n, why) for n, why in enumerate(pool.map(read, range(len(files)))) if why is not None]
         return (np.delete(out, [n - start for n, _ in failed], axis=0) if failed else out), failed
 

@@ -56,8 +56,8 @@ def open_images(
         ``cifar100``, ``cifar100/train``, ``cifar10``, ``cifar10/train``, ``cifar100c/fog/3``, ``bundled``, a folder of
         pictures (sub-folders are classes), one picture, a ``.npy`` file, a ``.npz`` file (``images``, and ``labels``,
         ``class_names`` if wanted), the path of ``cifar-100-python`` or ``cifar-10-batches-py`` (the test images) or
-        of a file of theirs, or an array (N, H, W, 3) uint8; a single image (H, W, 3), or grey ones (N, H, W) or
-        (N, H, W, 1), will do. None: the CIFAR-100 test set where it is there, else the bundled 20 images.
+        of a file of theirs, or an array (N, H, W, 3) uint8; a single image (H, W, 3) or (H, W, 1), or grey ones
+        (N, H, W) or (N, H, W, 1), will do. None: the CIFAR-100 test set where it is there, else the bundled 20 images.
     labels : array-like (N,) of int, optional
         Class numbers, in place of those that the source brings; (N, 1) and one-hot (N, C) are taken too.
     image_size : (int, int)
@@ -103,7 +103,7 @@ def _open(spec: str | Path | np.ndarray | None, image_size: tuple[int, int], cro
             return known
         spec = Path(spec)
     if not isinstance(spec, Path):
-        return ImageSet(as_rgb(array_of("images", spec)), None, None, "array")
+        return ImageSet(as_rgb(array_of("images", spec), "array"), None, None, "array")
     checked_path(spec)
     cifar = open_cifar(spec)
     if cifar is not None:
@@ -113,7 +113,7 @@ def _open(spec: str | Path | np.ndarray | None, image_size: tuple[int, int], cro
     if spec.suffix.lower() in SUFFIXES and spec.is_file():
         return open_picture(spec, image_size, crop)
     if spec.suffix == ".npy":
-        return ImageSet(as_rgb(open_npy(spec)), None, None, f"file:{spec.name}")
+        return ImageSet(as_rgb(open_npy(spec), f"file:{spec.name}"), None, None, f"file:{spec.name}")
     if spec.suffix == ".npz":
         return _from_npz(spec, f"file:{spec.name}")
     problem = "is neither a folder, a picture, a .npy nor a .npz file" if spec.exists() else "is not there"
@@ -182,4 +182,4 @@ def _from_npz(path: Path, name: str) -> ImageSet:
     if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
         raise InputError(f"{path}: expected class_names as an array of strings, found {names.dtype} {names.shape}")
     class_names = None if names is None else tuple(str(text) for text in names)
-    return ImageSet(as_rgb(arrays["images"]), arrays.get("labels"), class_names, name)
+    return ImageSet(as_rgb(arrays["images"], name), arrays.get("labels"), class_names, name)

@@ -16,6 +16,9 @@ MAX_PIXELS = 50_000_000
 """Largest picture that is decoded; what declares more is refused before its pixels are unpacked."""
 MAX_BYTES = 200_000_000
 """Largest file that is read."""
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
+"""Tags of a TIFF."""
+_WHITE_IS_ZERO = 0
 MAX_SCANS = 100
 """Scans of a JPEG, beside one per 32 KB (other data may look so); one of a few bytes costs a pass over all pixels."""
 
@@ -52,13 +55,7 @@ def read_picture(path: Path, image_size: tuple[int, int], crop: float | None = N
         # From memory: Pillow asks for as many bytes as a chunk declares, and a file would set that much aside.
         data = _content(path)
         with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise InputError(
-                    f"{path}: refused: it declares {picture.width} x {picture.height} pixels, "
-                    f"more than {MAX_PIXELS}; scale it down"
-                )
-            if picture.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS + len(data) // 2**15:
-                raise InputError(f"{path}: refused: it has more scans than a picture needs; save it anew")
+            _check(path, picture, data)
             picture.verify()  # the checksums of a PNG, which decoding does not look at
         with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
             rgb = _rgb(_upright(picture))
@@ -72,9 +69,31 @@ def read_picture(path: Path, image_size: tuple[int, int], crop: float | None = N
         if isinstance(error, OSError) and error.strerror:
             raise InputError(f"cannot read {path}: {error.strerror}") from None
         raise InputError(
-            f"{path}: expected a picture ({', '.join(_FORMATS)}), found a truncated or foreign file "
-            f"({type(error).__name__}); replace it or take it out of the folder"
+            f"{path}: expected a picture ({', '.join(_FORMATS)}), found a truncated or foreign file, or a kind that "
+            f"Pillow does not read ({type(error).__name__}); replace it or take it out of the folder"
         ) from None
+
+
+def _check(path: Path, picture: Any, data: bytes) -> None:
+    """Refuse what declares more than a picture needs, and levels of which nothing says what is white."""
+    if picture.width * picture.height > MAX_PIXELS:
+        raise InputError(
+            f"{path}: refused: it declares {picture.width} x {picture.height} pixels, "
+            f"more than {MAX_PIXELS}; scale it down"
+        )
+    if picture.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS + len(data) // 2**15:
+        raise InputError(f"{path}: refused: it has more scans than a picture needs; save it anew")
+    deep = picture.mode in ("I", "F") and picture.format != "PNG"
+    if deep or set(_tags(picture).get(_SAMPLE_FORMAT, (1,))) != {1}:
+        raise InputError(
+            f"{path}: refused: its levels are of 32 bits, signed or fractions, and nothing says which is white; "
+            "save it with levels of 8 or 16 bits"
+        )
+
+
+def _tags(picture: Any) -> Any:
+    """Return the tags of a TIFF; other pictures have none."""
+    return getattr(picture, "tag_v2", {})
 
 
 def _content(path: Path) -> bytes:
@@ -99,17 +118,25 @@ def _upright(picture: Any) -> Any:
 def _rgb(picture: Any) -> Any:
     from PIL import Image
 
-    if picture.mode.startswith(("I", "F")):
-        if not (picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG")):
-            raise ValueError("levels of 32 bits, whose range nothing says")
-        # Pillow's own conversion cuts 16 bits off at 255.
-        return Image.fromarray((np.clip(np.asarray(picture), 0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+    if picture.mode.startswith("I"):
+        return Image.fromarray(_upper_bits(picture)).convert("RGB")
     if picture.has_transparency_data:
         clear = picture.convert("RGBA")
         white = Image.new("RGBA", clear.size, "white")
         white.alpha_composite(clear)
         picture = white
     return picture.convert("RGB")
+
+
+def _upper_bits(picture: Any) -> np.ndarray:
+    """Return grey levels of more than 8 bits as uint8: Pillow's own conversion cuts them off at 255."""
+    bits = _tags(picture).get(_BITS, (16,))[0]
+    levels = np.clip(np.asarray(picture), 0, 2**bits - 1)
+    grey = (levels >> (bits - 8)).astype(np.uint8)
+    if _tags(picture).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # Pillow turns levels of 8 bits round, and no others
+        grey = 255 - grey
+    grey[levels == picture.info.get("transparency", -1)] = 255
+    return grey
 
 
 def _middle(found: tuple[int, int], wanted: tuple[int, int], crop: float) -> tuple[float, float, float, float]:

@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import json
 import os
 import zipfile
 from collections.abc import Callable
@@ -36,6 +35,8 @@ _TABLES = {
 }
 """Columns by which a CSV is known."""
 _ROOM = 2**20
+_FIRST_NAME = 60
+"""Bytes of a .npz within which its first array is named."""
 
 
 def about(path: str | Path) -> About:
@@ -62,7 +63,11 @@ def about(path: str | Path) -> About:
     except FastUQError as error:
         return said | {"whole": False, "problem": str(error)}
     except (ValueError, KeyError, EOFError, csv.Error, OSError) as error:
-        return said | {"whole": False, "problem": f"it is damaged ({short(error)}); make it again"}
+        return said | _damaged(error)
+
+
+def _damaged(error: Exception) -> About:
+    return {"whole": False, "problem": f"it is damaged ({short(error)}); make it again"}
 
 
 def cache_about(file: CacheFile) -> About:
@@ -77,15 +82,6 @@ def cache_about(file: CacheFile) -> About:
         "num_features": file.num_features,
         **header.to_json(),
     }
-
-
-def about_lines(said: About) -> list[str]:
-    """Return what `about` or `cache_about` said as lines to read, a list of class names cut to its beginning."""
-    names = said.get("class_names")
-    shown = {**said, "class_names": _few(names)} if names else said
-    lines = [f"{key:17} {_text(value)}" for key, value in shown.items() if key not in ("parts", "figures")]
-    lines += [f"{key:17} {_text(value)}" for key, value in said.get("figures", {}).items()]
-    return lines + [line for part in said.get("parts", ()) for line in ("", *about_lines(part))]
 
 
 def _kind_of(path: Path) -> tuple[str, Callable[[Path], About]]:
@@ -104,12 +100,12 @@ def _kind_of(path: Path) -> tuple[str, Callable[[Path], About]]:
         kind = title.rpartition(" ")[0]
         return (kind, _cache) if kind == "feature cache" else (f"{kind} file"[:80], lambda path: _sealed(path, title))
     if head.startswith(b"PK"):
-        return _kind_of_npz(path)
+        return _kind_of_npz(path, head)
     if head.startswith(b"PAR1"):
         return "moments, Parquet", _parquet
     if head.startswith(b"<!") and _PAGE in head:
         return "report page", _page
-    if head.startswith((b"{", b"[")) and (figures := _figures(path)) is not None:
+    if head.startswith((b"{", b"[")) and (figures := _figures(path, head)) is not None:
         return "figures of a command, JSON", lambda path: figures
     return _kind_of_table(path, set(head[: head.find(b"\n")].decode("utf-8", "replace").split(","))), _table
 
@@ -124,12 +120,15 @@ def _kind_of_folder(folder: Path) -> tuple[str, Callable[[Path], About]]:
     raise _foreign(folder)
 
 
-def _kind_of_npz(path: Path) -> tuple[str, Callable[[Path], About]]:
+def _kind_of_npz(path: Path, head: bytes) -> tuple[str, Callable[[Path], About]]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.removesuffix(".npy") for name in archive.namelist()}
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        raise _foreign(path) from None
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        if b".npy" not in head[:_FIRST_NAME]:
+            raise _foreign(path) from None
+        problem = _damaged(error)
+        return "arrays, NumPy", lambda path: problem
     if {"layout", "scale", "shift"} <= names:
         return "head", lambda path: _head(load_head(path))
     if {"about", "mean", "std", "keep"} <= names:
@@ -226,26 +225,35 @@ def _npz(path: Path) -> About:
 
 def _parquet(path: Path) -> About:
     check_suffix(".parquet")
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pq.read_schema(path)
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            schema, samples = file.schema_arrow, file.metadata.num_rows
+            for group in range(file.num_row_groups):
+                file.read_row_group(group)  # for the checksums
+    except pa.ArrowException as error:
+        raise ValueError(error) from None
     made = parse_json(schema.metadata[b"fastuq"]) if schema.metadata else None
     arrays = {name: str(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
-    return {"samples": pq.read_metadata(path).num_rows, "arrays": arrays, "made": made}
+    return {"samples": samples, "arrays": arrays, "made": made}
 
 
 def _page(path: Path) -> About:
     text = path.read_bytes()
     title = text.partition(b"<title>")[2].partition(b"</title>")[0].decode("utf-8", "replace")
-    return {"title": title, "bytes": len(text), "whole": text.rstrip().endswith(b"</html>")}
+    whole = text.rstrip().endswith(b"</html>")
+    problem = {} if whole else {"problem": "expected its last line to be </html>: it was cut off, or something follows"}
+    return {"title": title, "bytes": len(text), "whole": whole, **problem}
 
 
-def _figures(path: Path) -> About | None:
+def _figures(path: Path, head: bytes) -> About | None:
     """Return the figures that a command wrote; None where no version of fastuq and no model stands in them."""
     try:
         said = read_json(path)
-    except (ValueError, OSError):
-        return None
+    except (ValueError, OSError) as error:
+        return _damaged(error) if b'"fastuq_version": ' in head or b'"model_sha256": ' in head else None
     found = said if isinstance(said, dict) else {}
     rows: Any = found.get("rows")
     first = rows[0] if isinstance(rows, list) and rows and isinstance(rows[0], dict) else found
@@ -256,36 +264,19 @@ def _figures(path: Path) -> About | None:
 
 def _table(path: Path) -> About:
     """Count the rows and what was decided; a table that was cut off has a short last row, or no end of line."""
-    rows, kept = 0, 0
+    rows, kept, problem = 0, 0, ""
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
         reader = csv.reader(file)
         header = next(reader)
         decision = header.index("decision") if "decision" in header else None
-        whole = True
         for row in reader:
-            rows, whole = rows + 1, whole and len(row) == len(header)
+            rows += 1
+            if len(row) != len(header) and not problem:
+                problem = f"row {rows}: expected {len(header)} cells, found {len(row)}; it was cut off or changed"
             kept += decision is not None and len(row) > decision and row[decision] == "keep"
     with path.open("rb") as file:
         file.seek(-1, os.SEEK_END)
-        whole = whole and file.read(1) == b"\n"
+        if file.read(1) != b"\n":
+            problem = problem or "its last line has no end: it was cut off or changed"
     counts = {"rows": rows} if decision is None else {"rows": rows, "kept": kept, "ignored": rows - kept}
-    return {"whole": whole, **counts, "columns": header}
-
-
-def _few(names: list[str]) -> str:
-    return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_inner(each)}" for key, each in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(_inner, value)) or "none"
-    return _inner(value)
-
-
-def _inner(value: Any) -> str:
-    """Return a value as text, what is nested deeper as JSON."""
-    if isinstance(value, dict | list):
-        return json.dumps(value)
-    return "unknown" if value is None else str(value)
+    return {"whole": not problem, **({"problem": problem} if problem else {}), **counts, "columns": header}

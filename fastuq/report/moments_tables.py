@@ -13,6 +13,8 @@ from fastuq.report.tables import write_csv
 from fastuq.util.files import atomic_path
 
 _ROWS = 8192
+_GROUP = 2**16
+"""Rows of Parquet that are read at once."""
 
 
 def check_suffix(path: str | Path) -> None:
@@ -28,7 +30,10 @@ def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapping
 
 
 def write_parquet(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
-    """Write a row for each sample, arrays of all classes as lists; `about` is metadata of the schema (``fastuq``)."""
+    """Write a row for each sample, arrays of all classes as lists; `about` is metadata of the schema (``fastuq``).
+
+    Every page lies under a checksum.
+    """
     check_suffix(path)
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -39,7 +44,7 @@ def write_parquet(path: str | Path, arrays: Mapping[str, np.ndarray], about: Map
         columns[name] = flat if array.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, array.shape[1])
     table = pa.table(columns).replace_schema_metadata({"fastuq": json.dumps(about)})
     with atomic_path(path) as partial:
-        pq.write_table(table, partial)
+        pq.write_table(table, partial, row_group_size=_GROUP, write_page_checksum=True)
 
 
 def write_rows(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from textwrap import TextWrapper
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from fastuq.scoring.result import Result
 ENDLESS = 10_000
 LOOKED_AT = 5
 """How many of the least sure are shown."""
+_NAME, _CLASS = 32, 12
+"""Characters of the names of a file and a class for which other columns give way."""
 
 
 def write_sample_table(path: str | Path, result: Result, class_names: tuple[str, ...]) -> None:
@@ -51,7 +54,7 @@ def readable_rows(result: Result, class_names: tuple[str, ...], width: int = END
         truth = "" if result.labels is None else class_names[result.labels[n]]
         predicted = class_names[result.prediction[n]]
         wrong = "" if truth in ("", predicted) else "  (wrong)"
-        end = f"{_mean_and_interval(result, n)}  {Reason(result.reason[n]).text}{wrong}"
+        end = "  ".join(_findings(result, n)) + wrong
         rows.append((f"{n:4} {decision_word(result.keep[n]):6}", predicted, truth, end))
     fixed = max(len(start) + len(end) for start, *_, end in rows) + 4
     most = min(max(map(len, class_names)), (width - fixed) // 2)
@@ -65,20 +68,35 @@ def readable_rows(result: Result, class_names: tuple[str, ...], width: int = END
 def verdict_lines(result: Result, class_names: tuple[str, ...], width: int = ENDLESS) -> list[str]:
     """Return what a person asked: how many predictions to trust, and which to look at first.
 
-    Names are cut so that a line has at most `width` characters, where that leaves them any.
+    A line has at most `width` characters: the reason and the interval give way to the names of files, whose folders
+    are cut first, and then these and the classes are cut.
     """
-    kept, rows = int(result.keep.sum()), []
-    for n in map(int, least_sure(result)[:LOOKED_AT]):
-        end = f"{_mean_and_interval(result, n)}  {Reason(result.reason[n]).text}"
-        rows.append((printable(sample_name(result, n)), class_names[result.prediction[n]], end))
-    names, classes, ends = (max(map(len, column)) for column in zip(*rows, strict=True))
-    room = max(width - ends - 6, 2)
-    classes = min(classes, max(room // 2, room - names))
+    kept, shown = int(result.keep.sum()), list(map(int, least_sure(result)[:LOOKED_AT]))
+    files = [printable(sample_name(result, n)) for n in shown]
+    predicted = [printable(class_names[result.prediction[n]]) for n in shown]
+    names, classes = (max(map(len, column)) for column in (files, predicted))
+    name = min(max(len(file.rpartition("/")[2]) for file in files) + 2, _NAME)
+    class_ = min(classes, _CLASS)
+    for parts in (3, 2, 1):
+        ends = ["  ".join(_findings(result, n)[:parts]) for n in shown]
+        room = max(width - max(map(len, ends)) - 6, 2)
+        if room >= name + class_:
+            break
+    classes = min(classes, max(min(room // 2, max(room - name, class_)), room - names))
     names = min(names, room - classes)
+    rows = zip(files, predicted, ends, strict=True)
     return [
         f"Trust {kept:,} of {len(result):,} predictions. The least sure, to look at first:",
-        *(f"  {shortened(name, names):{names}}  {shortened(of, classes):{classes}}  {end}" for name, of, end in rows),
+        *(f"  {_short_path(file, names):{names}}  {shortened(of, classes):{classes}}  {end}" for file, of, end in rows),
     ]
+
+
+def _short_path(path: str, width: int) -> str:
+    """Return a path of at most `width` characters, its folders left out first."""
+    name = path.rpartition("/")[2]
+    if len(path) <= width:
+        return path
+    return f"…{path[len(path) - width + 1 :]}" if len(name) < width else shortened(name, width)
 
 
 def shortened(text: str, width: int) -> str:
@@ -90,13 +108,19 @@ def shortened(text: str, width: int) -> str:
     return f"{text[: max(width - 1 - end, 0)]}…{text[len(text) - end :]}"
 
 
-def _mean_and_interval(result: Result, n: int) -> str:
+def _findings(result: Result, n: int) -> tuple[str, str, str]:
+    """Return mean, interval and reason of a sample in words."""
     bounds = f"{result.predicted_lower[n]:5.2f} to {result.predicted_upper[n]:4.2f}"
-    return f"{result.predicted_mean[n]:5.2f}  {bounds}"
+    return f"{result.predicted_mean[n]:5.2f}", bounds, Reason(result.reason[n]).text
 
 
-def summary_lines(summary: dict[str, Any], title: str) -> list[str]:
-    """Return the summary of `Result.summary` as lines to read."""
+def summary_lines(summary: dict[str, Any], title: str, width: int = ENDLESS) -> list[str]:
+    """Return the summary of `Result.summary` as lines to read, those of more than `width` characters wrapped."""
+    wrapper = TextWrapper(max(width, 40), subsequent_indent=" " * 12, break_on_hyphens=False)
+    return [part for line in _summary_lines(summary, title) for part in wrapper.wrap(printable(line))]
+
+
+def _summary_lines(summary: dict[str, Any], title: str) -> list[str]:
     n, kept, ignored = (summary[key] for key in ("n", "kept", "ignored"))
     seconds = summary["seconds"]
     lines = [

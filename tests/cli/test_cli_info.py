@@ -118,7 +118,14 @@ def test_what_is_not_whole_says_why(made, capsys, tmp_path):
     assert "head.npz is not the file that was saved" in said_of(tmp_path / "model", capsys, 1)["problem"]
     cut = (made / "table.csv").read_bytes()[:-1]  # all cells, and no end of line
     (tmp_path / "t.csv").write_bytes(cut)
-    assert said_of(tmp_path / "t.csv", capsys, 1)["rows"] == 50
+    said = said_of(tmp_path / "t.csv", capsys, 1)
+    assert said["rows"] == 50
+    assert "its last line has no end" in said["problem"]
+    (tmp_path / "t.csv").write_bytes(cut + b"\nmore\n")
+    assert "row 51: expected" in said_of(tmp_path / "t.csv", capsys, 1)["problem"]
+    for name in ("figures.json", "splits.json", "moments.npz", "head.npz"):
+        (tmp_path / name).write_bytes((made / name).read_bytes()[:-20])
+        assert "it is damaged" in said_of(tmp_path / name, capsys, 1)["problem"]
     for name in ("moments.h5", "cache.h5"):
         (tmp_path / name).write_bytes((made / name).read_bytes()[:-1])
         assert "expected" in said_of(tmp_path / name, capsys, 1)["problem"]
@@ -128,6 +135,24 @@ def test_what_is_not_whole_says_why(made, capsys, tmp_path):
     whole[len(whole) // 2] ^= 1
     (tmp_path / "m.npz").write_bytes(whole)
     assert "damaged" in said_of(tmp_path / "m.npz", capsys, 1)["problem"]
+
+
+@pytest.mark.skipif(not find_spec("pyarrow"), reason="pyarrow is not installed")
+def test_damaged_values_in_parquet_are_found(made, tmp_path):
+    import pyarrow.parquet as pq
+
+    whole = (made / "moments.parquet").read_bytes()
+    assert about(made / "moments.parquet")["samples"] == 9
+    columns = pq.read_metadata(made / "moments.parquet").row_group(0)
+    for number in range(columns.num_columns):
+        chunk = columns.column(number)
+        damaged = bytearray(whole)
+        start = chunk.dictionary_page_offset or chunk.data_page_offset
+        damaged[start + chunk.total_compressed_size - 1] ^= 1
+        (tmp_path / "m.parquet").write_bytes(damaged)
+        said = about(tmp_path / "m.parquet")
+        assert not said["whole"], chunk.path_in_schema
+        assert "damaged" in said["problem"]
 
 
 def test_what_fastuq_did_not_make_is_one_line(workplace, capsys):
@@ -150,7 +175,7 @@ def test_what_fastuq_did_not_make_is_one_line(workplace, capsys):
 def test_a_page(made, tmp_path, capsys):
     assert "predictions to trust" in said_of(made / "page.html", capsys)["title"]
     (tmp_path / "p.html").write_bytes((made / "page.html").read_bytes()[:-20])
-    assert not said_of(tmp_path / "p.html", capsys, 1)["whole"]
+    assert "expected its last line to be </html>" in said_of(tmp_path / "p.html", capsys, 1)["problem"]
 
 
 @settings(max_examples=150)

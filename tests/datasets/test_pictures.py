@@ -116,25 +116,71 @@ def test_levels_of_16_bits_are_scaled(tmp_path):
     deep = Image.fromarray(SMOOTH[:, :, 0].astype(np.uint16) * 256 + 37)
     for name in ("a.png", "a.tif"):
         assert np.array_equal(read(tmp_path / name, deep), np.stack([SMOOTH[:, :, 0]] * 3, -1))
-    with pytest.raises(InputError, match=r"f\.tif: expected a picture"):
-        read(tmp_path / "f.tif", Image.fromarray(np.full((4, 4), 0.5, np.float32)))
+    for levels in (np.full((4, 4), 0.5, np.float32), np.full((4, 4), 7, np.int32)):
+        with pytest.raises(InputError, match=r"f\.tif: refused: .* 32 bits.* 8 or 16 bits"):
+            read(tmp_path / "f.tif", Image.fromarray(levels))
 
 
-@pytest.mark.parametrize(("kind", "channels"), [(2, 3), (4, 2), (6, 4)])
-def test_colours_of_16_bits_are_scaled(tmp_path, kind, channels):
-    """Pillow writes no such PNG."""
-    levels = RNG.integers(0, 65536, (*SIZE, channels)).astype(">u2")
-    if channels != 3:
-        levels[..., -1] = 65535
+def write_tiff(path, levels, bits, *, white_is_zero=False, kind=1):
+    """Write grey levels, their bits as they come; Pillow writes few of the kinds that it reads."""
+    height, width = levels.shape
+    text = "".join(f"{level:0{bits}b}" for level in levels.ravel().tolist())
+    data = bytes(int(text[n : n + 8], 2) for n in range(0, len(text), 8))
+    if bits == 16:
+        data = levels.astype("<u2").tobytes()
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: int(not white_is_zero), 273: 8, 277: 1, 278: height}
+    tags |= {279: len(data), 339: kind}
+    fields = b"".join(struct.pack("<HHII", tag, 4 if tag == 279 else 3, 1, value) for tag, value in tags.items())
+    directory = struct.pack("<H", len(tags)) + fields + bytes(4)
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8 + len(data)) + data + directory)
+
+
+@pytest.mark.parametrize(("bits", "white_is_zero"), [(12, False), (16, False), (16, True), (8, True), (8, False)])
+def test_levels_of_a_tiff_go_from_black_to_white(tmp_path, bits, white_is_zero):
+    grey = SMOOTH[:, :, 0].astype(int)
+    levels = grey << (bits - 8) | 5
+    stored = 2**bits - 1 - levels if white_is_zero else levels
+    write_tiff(tmp_path / "a.tif", stored, bits, white_is_zero=white_is_zero)
+    assert np.array_equal(read_picture(tmp_path / "a.tif", SIZE)[:, :, 0], levels >> (bits - 8))
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_signed_levels_are_refused(tmp_path, bits):
+    write_tiff(tmp_path / "a.tif", SMOOTH[:, :, 0].astype(int), bits, kind=2)
+    with pytest.raises(InputError, match=r"a\.tif: refused: .* signed"):
+        read_picture(tmp_path / "a.tif", SIZE)
+
+
+def write_png(path, levels, kind, clear=None):
+    """Write levels of 16 bits, (H, W, channels) big-endian; Pillow writes no such PNG."""
     chunks = [
-        (b"IHDR", struct.pack(">IIBBBBB", SIZE[1], SIZE[0], 16, kind, 0, 0, 0)),
+        (b"IHDR", struct.pack(">IIBBBBB", levels.shape[1], levels.shape[0], 16, kind, 0, 0, 0)),
+        *([] if clear is None else [(b"tRNS", struct.pack(">H", clear))]),
         (b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in levels))),
         (b"IEND", b""),
     ]
     parts = [
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
     ]
-    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+def test_transparency_of_16_bits_is_on_white(tmp_path):
+    levels = np.full((*SIZE, 1), 0x1234, ">u2")
+    levels[0], levels[1] = 0x1235, 0x4321
+    write_png(tmp_path / "a.png", levels, 0, clear=0x1234)
+    found = read_picture(tmp_path / "a.png", SIZE)
+    assert (found[0] == 0x12).all()
+    assert (found[1] == 0x43).all()
+    assert (found[2:] == 255).all()
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_colours_of_16_bits_are_scaled(tmp_path, kind, channels):
+    levels = RNG.integers(0, 65536, (*SIZE, channels)).astype(">u2")
+    if channels != 3:
+        levels[..., -1] = 65535
+    write_png(tmp_path / "a.png", levels, kind)
     colours = levels[..., :3] if channels > 2 else levels[..., :1]
     assert np.array_equal(read_picture(tmp_path / "a.png", SIZE), np.broadcast_to(colours >> 8, (*SIZE, 3)))
 
@@ -186,6 +232,18 @@ def test_files_that_are_no_pictures(tmp_path, content, said):
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(InputError, match=rf"a\.jpg: expected a picture.* {said}"):
         read_picture(tmp_path / "a.jpg", SIZE)
+
+
+def test_a_broken_tiff_is_one_error_and_no_chatter(tmp_path, capfd):
+    picture = Image.fromarray(RNG.integers(0, 256, (64, 64, 3), np.uint8))
+    picture.save(tmp_path / "a.tif", compression="tiff_lzw")
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    content[1000:6000] = bytes(5000)
+    (tmp_path / "a.tif").write_bytes(content)
+    images = open_images(tmp_path / "a.tif", image_size=SIZE)
+    with pytest.raises(InputError, match="1 of 1 pictures cannot be read"):
+        images.fingerprint()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_cut_jpeg_is_not_half_read(tmp_path):

@@ -147,7 +147,10 @@ def histogram(name: str, explained: str, values: np.ndarray, keep: np.ndarray) -
     values, keep = values[there].astype(np.float64), keep[there]
     if not len(values):
         return ""
-    edges = np.histogram_bin_edges(values, _BARS)
+    low, high = float(values.min()), float(values.max())
+    if low == high:  # room beside the one value, not past 0 or 1 where it is not
+        low, high = max(low - 0.5, min(low, 0.0)), min(high + 0.5, max(high, 1.0))
+    edges = np.histogram_bin_edges(values, _BARS, (low, high))
     halves = {"kept": values[keep], "ignored": values[~keep]}
     frame = Frame((float(edges[0]), float(edges[-1])), (-1.3, 1.3))
     bars, marks = "", [(0.0, "0")]

@@ -14,6 +14,8 @@ from fastuq.scoring.result import Result
 
 ROWS = 2000
 """Rows on the page: as many as a browser sorts at once, and about a megabyte."""
+LONG = 40
+"""Characters of a name from which on it is wrapped."""
 HEADINGS = {"index": "image", "label_name": "true class", "prediction_name": "predicted", "max_mean": "largest mean"}
 EXPLAINED = {
     "mean": "Mean output of the predicted class over the iterations.",
@@ -66,7 +68,12 @@ def _ranked(rows: list[tuple[str, ...]], order: np.ndarray) -> list[tuple[str, .
 
 
 def _cells(values: Iterable[Any], spec: str) -> list[str]:
-    return ["" if value is None else number(value) if spec else text(value) for value in values]
+    return ["" if value is None else number(value) if spec else _wrapped(str(value)) for value in values]
+
+
+def _wrapped(value: str) -> str:
+    """Return a name as HTML, a long one in a column of its own width: it would push the others out of view."""
+    return f'<span class="long">{text(value)}</span>' if len(value) > LONG else text(value)
 
 
 def histograms(result: Result, names: tuple[str, ...]) -> str:
