@@ -241,6 +241,25 @@ def test_folder_without_classes_has_no_labels_and_keeps_pixels_of_the_right_size
     assert np.array_equal(np.asarray(images.images)[0], pixels)
 
 
+@pytest.mark.parametrize("shape", [(3, 40, 50), (4, 40, 50), (40, 50, 2), (40, 50, 4), (3, 40, 40)])
+def test_arrays_that_may_be_one_image_or_several_are_refused(tmp_path, shape):
+    np.save(tmp_path / "a.npy", np.zeros(shape, np.uint8))
+    np.savez(tmp_path / "a.npz", images=np.zeros(shape, np.uint8))
+    for source in (np.zeros(shape, np.uint8), tmp_path / "a.npy", tmp_path / "a.npz"):
+        with pytest.raises(InputError, match=r"channels first .* or \d+ grey ones; give one image as \(H, W, 3\)"):
+            open_images(source)
+    assert len(open_images(np.zeros((*shape, 1), np.uint8))) == shape[0]
+
+
+def test_one_grey_image(tmp_path):
+    grey = RNG.integers(0, 256, (40, 50, 1), np.uint8)
+    np.save(tmp_path / "a.npy", grey)
+    for source in (grey, tmp_path / "a.npy", grey[None], grey[None, :, :, 0]):
+        assert np.array_equal(open_images(source).images[:], np.repeat(grey, 3, 2)[None])
+    with pytest.raises(InputError, match=r"one grey image is \(H, W, 1\)"):
+        open_images(grey[:, :, 0])
+
+
 def test_grey_pictures_of_16_bits_keep_their_levels(tmp_path):
     grey = RNG.integers(0, 256, (32, 32)).astype(np.uint8)
     Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")

@@ -22,7 +22,7 @@ from fastuq import cli
 from fastuq.cache import cache_features
 from fastuq.datasets import ImageSet
 from fastuq.errors import FastUQError, InputError, printable
-from fastuq.report.page import pictures, samples_table, write
+from fastuq.report.page import charts, pictures, samples_table, write
 from fastuq.report.page.heat_map import read_splits
 from fastuq.report.page.markup import picture, text
 from fastuq.report.page.summary import MEANS
@@ -239,6 +239,16 @@ def test_all_kept_or_none(model, threshold, count):
     assert page.texts("h1") == [f"{int(result.keep.sum())} of {count} predictions to trust"]
     assert len(page.rows()) == count
     assert "nan" not in page.source.lower()
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1.0, 1.7, -3.0])
+def test_axes_of_one_value_stay_where_it_can_be(value):
+    """Entropy is never below 0, a probability never above 1."""
+    source = charts.histogram("score", "", np.full(3, value), np.ones(3, bool))
+    ticks = [float(mark) for mark in re.findall(r'<text class="mid"[^>]*>([^<]+)<', source)]
+    assert ticks
+    assert min(ticks) >= min(value - 0.5, 0) if value < 0 else min(ticks) >= 0
+    assert max(ticks) <= max(value + 0.5, 1) if value > 1 else max(ticks) <= 1
 
 
 def test_outputs_that_are_no_probabilities(result, model, cache):

@@ -132,6 +132,20 @@ def test_every_text_can_be_read_and_no_page_is_wider_than_its_window(page, tmp_p
     assert found["width"] <= found["window"] == width
 
 
+def test_a_long_name_leaves_the_other_columns_in_view(page, tmp_path):
+    found = ask(
+        page,
+        """
+        const reason = [...document.querySelectorAll("#samples th")].find((head) => head.textContent === "reason");
+        const [box, cell] = [document.querySelector(".tall"), reason].map((each) => each.getBoundingClientRect().right);
+        return { box, cell };
+        """,
+        tmp_path,
+        width=1200,
+    )
+    assert found["cell"] <= found["box"]
+
+
 def test_the_button_changes_the_colours_and_focus_is_seen(page, tmp_path):
     found = ask(
         page,
