@@ -79,8 +79,9 @@ def as_rgb(images: Any, name: str) -> Any:
         return image if shape[2] == 3 else Grey(image)
     if len(shape) == 3 and (shape[0] in (3, 4) or shape[2] in (2, 4)):
         raise InputError(
-            f"{name}: expected images as uint8 (N, H, W, 3), found {shape}, which is one image with its channels first or with "
-            f"transparency, or {shape[0]} grey ones; give one image as (H, W, 3), grey ones as (N, H, W, 1)"
+            f"{name}: expected images as uint8 (N, H, W, 3), found {shape}, which is one image with its "
+            f"channels first or with transparency, or {shape[0]} grey ones; give one image as (H, W, 3), grey ones as "
+            "(N, H, W, 1)"
         )
     return Grey(images) if len(shape) == 3 or (len(shape) == 4 and shape[3] == 1) else images
 
