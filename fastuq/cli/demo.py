@@ -46,16 +46,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         write_json(args.json, {**summary, "one_image_ms": times})
     rows = readable_rows(result, model.class_names, screen_width())
-    say(
-        args,
-        [
-            *rows,
-            "",
-            *summary_lines(summary, "bundled images", screen_width()),
-            "",
-            *_both_ways(options.num_iter, times),
-        ],
-    )
+    lines = summary_lines(summary, "bundled images", screen_width())
+    say(args, [*rows, "", *lines, "", *_both_ways(options.num_iter, times)])
     return 0
 
 
