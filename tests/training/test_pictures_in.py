@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
+
+pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install 'fastuq[train]'")
+
+import keras
 from commands import refusal
 from PIL import Image
 
