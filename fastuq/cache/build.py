@@ -120,6 +120,7 @@ def _header(
             f"{images.name}: expected images {model.input_shape} as model {model.path} takes them, found {shape}; "
             "resize them, or give the images that the model was made for"
         )
+    images.check_crop(model.crop)
     if images.labels is not None and images.labels.max() >= count:
         raise InputError(
             f"{images.name}: expected labels 0 to {count - 1}, the classes of model {model.path}, "
