@@ -38,11 +38,14 @@ def check_images(file: CacheFile, images: ImageSet) -> None:
     """Raise CacheError unless the cache was made of these images and labels, which count its classes."""
     header = file.header
     if header.data_fingerprint != images.fingerprint():
+        cause = "a pixel, a label, the order or the number of images changed"
+        if header.labelled != (images.labels is not None):
+            cause = "one has labels and the other has none: are the class names (--classes) those it was made with?"
         raise _stale(
             file.path,
             f"features of images {images.name} ({len(images)}, fingerprint {images.fingerprint()[:12]})",
             f"those of {header.images} ({header.num_samples}, fingerprint {header.data_fingerprint[:12]})",
-            "a pixel, a label, the order or the number of images changed",
+            cause,
         )
 
 

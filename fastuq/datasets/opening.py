@@ -92,7 +92,7 @@ def open_images(
     found = _open(spec, sides_of("image_size", image_size), crop)
     if labels is not None:
         names = found.class_names if found.prepared is None else None  # sub-folders are not what these labels count
-        found = replace(found, labels=labels, class_names=names)
+        found = replace(found, labels=labels, class_names=names, one_hot=None)
     return found.readable() if on_error == "skip" and found.prepared is not None else found
 
 

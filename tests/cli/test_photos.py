@@ -163,6 +163,9 @@ def test_features_of_folders_in_another_language(capsys):
         assert sorted(cache.labels.tolist()) == [3, 12]
     for command in (["score"], ["report", "pde"]):
         assert cli.main([*command, "--cache", "de.h5", *MODEL, *classes]) == 0
+    report(capsys, "cache-features", "pde", *MODEL, "--output", "none.h5")
+    said = refusal(capsys, ["report", "pde", "--cache", "none.h5", *MODEL, *classes])
+    assert "one has labels and the other has none: are the class names (--classes) those it was made with?" in said
     for action in ("verify", "repair"):
         assert cli.main(["cache", action, "de.h5", "--images", "pde", *MODEL]) == 0
     Path("de.txt").write_text("\n".join(["Ding 1", *(f"Ding {n}" for n in range(1, 100))]))

@@ -8,7 +8,7 @@ from models import tiny_model
 from PIL import Image
 
 import fastuq
-from fastuq.datasets import ImageSet, open_images
+from fastuq.datasets import open_images
 from fastuq.errors import InputError
 from fastuq.util.labels import read_class_names
 
@@ -74,10 +74,11 @@ def test_one_hot_labels_of_another_width_than_the_model(tmp_path, width):
     assert open_images(PIXELS, labels=[[0], [3]]).matched_to(model.class_names).labels.tolist() == [0, 3]
 
 
-def test_labels_that_replace_one_hot_ones_are_numbers_again():
-    images = open_images(PIXELS, labels=np.eye(5)[[0, 3]])
-    assert images.one_hot == 5
-    assert ImageSet(PIXELS, np.array([0, 3]), None, "n").one_hot is None
+def test_labels_that_replace_one_hot_ones_are_numbers_again(tmp_path):
+    np.savez(tmp_path / "a.npz", images=PIXELS, labels=np.eye(5)[[0, 3]])
+    assert open_images(tmp_path / "a.npz").one_hot == 5
+    assert open_images(tmp_path / "a.npz", labels=[0, 3]).one_hot is None
+    assert open_images(tmp_path / "a.npz", labels=np.eye(7)[[0, 3]]).one_hot == 7
 
 
 def test_pictures_of_which_the_model_sees_another_part(photos, tmp_path):
@@ -99,6 +100,7 @@ def test_pictures_of_which_the_model_sees_another_part(photos, tmp_path):
         fastuq.FeatureCache.open(path, model).close()
         with pytest.raises(fastuq.CacheError, match=f"expected pictures with crop {other.crop}"):
             fastuq.FeatureCache.open(path, other)
+    fastuq.cache_features(folder, middle, tmp_path / "1.h5").close()  # opened as the model says
     with fastuq.cache_features(open_images(PIXELS), middle, tmp_path / "a.h5") as cache:
         assert len(fastuq.score(middle, cache, num_iter=10)) == 2
 
