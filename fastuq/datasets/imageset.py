@@ -292,7 +292,7 @@ class ImageSet:
             Some labelled classes are among `class_names`, and some are not; or the labels came one-hot, of another
             number of classes.
         """
-        if self.class_names is None:
+        if self.labels is not None and self.class_names is None:
             check_width(self.name, self.one_hot, len(class_names))
         if self.labels is None or self.class_names is None or self.class_names == tuple(class_names):
             return self

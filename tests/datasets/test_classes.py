@@ -1,6 +1,7 @@
 """Classes of pictures and of a model: which are the same, by name, by number, or not at all."""
 
 import unicodedata
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,6 +70,7 @@ def test_one_hot_labels_of_another_width_than_the_model(tmp_path, width):
     for given in (images, images.subset(0, 1), images.mirrored()):
         with pytest.raises(InputError, match=f"one-hot labels of 100 classes, as the model has, found {width}"):
             fastuq.cache_features(given, model, tmp_path / "f.h5")
+    assert replace(images, labels=None).matched_to(model.class_names).labels is None
     right = open_images(images.images, labels=np.eye(100)[[0, 3]])
     assert right.matched_to(model.class_names).labels.tolist() == [0, 3]
     assert open_images(PIXELS, labels=[[0], [3]]).matched_to(model.class_names).labels.tolist() == [0, 3]
@@ -82,8 +84,6 @@ def test_labels_that_replace_one_hot_ones_are_numbers_again(tmp_path):
 
 
 def test_pictures_of_which_the_model_sees_another_part(photos, tmp_path):
-    from dataclasses import replace
-
     folder = photos("apple")
     whole, middle = tiny_model(), replace(tiny_model(), crop=0.5)
     for model, crop in ((middle, None), (middle, 0.25), (whole, 0.5)):
@@ -106,8 +106,6 @@ def test_pictures_of_which_the_model_sees_another_part(photos, tmp_path):
 
 
 def test_a_cache_is_opened_by_the_names_of_the_model(photos, tmp_path):
-    from dataclasses import replace
-
     model = tiny_model()
     named = replace(model, class_names=tuple(f"Ding {n}" for n in range(100)))
     images = open_images(photos("Ding 7", "Ding 8"))
