@@ -46,6 +46,7 @@ def cache_features(
     Parameters
     ----------
     images : ImageSet or ndarray, (N, H, W, 3), uint8
+        Or what else `open_images` takes; pictures are opened in the size and with the crop of the model.
     model : Model
     path : str or Path, optional
         Default: see `default_cache_path`.
@@ -83,7 +84,9 @@ def cache_features(
     (0, True)
     """
     threads = thread_count(threads)
-    images = (images if isinstance(images, ImageSet) else open_images(images)).matched_to(model.class_names)
+    if not isinstance(images, ImageSet):
+        images = open_images(images, image_size=model.image_shape[:2], crop=model.crop)
+    images = images.matched_to(model.class_names)
     header, labels, names = _header(images, model, batch_size, shard)
     path = default_cache_path(images, model, shard) if path is None else checked_path(path)
     if not os.path.exists(path):  # unlike Path.exists, False where it may not even look
@@ -120,6 +123,7 @@ def _header(
             f"{images.name}: expected images {model.input_shape} as model {model.path} takes them, found {shape}; "
             "resize them, or give the images that the model was made for"
         )
+    images.check_crop(model.crop)
     if images.labels is not None and images.labels.max() >= count:
         raise InputError(
             f"{images.name}: expected labels 0 to {count - 1}, the classes of model {model.path}, "

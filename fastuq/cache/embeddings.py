@@ -19,6 +19,7 @@ from fastuq.model.coding import CutOff
 from fastuq.model.model import Model
 from fastuq.util.checks import checked_path, whole_number
 from fastuq.util.defaults import BATCH_SIZE
+from fastuq.util.labels import check_width
 from fastuq.util.process import thread_count
 from fastuq.util.progress import progress_bar
 
@@ -107,6 +108,7 @@ def _header(features: Features, model: Model, batch_size: int) -> tuple[Header, 
             f"{features.name}: expected embeddings coded by the scales of model {model.path}, found others; give "
             "Features.from_arrays(x, model=model)"
         )
+    check_width(features.name, features.one_hot, count)
     if features.labels is not None and features.labels.max() >= count:
         raise InputError(
             f"{features.name}: expected labels 0 to {count - 1}, the classes of model {model.path}, found "

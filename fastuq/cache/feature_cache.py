@@ -9,7 +9,7 @@ import numpy as np
 
 from fastuq.cache.file import CacheFile
 from fastuq.cache.header import Header
-from fastuq.cache.staleness import check_complete, check_images, check_model, check_shards
+from fastuq.cache.staleness import check_complete, check_crop, check_images, check_model, check_shards
 from fastuq.datasets import ImageSet
 from fastuq.errors import InputError
 from fastuq.model.coding import CutOff
@@ -91,9 +91,10 @@ class FeatureCache:
         path : str, Path or list of them
             The file, or the files of all shards in any order.
         model : Model, optional
-            Refuse the cache unless this model made it.
+            Refuse the cache unless this model made it, of pictures as it sees them.
         images : ImageSet, optional
-            Refuse the cache unless it was made of these images and labels.
+            Refuse the cache unless it was made of these images and labels. Classes are matched by the names of `model`,
+            or where none is given by those that the cache was made with.
         incomplete : bool
             Also open a cache that is still being written; reading what is not there yet is an error.
 
@@ -112,8 +113,10 @@ class FeatureCache:
                 files.append(CacheFile(each))
                 if model is not None:
                     check_model(files[-1], model.sha256)
+                    check_crop(files[-1].header.preprocessing, model.crop)
                 if images is not None:
-                    images = images.matched_to(files[-1].header.class_names)  # once: the fingerprint is kept
+                    names = (model or files[-1].header).class_names  # a model may have got other names since
+                    images = images.matched_to(names)  # once: the fingerprint is kept
                     check_images(files[-1], images)
                 if not incomplete:
                     check_complete(files[-1])

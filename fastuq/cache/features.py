@@ -13,7 +13,7 @@ from fastuq.model.coding import Coding, CutOff
 from fastuq.model.int8_head import MAX_INPUTS
 from fastuq.model.model import Model
 from fastuq.util.checks import array_of, whole_number
-from fastuq.util.labels import checked_labels
+from fastuq.util.labels import check_width, checked_labels, one_hot_width
 from fastuq.util.npy import NpyArray
 from fastuq.util.process import processors
 
@@ -35,6 +35,8 @@ class Features:
         What the codes stand for: value = scale * code + offset, for each dimension.
     name : str
         What a cache says of their origin.
+    one_hot : int or None
+        How many classes the labels count that came one-hot; else None.
 
     Examples
     --------
@@ -48,8 +50,10 @@ class Features:
     True
     """
 
-    def __init__(self, values: Any, labels: np.ndarray | None, coding: Coding, name: str) -> None:
-        self._values, self.labels, self.coding, self.name = values, labels, coding, name
+    def __init__(
+        self, values: Any, labels: np.ndarray | None, coding: Coding, name: str, one_hot: int | None = None
+    ) -> None:
+        self._values, self.labels, self.coding, self.name, self.one_hot = values, labels, coding, name, one_hot
 
     @classmethod
     def from_arrays(cls, x: Any, labels: Any = None, *, model: Model | None = None, name: str = "arrays") -> "Features":
@@ -81,14 +85,17 @@ class Features:
                 f"embeddings: expected (N, D) of float16, float32, float64 or int8, D at most {MAX_INPUTS}, found "
                 f"{dtype} {shape}; give one row for each sample"
             )
+        width = None
         if labels is not None:
+            width = one_hot_width(labels)
             labels = checked_labels("labels", labels, shape[0], None, "give one label for each row, counted from 0")
         if model is not None:
-            return cls(values, labels, _coding_of(model, shape[1], dtype), name)
+            check_width(name, width, len(model.class_names))
+            return cls(values, labels, _coding_of(model, shape[1], dtype), name, width)
         if dtype == np.int8:
-            return cls(values, labels, Coding.plain(shape[1]), name)
+            return cls(values, labels, Coding.plain(shape[1]), name, width)
         rows = np.unique(np.linspace(0, shape[0] - 1, min(shape[0], SPAN_ROWS)).astype(np.int64))
-        return cls(values, labels, Coding.spanning(values[rows]), name)
+        return cls(values, labels, Coding.spanning(values[rows]), name, width)
 
     @property
     def num_features(self) -> int:

@@ -1,5 +1,6 @@
 """Whether a cache may be used: whole, and made by this model, of these images, in this way."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,30 @@ def check_model(file: CacheFile, sha256: str) -> None:
         )
 
 
+def check_crop(preprocessing: Mapping[str, Any], crop: float | None) -> None:
+    """Raise CacheError where pictures went into a cache of which another part was taken than a model with `crop` sees.
+
+    Arrays are given as they are, and nothing is known of them.
+    """
+    if preprocessing.get("crop", crop) != crop:
+        raise CacheError(
+            f"feature cache: expected pictures with crop {crop}, as the model sees them, found crop "
+            f"{preprocessing['crop']}; cache the features again"
+        )
+
+
 def check_images(file: CacheFile, images: ImageSet) -> None:
-    """Raise CacheError unless the cache was made of these images and labels."""
-    header, images = file.header, images.matched_to(file.header.class_names)
+    """Raise CacheError unless the cache was made of these images and labels, which count its classes."""
+    header = file.header
     if header.data_fingerprint != images.fingerprint():
+        cause = "a pixel, a label, the order or the number of images changed"
+        if header.labelled != (images.labels is not None):
+            cause = "one has labels and the other has none: are the class names (--classes) those it was made with?"
         raise _stale(
             file.path,
             f"features of images {images.name} ({len(images)}, fingerprint {images.fingerprint()[:12]})",
             f"those of {header.images} ({header.num_samples}, fingerprint {header.data_fingerprint[:12]})",
-            "a pixel, a label, the order or the number of images changed",
+            cause,
         )
 
 

@@ -21,6 +21,7 @@ from fastuq.util.process import check_limits, leads_to, open_standard_streams
 
 if TYPE_CHECKING:
     from fastuq.datasets import ImageSet
+    from fastuq.model.model import Model
     from fastuq.scoring.options import Options
 
 SUMMARIES = {
@@ -144,6 +145,26 @@ def commands() -> dict[str, str]:
 def _module(command: str) -> str:
     name = command.replace("-", "_")
     return f"{name}_" if iskeyword(name) else name
+
+
+def add_classes(parser: argparse.ArgumentParser) -> None:
+    """Add the option that gives the model's classes other names."""
+    parser.add_argument(
+        "--classes", metavar="FILE", help="names of the model's classes, one a line, in place of its own"
+    )
+
+
+def named_model(args: argparse.Namespace) -> "Model":
+    """Return the model, with the class names that are given in place of its own."""
+    from dataclasses import replace
+
+    from fastuq.model.model import load_model
+    from fastuq.util.labels import read_class_names
+
+    model = load_model(args.model)
+    if args.classes is None:
+        return model
+    return replace(model, class_names=read_class_names(args.classes, len(model.class_names)))
 
 
 def add_on_error(parser: argparse.ArgumentParser) -> None:

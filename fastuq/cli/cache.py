@@ -48,7 +48,7 @@ def _info(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def _verify(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Check every byte; against model and images too where they are named."""
-    from fastuq.cache.staleness import check_images, check_model
+    from fastuq.cache.staleness import check_crop, check_images, check_model
     from fastuq.datasets import open_images
     from fastuq.model.model import load_model
 
@@ -57,10 +57,11 @@ def _verify(args: argparse.Namespace) -> list[dict[str, Any]]:
     for file in _open(args.files):
         if model is not None:
             check_model(file, model.sha256)
+            check_crop(file.header.preprocessing, model.crop)
         if args.images:
             way = file.header.preprocessing
             how = {"image_size": tuple(way["shape"][:2]), "crop": way.get("crop"), "on_error": args.on_error}
-            check_images(file, open_images(args.images, **how))
+            check_images(file, open_images(args.images, **how).matched_to(file.header.class_names))
         pending = file.pending()
         missing = file.header.num_batches - file.written()
         reports.append({"file": str(file.path), "ok": not pending, "missing": missing, "bad_batches": pending})
@@ -68,16 +69,20 @@ def _verify(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _repair(args: argparse.Namespace) -> list[dict[str, Any]]:
+    from dataclasses import replace
+
     from fastuq.cache import cache_features
     from fastuq.datasets import open_images
     from fastuq.model.model import load_model
 
     model = load_model(args.model)
     how = {"image_size": model.image_shape[:2], "crop": model.crop, "on_error": args.on_error}
+    files = _open(args.files)
+    model = replace(model, class_names=files[0].header.class_names)  # those that the labels were matched by
     images = open_images(args.images, **how).matched_to(model.class_names)
     tell(images)
     reports = []
-    for file in _open(args.files):
+    for file in files:
         shard = (file.header.shard.index, file.header.shard.count)
         with cache_features(images, model, file.path, threads=args.threads, shard=shard) as repaired:
             done = {"computed": repaired.computed, "labels_restored": repaired.labels_restored}

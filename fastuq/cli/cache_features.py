@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from fastuq.cli import add_on_error, say, tell, told
+from fastuq.cli import add_classes, add_on_error, named_model, say, tell, told
 from fastuq.util.defaults import BATCH_SIZE
 
 
@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "there, else the bundled 20 images)",
     )
     parser.add_argument("--model", metavar="DIR", help="model folder (default: the bundled one)")
+    add_classes(parser)
     parser.add_argument("--mirror", action="store_true", help="mirror every image left to right: a view to score with")
     add_on_error(parser)
     parser.add_argument("--output", type=Path, metavar="FILE", help="cache file (default: named by images and model)")
@@ -35,15 +36,14 @@ def run(args: argparse.Namespace) -> int:
 
     from fastuq.cache import cache_features, default_cache_path
     from fastuq.datasets import data_root, open_images
-    from fastuq.model.model import load_model
     from fastuq.util.files import write_json
     from fastuq.util.outputs import check_outputs
 
     began = time.perf_counter()
     shard = _shard(args.shard)
-    inputs = [args.images, data_root(), args.model]
+    inputs = [args.images, data_root(), args.model, args.classes]
     check_outputs({"--output": _new(args.output), "--json": args.json}, [*inputs, args.output])
-    model = load_model(args.model)
+    model = named_model(args)
     how = {"image_size": model.image_shape[:2], "crop": model.crop, "on_error": args.on_error}
     images = open_images(args.images, **how).matched_to(model.class_names)
     images = images.mirrored() if args.mirror else images

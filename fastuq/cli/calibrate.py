@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from fastuq.cli import add_scoring_options, say, scoring_options, told
+from fastuq.cli import add_scoring_options, named_model, say, scoring_options, told
 from fastuq.cli.score import add_companions, add_images, companions, opened_features
 
 if TYPE_CHECKING:
@@ -38,22 +38,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from dataclasses import replace
-
     from fastuq.datasets import data_root
-    from fastuq.model.model import load_model
     from fastuq.scoring.calibration.calibrate import calibrate
     from fastuq.util.files import write_json
-    from fastuq.util.labels import read_class_names
     from fastuq.util.outputs import check_outputs
 
     outputs = {"--output": args.output, "--json": args.json}
     options = scoring_options(args)
     files = (args.images, args.model, args.classes, args.bank, args.reference, *(args.cache or []))
     check_outputs(outputs, [data_root(), *files])
-    model = load_model(args.model)
-    if args.classes is not None:
-        model = replace(model, class_names=read_class_names(args.classes, len(model.class_names)))
+    model = named_model(args)
     cache, images = opened_features(args, model, outputs)
     title = args.cache[0] if images is None else images.name
     with cache:

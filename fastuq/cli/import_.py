@@ -64,13 +64,13 @@ def run(args: argparse.Namespace) -> int:
     return _tflite(args) if is_tflite else _keras(args)
 
 
-def _images(args: argparse.Namespace, data: str, names: tuple[str, ...] | None) -> "ImageSet":
-    """Return images to calibrate on, with these class names if there are any."""
+def _images(args: argparse.Namespace, data: str) -> "ImageSet":
+    """Return images to calibrate on."""
     from fastuq.datasets import open_images
 
     images = open_images(data, crop=args.crop, on_error=args.on_error)
     tell(images)
-    return images if names is None else images.named(names)
+    return images
 
 
 def _tflite(args: argparse.Namespace) -> int:
@@ -85,7 +85,7 @@ def _tflite(args: argparse.Namespace) -> int:
     inputs = [args.network, args.data, args.head, args.classes, data_root()]
     check_outputs({"--json": args.json}, inputs, replaced=args.output)
     names = None if args.classes is None else read_class_names(args.classes)
-    images = None if args.data is None else _images(args, args.data, names)
+    images = None if args.data is None else _images(args, args.data)
     model = import_tflite(
         args.network,
         args.output,
@@ -105,6 +105,7 @@ def _tflite(args: argparse.Namespace) -> int:
 
 
 def _keras(args: argparse.Namespace) -> int:
+    from dataclasses import replace
     from pathlib import Path
 
     from fastuq.datasets import data_root, open_test_images
@@ -131,14 +132,17 @@ def _keras(args: argparse.Namespace) -> int:
         activation=args.activation,
     )
     check_file(Path(checked_path(args.network)), wishes=wishes)
-    images = _images(args, data, None if args.classes is None else read_class_names(args.classes))
-    test = open_test_images(args.test, images, on_error=args.on_error)
+    names = None if args.classes is None else read_class_names(args.classes)
+    images = _images(args, data)
+    unnamed = replace(images, class_names=None)  # the classes are known once the network is read
+    test = open_test_images(args.test, unnamed, on_error=args.on_error)
     model = quantize_file(
         args.network,
         images,
         test,
         args.output,
         wishes=wishes,
+        class_names=names,
         image_size=size,
         crop=args.crop,
         threads=args.threads,

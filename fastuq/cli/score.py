@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from fastuq.cli import (
     BY_SCORE,
     SCORING,
+    add_classes,
     add_on_error,
     add_scoring_options,
+    named_model,
     say,
     scoring_options,
     screen_width,
@@ -71,9 +73,7 @@ def add_images(parser: argparse.ArgumentParser, source: "argparse._ActionsContai
     )
     source.add_argument("--cache", nargs="+", metavar="FILE", help="score this feature cache (all its shards)")
     parser.add_argument("--model", metavar="DIR", help="model folder (default: the bundled one)")
-    parser.add_argument(
-        "--classes", metavar="FILE", help="names of the model's classes, one a line, in place of its own"
-    )
+    add_classes(parser)
     add_on_error(parser)
 
 
@@ -99,13 +99,11 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from fastuq.datasets import data_root
-    from fastuq.model.model import load_model
     from fastuq.report.moments_tables import check_suffix
     from fastuq.report.page.heat_map import read_splits
     from fastuq.report.page.write import save_report
     from fastuq.report.samples import summary_lines, verdict_lines
     from fastuq.util.files import write_json
-    from fastuq.util.labels import read_class_names
     from fastuq.util.outputs import check_outputs
 
     began = time.perf_counter()
@@ -114,10 +112,8 @@ def run(args: argparse.Namespace) -> int:
     outputs = _outputs(args)
     files = (args.images, args.model, args.classes, args.cifar100c, args.bank, args.reference, args.promise)
     check_outputs(outputs, [data_root(), *files, *(args.cache or []), *(args.views or [])])
-    model = load_model(args.model)
+    model = named_model(args)
     known = companions(args, model)
-    if args.classes is not None:
-        model = replace(model, class_names=read_class_names(args.classes, len(model.class_names)))
     splits = read_splits(args.cifar100c, model.sha256) if args.cifar100c else None
     cache, images = opened_features(args, model, outputs)
     title = args.cache[0] if images is None else images.name

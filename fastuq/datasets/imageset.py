@@ -11,9 +11,9 @@ import numpy as np
 
 from fastuq.datasets.rows import Mirrored, Rows, attempt
 from fastuq.errors import InputError
-from fastuq.util.checks import whole_number
+from fastuq.util.checks import sides_of, whole_number
 from fastuq.util.file_names import FileNames
-from fastuq.util.labels import checked_labels, places_of
+from fastuq.util.labels import check_width, checked_labels, one_hot_width, places_of
 from fastuq.util.progress import progress_bar
 
 CHUNK_BYTES = 16 * 2**20
@@ -67,6 +67,8 @@ class ImageSet:
         What is to be said of the set: files that were passed over, classes that a model does not know.
     skipped : tuple of (str, str)
         File and error of each picture that could not be read and was left out.
+    one_hot : int or None
+        How many classes the labels count that came one-hot; else None.
 
     Examples
     --------
@@ -89,6 +91,7 @@ class ImageSet:
     prepared: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
+    one_hot: int | None = None
 
     def __post_init__(self) -> None:
         if not self.name.isprintable():  # file names may hold anything, and names reach the terminal
@@ -104,6 +107,7 @@ class ImageSet:
             way_out = "give the labels of these images, counted from 0, or the images without labels"
             labels = checked_labels(f"{self.name}: labels do not match", self.labels, shape[0], classes, way_out)
             labels.flags.writeable = False  # they are part of the fingerprint
+            object.__setattr__(self, "one_hot", one_hot_width(self.labels) or self.one_hot)
             object.__setattr__(self, "labels", labels)
         if self.files is not None:
             files = FileNames.of(self.files)
@@ -247,9 +251,18 @@ class ImageSet:
 
     def resized(self, image_size: tuple[int, int]) -> "ImageSet":
         """Return pictures in another size (height, width); pixels that are given stay as they are."""
-        if self.prepared is None or tuple(self.images.shape[1:3]) == tuple(image_size):
+        image_size = sides_of("image_size", image_size)
+        if self.prepared is None or tuple(self.images.shape[1:3]) == image_size:
             return self
         return replace(self, images=self.images.resized(image_size))
+
+    def check_crop(self, crop: float | None) -> None:
+        """Raise InputError where these are pictures of which another part was taken than a model with `crop` sees."""
+        if self.prepared is not None and self.prepared["crop"] != crop:
+            raise InputError(
+                f"{self.name}: expected pictures opened with crop={crop}, as the model sees them, found "
+                f"crop={self.prepared['crop']}; open them with open_images(..., crop={crop})"
+            )
 
     def named(self, class_names: tuple[str, ...]) -> "ImageSet":
         """Return the set with these names for its classes, in the order of their numbers.
@@ -276,12 +289,15 @@ class ImageSet:
         Raises
         ------
         InputError
-            Some labelled classes are among `class_names`, and some are not.
+            Some labelled classes are among `class_names`, and some are not; or the labels came one-hot, of another
+            number of classes.
         """
+        if self.labels is not None and self.class_names is None:
+            check_width(self.name, self.one_hot, len(class_names))
         if self.labels is None or self.class_names is None or self.class_names == tuple(class_names):
             return self
         used = [self.class_names[number] for number in np.unique(self.labels)]
-        place = places_of(used, class_names)
+        place, by_number = places_of(used, class_names)
         unknown = [name for name in used if name not in place]
         known = f"the {len(class_names)} classes {', '.join(class_names[:3])}, ..."
         seen = vars(self).get("_seen")
@@ -294,7 +310,10 @@ class ImageSet:
                 "give the images without labels"
             )
         table = np.array([place.get(name, -1) for name in self.class_names], np.int64)
-        return self._with(seen, labels=table[self.labels], class_names=tuple(class_names))
+        few = [f"{name} ({class_names[place[name]]})" for name in used[:3]] + ["..."] * (len(used) > 3)
+        note = f"labels are class numbers, counted from 0: {', '.join(few)}"
+        notes = (*self.notes, note) if by_number else self.notes
+        return self._with(seen, labels=table[self.labels], class_names=tuple(class_names), notes=notes)
 
 
 def _each(pixels: np.ndarray) -> bytes:

@@ -15,7 +15,7 @@ from fastuq.datasets.imageset import ImageSet
 from fastuq.datasets.picture import SUFFIXES
 from fastuq.errors import InputError
 from fastuq.util.bundled import bundled_path
-from fastuq.util.checks import array_of, checked_path, one_of
+from fastuq.util.checks import array_of, checked_path, one_of, sides_of
 
 HELP = (
     "cifar100, cifar100/train, cifar10, cifar10/train, cifar100c/NAME/SEVERITY, bundled, "
@@ -59,7 +59,8 @@ def open_images(
         of a file of theirs, or an array (N, H, W, 3) uint8; a single image (H, W, 3) or (H, W, 1), or grey ones
         (N, H, W) or (N, H, W, 1), will do. None: the CIFAR-100 test set where it is there, else the bundled 20 images.
     labels : array-like (N,) of int, optional
-        Class numbers, in place of those that the source brings; (N, 1) and one-hot (N, C) are taken too.
+        Class numbers, in place of those that the source brings, or of the sub-folders as classes; (N, 1) and one-hot
+        (N, C) are taken too.
     image_size : (int, int)
         Height and width that the pictures of a folder are resized to.
     crop : float, optional
@@ -88,9 +89,10 @@ def open_images(
     array([7, 0, 7])
     """
     one_of("on_error", on_error, ("stop", "skip"))
-    found = _open(spec, image_size, crop)
+    found = _open(spec, sides_of("image_size", image_size), crop)
     if labels is not None:
-        found = replace(found, labels=labels)
+        names = found.class_names if found.prepared is None else None  # sub-folders are not what these labels count
+        found = replace(found, labels=labels, class_names=names, one_hot=None)
     return found.readable() if on_error == "skip" and found.prepared is not None else found
 
 

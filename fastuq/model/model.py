@@ -36,6 +36,7 @@ from fastuq.model.head_file import npz_of
 from fastuq.model.int8_head import QuantizedHead
 from fastuq.util.bundled import bundled_path
 from fastuq.util.checks import checked_path
+from fastuq.util.labels import check_different
 from fastuq.util.npy import read_npz
 
 MAX_IMAGE_SIDE = 4096
@@ -235,12 +236,13 @@ def save_model(
 
 
 def check_names(network: str, class_names: Sequence[str]) -> None:
-    """Raise InputError where `save_model` would refuse the names, so that it is said before the work."""
+    """Raise InputError where `save_model` would refuse the names, or two are the same, before the work."""
     for what, name in (("network", network), *(("class", name) for name in class_names)):
         if not _is_name(name):
             raise InputError(
                 f"{what} {name!r}: expected a name of printable characters, found a line feed or the like; rename it"
             )
+    check_different("class names", class_names)
 
 
 def _from_description(

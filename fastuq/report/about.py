@@ -154,6 +154,7 @@ def _model(model: Model) -> About:
     return {
         "network": model.network,
         "takes": "embeddings" if model.input_shape is None else list(model.input_shape),
+        **({} if model.input_shape is None else {"crop": model.crop or "none"}),
         **_head(model.head),
         "class_names": list(model.class_names),
         "sha256": model.sha256,

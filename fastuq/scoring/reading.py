@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastuq.cache import FeatureCache
+from fastuq.cache.staleness import check_crop
 from fastuq.errors import CacheError, InputError
 from fastuq.model.model import Model
 from fastuq.util.labels import checked_labels
@@ -22,6 +23,7 @@ def checked_truth(model: Model, features: FeatureCache | np.ndarray, labels: Any
                 f"found those of {features.model_sha256[:12]}; score with the model that made the cache, "
                 "or cache the features again"
             )
+        check_crop(features.provenance["preprocessing"], model.crop)
         labels = features.labels if labels is None else labels
     elif not isinstance(features, np.ndarray):
         raise InputError(

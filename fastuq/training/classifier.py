@@ -35,7 +35,8 @@ class DropoutClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     `fit` codes the features as int8, as scoring will, and trains the head on the codes with scikit-learn's
     `MLPClassifier` (Adam), each pass under fresh dropout masks on the features. The default head is linear: dropout,
-    dense layer, softmax. Prediction runs the head under `num_iter` masks in fastuq's kernels.
+    dense layer, softmax. Prediction runs the head under `num_iter` masks in fastuq's kernels. With
+    ``masks="per_sample"`` they go by a sample's place in the batch: in another batch the same sample gets other ones.
 
     Parameters
     ----------
@@ -49,11 +50,14 @@ class DropoutClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Of Adam.
     num_iter, conf_factor, threshold, interval, mixed, masks, precision
         As in `fastuq.Options`.
-    random_state : int
-        Seed of training and of the masks; the same one gives the same results.
+    random_state : int, RandomState or None
+        Seed of training and of the masks; the same one gives the same results. Of a RandomState, or of NumPy's own for
+        None, `fit` draws one.
 
     Attributes
     ----------
+    seed_ : int
+        The seed that `fit` trained with; its masks are those of prediction.
     classes_ : ndarray, (C,)
     n_features_in_ : int
     model_ : Model
@@ -94,7 +98,7 @@ class DropoutClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         mixed: str = Options.mixed,
         masks: str = Options.masks,
         precision: str = Options.precision,
-        random_state: int = 0,
+        random_state: Any = 0,
     ) -> None:
         self.dropout = dropout
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -116,15 +120,17 @@ class DropoutClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from sklearn.utils.multiclass import check_classification_targets
         from sklearn.utils.validation import validate_data
 
-        self._options()  # what is out of range is said before the work
-        rate, epochs, network = self._untrained()
+        seed = _seed_of(self.random_state)
+        self._options(seed)  # what is out of range is said before the work
+        rate, epochs, network = self._untrained(seed)
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError("DropoutClassifier: expected two classes or more, found one class; add samples of another")
         features = Features.from_arrays(X, name="features")
-        _train(network, features.read(0, len(X)), labels, rate, epochs, self.random_state)
+        _train(network, features.read(0, len(X)), labels, rate, epochs, seed)
+        self.seed_ = seed
         self.model_ = _model(features, _head(network, rate), tuple(map(str, self.classes_)))
         return self
 
@@ -149,7 +155,7 @@ class DropoutClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         labels = None if y is None else self._numbers(y)
         features = Features.from_arrays(X, model=self.model_, name="features")
-        return score(self.model_, features.read(0, len(X)), self._options(), labels=labels)
+        return score(self.model_, features.read(0, len(X)), self._options(self.seed_), labels=labels)
 
     def _numbers(self, y: Any) -> np.ndarray:
         """Return true classes as labels; raises InputError where one was not fitted."""
@@ -158,11 +164,11 @@ class DropoutClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"labels: expected classes that were fitted, found {shown(np.asarray(y)[strange][0])}")
         return np.searchsorted(self.classes_, y)
 
-    def _options(self) -> Options:
+    def _options(self, seed: int) -> Options:
         names = ("num_iter", "conf_factor", "threshold", "interval", "mixed", "masks", "precision")
-        return Options(**{name: getattr(self, name) for name in names}, seed=self.random_state)
+        return Options(**{name: getattr(self, name) for name in names}, seed=seed)
 
-    def _untrained(self) -> tuple[float, int, Any]:
+    def _untrained(self, seed: int) -> tuple[float, int, Any]:
         """Return dropout rate, epochs and the network to train; raises InputError where one is out of range."""
         from sklearn.neural_network import MLPClassifier
 
@@ -174,9 +180,7 @@ class DropoutClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ) from None
         speed = finite_number("learning rate", self.learning_rate, 1e-9, 1000)
         rate = finite_number("dropout", self.dropout, LEAST_RATE, 0.9)
-        network = MLPClassifier(
-            tuple(sizes), learning_rate_init=speed, random_state=checked_seed(self.random_state, MOST_SEED)
-        )
+        network = MLPClassifier(tuple(sizes), learning_rate_init=speed, random_state=checked_seed(seed, MOST_SEED))
         return rate, whole_number("epochs", self.epochs, 1, 1_000_000), network
 
 
@@ -190,6 +194,15 @@ def _train(network: Any, codes: np.ndarray, labels: np.ndarray, rate: float, epo
             x = codes[rows] * np.float32(1 / (CODES_TO_ONE * (1 - rate)))
             x *= rng.random(x.shape, np.float32) >= rate
             network.partial_fit(x, labels[rows], classes=classes)
+
+
+def _seed_of(random_state: Any) -> Any:
+    """Return a seed that is given as it is; of a generator of NumPy, or of its own for None, one that is drawn."""
+    from sklearn.utils import check_random_state
+
+    if random_state is None or isinstance(random_state, np.random.RandomState):
+        return int(check_random_state(random_state).randint(MOST_SEED, dtype=np.int64))
+    return random_state
 
 
 def _head(network: Any, rate: float) -> Head:

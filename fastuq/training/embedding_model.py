@@ -15,6 +15,7 @@ from fastuq.model.model import Model, check_names, save_model
 from fastuq.training.head_check import check_head
 from fastuq.training.head_rounding import CALIBRATION_SAMPLES, quantize_head
 from fastuq.util.checks import checked_path
+from fastuq.util.labels import check_width
 
 
 def embedding_model(
@@ -63,6 +64,7 @@ def embedding_model(
             f"head: takes {head.num_features} features, the embeddings have {features.num_features}; give the head "
             "that was trained on them"
         )
+    check_width(features.name, features.one_hot, head.num_classes)
     names = check_class_names(class_names, head.num_classes)
     try:
         on_codes = head.after(features.coding.scale, features.coding.offset)

@@ -37,6 +37,7 @@ def import_lines(made: dict[str, Any], head: Any) -> list[str]:
             f"checked     against Keras's own dropout: means within {checked['mean_difference']:.3f}, deviations "
             f"within {checked['std_difference']:.3f} ({checked['images']} images, {checked['iterations']} iterations)"
         )
+    lines += [f"labels      {made['labels']}"] if "labels" in made else []
     if "accuracy_float32" in data:
         lines.append(
             f"data        accuracy float32 {data['accuracy_float32']:.2%}   int8 {data['accuracy_int8']:.2%}   "

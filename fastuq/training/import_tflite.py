@@ -21,6 +21,7 @@ from fastuq.model.tflite_dense import DenseLayer, dense_layers, two_classes
 from fastuq.model.tflite_graph import Graph
 from fastuq.model.tflite_heads import Heads, heads_of, reaches_between
 from fastuq.model.tflite_schema import read_file
+from fastuq.training.class_names import classes_of, names_of, said_of
 from fastuq.training.head_check import check_head, drawn_masks
 from fastuq.training.head_rounding import CALIBRATION_SAMPLES, FEW_ROWS, calibration_rows, quantize_head
 from fastuq.training.tflite_check import accuracy_of, check_plain_pass
@@ -63,7 +64,8 @@ def import_tflite(
     head : str, Path or Head, optional
         A head in place of the file's own layers; needs `cut` and `images`.
     class_names : sequence of str, optional
-        Default: those of the images, else ``class_0`` and so on.
+        Default: those of the images where they are as many as the classes, else ``class_0`` and so on. The classes of
+        the images are matched with them by name; where none is known and all are numbers, by number.
     activation : {'softmax', 'sigmoid'}, optional
         What follows logits, for a file that ends in them.
     images : ImageSet, str or Path, optional
@@ -121,12 +123,12 @@ def _with_head(
             f"{graph.name}: tensor {cut!r} has {backbone.output_shape[0]} features, the head takes "
             f"{head.num_features}; cut at another tensor, or give the head that was trained on this one"
         )
-    shown = _opened(images, backbone, crop)
+    opened = _opened(images, backbone, crop)
+    names, shown = classes_of(opened, class_names, head.num_classes)
     features = backbone(_drawn(shown, CALIBRATION_SAMPLES))
     head_int8 = quantize_head(head, features, backbone.scale, backbone.zero_point)
     report = {"head_int8": check_head(head, head_int8, features, backbone.scale, backbone.zero_point)}
-    made |= {"cut": cut, "training_images": shown.name, "report": report}
-    names = _names(class_names, shown, head.num_classes)
+    made |= {"cut": cut, "training_images": shown.name, "report": report, **said_of(shown, opened)}
     return _saved(target, graph, backbone, data, None, head, head_int8, names, made, crop)
 
 
@@ -147,21 +149,26 @@ def _with_own_layers(
     layers = _ended(graph, layers[-len(rates) :], activation)
     data, full = graph.cut(layers[0].source), graph.cut(graph.codes_of(graph.output))
     backbone = Backbone(data, threads=threads)
-    known = None if images is None else _opened(images, backbone, crop)
+    count = layers[-1].weights.shape[1]
+    known, said, names = None, dict[str, str](), names_of(class_names, count)
+    if images is not None:
+        opened = _opened(images, backbone, crop)
+        names, known = classes_of(opened, class_names, count)
+        said = said_of(known, opened)
     shown = _noise(backbone) if known is None else _drawn(known, _CHECK_IMAGES)
     features = backbone(shown)
     heads = _calibrated(layers, rates, features, trusted=known is not None)
     report = check_plain_pass(graph, layers, heads.head, features, Backbone(graph.cut(layers[-1].result))(shown))
     report |= {"input_step": heads.input_step, "rounded_outputs": heads.rounded_outputs}
     report["head_int8"] = check_head(heads.head, heads.head_int8, features, backbone.scale, backbone.zero_point)
-    if known is not None and known.labels is not None and known.labels.max() < heads.head.num_classes:
+    if known is not None and known.labels is not None:
         report |= accuracy_of(known, backbone, heads.head, Backbone(full, threads=threads))
     made |= {
         "cut": graph.tensor_name(layers[0].source),
         "checked_on": "noise" if known is None else known.name,
         "report": report,
+        **said,
     }
-    names = _names(class_names, known, heads.head.num_classes)
     return _saved(target, graph, backbone, data, full, heads.head, heads.head_int8, names, made, crop)
 
 
@@ -254,16 +261,6 @@ def _ended(graph: Graph, layers: list[DenseLayer], activation: str | None) -> li
     return [*layers[:-1], last]
 
 
-def _names(given: Sequence[str] | None, images: ImageSet | None, count: int) -> tuple[str, ...]:
-    if given is not None:
-        if len(given) != count:
-            raise InputError(f"class names: expected {count}, one for each output of the head, found {len(given)}")
-        return tuple(given)
-    if images is not None and images.class_names is not None and len(images.class_names) == count:
-        return images.class_names
-    return tuple(f"class_{number}" for number in range(count))
-
-
 def _noise(backbone: Backbone) -> np.ndarray:
     shape = (_NOISE_IMAGES, *backbone.input_shape)
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
@@ -273,6 +270,7 @@ def _opened(images: ImageSet | str | Path, backbone: Backbone, crop: float | Non
     """Return images that the backbone takes; pictures of a folder are made so large."""
     expected = backbone.input_shape
     opened = images if isinstance(images, ImageSet) else open_images(images, crop=crop)
+    opened.check_crop(crop)
     opened = opened.resized(expected[:2])
     if (found := tuple(opened.images.shape[1:])) != expected:
         raise InputError(f"{opened.name}: the network takes images {expected}, found {found}; resize them")

@@ -1,5 +1,6 @@
 """`fastuq import` of a Keras network: it is opened, cut, quantized, checked, and becomes a model folder."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from fastuq.model.folding import as_classifier, fold
 from fastuq.model.head import Head
 from fastuq.model.int8_head import MAX_INPUTS
 from fastuq.model.model import Model, check_names
+from fastuq.training.class_names import classes_of, matched_test, said_of
 from fastuq.training.cut import Cut, find_cut
 from fastuq.training.finish_model import finish_model
 from fastuq.training.head_rounding import CALIBRATION_SAMPLES
@@ -55,6 +57,7 @@ def quantize_file(
     output: str | Path,
     *,
     wishes: Wishes | None = None,
+    class_names: Sequence[str] | None = None,
     image_size: tuple[int, int] | None = None,
     crop: float | None = None,
     threads: int | None = None,
@@ -74,6 +77,9 @@ def quantize_file(
         The model folder.
     wishes : Wishes, optional
         Where to cut, and what the network lacks.
+    class_names : sequence of str, optional
+        In the order of the outputs. Default: those of the images where they are as many, else ``class_0`` and so on.
+        The classes of images are matched with them by name; where none is known and all are numbers, by number.
     image_size : (int, int), optional
         Height and width of the pictures of a folder, for a network that takes any.
     crop : float, optional
@@ -90,10 +96,14 @@ def quantize_file(
     thread_count(threads)
     check_replaceable(checked_path(output))
     wishes = wishes or Wishes()
-    parts = _read_network(checked_path(path), images, wishes, image_size)
-    images = parts.images
+    for given in (images, test):
+        if given is not None:
+            given.check_crop(crop)
+    parts = _read_network(checked_path(path), images, wishes, image_size, class_names)
+    said = said_of(parts.images, images)
     if test is not None:
-        test = test.resized(images.images.shape[1:3])
+        test = matched_test(test, images, class_names, parts.class_names).resized(parts.images.images.shape[1:3])
+    images = parts.images
     calibration = calibration_images(images.images)
     checked = check_against_keras(
         parts.network.image, parts.cut, parts.head, calibration, wishes.activation if parts.logits else None
@@ -106,6 +116,7 @@ def quantize_file(
         "cut": _described(parts.cut),
         "checked": checked,
         "data": quantized.found,
+        **said,
     }
     return finish_model(
         output,
@@ -133,7 +144,13 @@ def _features(runner: Backbone, images: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _read_network(path: Path, images: ImageSet, wishes: Wishes, image_size: tuple[int, int] | None = None) -> _Parts:
+def _read_network(
+    path: Path,
+    images: ImageSet,
+    wishes: Wishes,
+    image_size: tuple[int, int] | None = None,
+    class_names: Sequence[str] | None = None,
+) -> _Parts:
     """Read and cut a network, which must take such images and know their classes; pictures are resized to it."""
     given = tuple(images.images.shape[1:]) if images.prepared is None else None
     network = load_network(path, check_file(path, given, wishes))
@@ -151,7 +168,7 @@ def _read_network(path: Path, images: ImageSet, wishes: Wishes, image_size: tupl
         )
     folded = fold(cut.steps, cut.features.shape[-1])
     head = as_classifier(folded, wishes.activation)
-    names = _class_names(path, head.num_classes, images)
+    names, images = classes_of(images, class_names, head.num_classes)
     check_names(network.name, names)
     return _Parts(network.name, opened, cut, head, names, folded.blocks[-1].activation == "linear", images)
 
@@ -181,24 +198,6 @@ def _channels(path: Path, network: Any, shape: tuple[int, ...]) -> int:
         )
     check_input(path, tuple(inputs[0].shape[1:]), shape)
     return int(inputs[0].shape[3])
-
-
-def _class_names(path: Path, classes: int, images: ImageSet) -> tuple[str, ...]:
-    """Return the names of the classes: those of the images, or made-up ones where they have none."""
-    names = images.class_names
-    if names is None:
-        if images.labels is not None and images.labels.max() >= classes:
-            raise InputError(
-                f"{images.name}: the network {path} has {classes} classes, a label is {images.labels.max()}; "
-                "give labels counted from 0, or images without labels"
-            )
-        return tuple(f"class_{number}" for number in range(classes))
-    if len(names) != classes:
-        raise InputError(
-            f"{images.name}: the network {path} has {classes} classes, the images name {len(names)}; give images of "
-            "its own classes, or images without labels (a .npy file)"
-        )
-    return names
 
 
 def _described(cut: Cut) -> dict[str, Any]:

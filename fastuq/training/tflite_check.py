@@ -92,6 +92,7 @@ def report_lines(made: dict[str, Any]) -> list[str]:
     """Return what `fastuq import` found in a TFLite file, as lines to read."""
     report = made["report"]
     lines = [f"cut         after tensor {made['cut']}"]
+    lines += [f"labels      {made['labels']}"] if "labels" in made else []
     if "steps_apart" in report:
         lines.append(
             f"plain pass  as the file's own on {made['checked_on']}: outputs at most {report['steps_apart']} int8 "

@@ -107,6 +107,10 @@ def train(
     check_replaceable(checked_path(output))
     labels, names = _labelled(images)
     check_names(plan.network, names)
+    crop = None if images.prepared is None else images.prepared["crop"]
+    if test is not None:
+        test.check_crop(crop)
+        test = test.matched_to(names)
     layout = trainable_layout(plan.head, len(names))
     shape = tuple(images.images.shape[1:])
     backbone = build_backbone(plan.network, weights=plan.weights, input_shape=shape, seed=plan.seed)
@@ -137,7 +141,7 @@ def train(
         features=features[0][:],
         test=test,
         made=made,
-        crop=None if images.prepared is None else images.prepared["crop"],
+        crop=crop,
         threads=threads,
     )
 

@@ -66,7 +66,8 @@ def train_features(
     fitted = len(features) - holdout
     if not 0 < fitted <= len(features):
         raise InputError(f"--holdout: expected 0 to {len(features) - 1} samples, found {holdout}")
-    names = check_class_names(class_names, int(features.labels.max()) + 1, at_least=True)
+    count = features.one_hot or int(features.labels.max()) + 1
+    names = check_class_names(class_names, count, at_least=features.one_hot is None)
     layout = trainable_layout(head, len(names))
     plan = {"head": head, "recipe": asdict(recipe), "seed": checked_seed(seed, 2**32 - 1), "holdout": holdout}
     folder = open_work(checked_path(work), {"plan": plan, "features": features.fingerprint()})

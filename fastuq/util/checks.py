@@ -60,6 +60,15 @@ def finite_number(
     raise InputError(f"{name}: expected {expected}, found {shown(value)}")
 
 
+def sides_of(name: str, value: Any) -> tuple[int, int]:
+    """Return height and width as plain ints; raises InputError where they are none."""
+    try:
+        height, width = value
+    except (TypeError, ValueError):
+        raise InputError(f"{name}: expected height and width, as in (224, 224), found {shown(value)}") from None
+    return whole_number(name, height, 1, 65535), whole_number(name, width, 1, 65535)
+
+
 def one_of(name: str, value: Any, known: Sequence[str]) -> str:
     """Return a value that is one of the known words; raises InputError where it is not."""
     if isinstance(value, str) and value in known:

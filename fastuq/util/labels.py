@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,12 +46,44 @@ def _as_numbers(found: np.ndarray, classes: int | None) -> np.ndarray:
     return found.argmax(axis=1) if one_hot else found
 
 
-def places_of(used: Sequence[str], class_names: Sequence[str]) -> dict[str, int]:
-    """Return the number of each class that is known: by its name, or as a number where none is and all are numbers."""
-    place = {name: number for number, name in enumerate(class_names)}
-    if any(name in place for name in used) or not all(re.fullmatch(r"[0-9]{1,9}", name) for name in used):
-        return place
-    return {name: int(name) for name in used if int(name) < len(class_names)}
+def one_hot_width(labels: Any) -> int | None:
+    """Return how many classes one-hot labels count; None for numbers, of which the largest class may have none."""
+    shape = np.shape(labels)
+    return shape[1] if len(shape) == 2 and shape[1] > 1 else None
+
+
+def check_width(what: str, width: int | None, classes: int) -> None:
+    """Raise InputError where labels came one-hot (see `one_hot_width`) and count another number of classes."""
+    if width not in (None, classes):
+        raise InputError(
+            f"{what}: expected one-hot labels of {classes} classes, as the model has, found {width}; give labels of "
+            "the model's own classes, or none"
+        )
+
+
+def places_of(used: Sequence[str], class_names: Sequence[str]) -> tuple[dict[str, int], bool]:
+    """Return the number of each class that is known, and whether by number: where no name is and all are numbers.
+
+    Names are compared in Unicode's form C, since some systems name files in form D.
+    """
+    place = {_composed(name): number for number, name in enumerate(class_names)}
+    found = {name: place[_composed(name)] for name in used if _composed(name) in place}
+    if found or not all(re.fullmatch(r"[0-9]{1,9}", name) for name in used):
+        return found, False
+    return {name: int(name) for name in used if int(name) < len(class_names)}, True
+
+
+def check_different(what: str, names: Sequence[str]) -> None:
+    """Raise InputError where two classes have one name."""
+    there: set[str] = set()
+    for name in map(_composed, names):
+        if name in there:
+            raise InputError(f"{what}: {name!r} is there twice; give each class a name of its own")
+        there.add(name)
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def read_class_names(path: str | Path, count: int | None = None) -> tuple[str, ...]:
@@ -70,4 +103,5 @@ def read_class_names(path: str | Path, count: int | None = None) -> tuple[str, .
         raise InputError(
             f"class names {path}: expected {count}, one for each class, found {len(names)}; name every class"
         )
+    check_different(f"class names {path}", names)
     return names

@@ -247,6 +247,17 @@ def test_the_command(workplace, capsys):
     assert "score them: fastuq score --model out/model-x --cache out/features-file-x.npy-" in capsys.readouterr().out
 
 
+def test_one_hot_labels_are_of_as_many_classes_as_the_model(workplace):
+    x, three = embeddings(50), np.eye(3)[np.arange(50) % 3]
+    model = embedding_model("m", scaled_head(), Features.from_arrays(x, np.eye(CLASSES)[np.arange(50) % CLASSES]))
+    for made in (
+        lambda: Features.from_arrays(x, three, model=model),
+        lambda: embedding_model("n", scaled_head(), Features.from_arrays(x, three)),
+    ):
+        with pytest.raises(InputError, match="one-hot labels of 5 classes, as the model has, found 3"):
+            made()
+
+
 REFUSED = {
     "give --head HEAD.npz to make a model, or --model": ["x.npy"],
     "--model DIR alone": ["x.npy", "--model", "m", "--class-names", "names.txt"],
@@ -256,7 +267,9 @@ REFUSED = {
     "expected a .npy or .npz file": ["names.txt", "--head", "head.npz"],
     "expected an array named features, found a, b": ["two.npz", "--head", "head.npz"],
     "expected labels 0 to 4": ["x.npy", "--head", "head.npz", "--labels", "many.npy"],
-    "class names: expected 5": ["x.npy", "--head", "head.npz", "--class-names", "names.txt"],
+    "one-hot labels of 5 classes, as the model has, found 3": ["x.npy", "--head", "head.npz", "--labels", "three.npy"],
+    "names.txt: 'ape' is there twice": ["x.npy", "--head", "head.npz", "--class-names", "names.txt"],
+    "class names: expected 5": ["x.npy", "--head", "head.npz", "--class-names", "one.txt"],
 }
 
 
@@ -266,7 +279,9 @@ def test_a_mistake_is_one_line(workplace, capsys, message, arguments):
     np.save("narrow.npy", embeddings(50, width=4)[:, :3])
     np.save("many.npy", np.arange(50))
     np.savez("two.npz", a=np.ones(3), b=np.ones(3))
-    Path("names.txt").write_text("ape\n")
+    np.save("three.npy", np.eye(3)[np.arange(50) % 3])
+    Path("names.txt").write_text("ape\nape\n")
+    Path("one.txt").write_text("ape\n")
     save_head("head.npz", head())
     assert message in refusal(capsys, ["import-features", *arguments])
     assert not os.path.exists("out") or "labels" in message

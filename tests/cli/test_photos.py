@@ -152,6 +152,35 @@ def test_class_names_of_a_file_and_class_numbers(capsys):
     assert "class names names.txt: expected 100, one for each class, found 99" in said
 
 
+def test_features_of_folders_in_another_language(capsys):
+    Path("de.txt").write_text("\n".join(f"Ding {n}" for n in range(100)))
+    for name in ("Ding 3", "Ding 12"):
+        picture(f"pde/{name}/a.png")
+    classes = ("--classes", "de.txt")
+    found = report(capsys, "cache-features", "pde", *MODEL, *classes, "--output", "de.h5")[1]
+    assert (found["notes"], found["computed"]) == ([], 2)
+    with FeatureCache.open("de.h5") as cache:
+        assert sorted(cache.labels.tolist()) == [3, 12]
+    for command in (["score"], ["report", "pde"]):
+        assert cli.main([*command, "--cache", "de.h5", *MODEL, *classes]) == 0
+    report(capsys, "cache-features", "pde", *MODEL, "--output", "none.h5")
+    said = refusal(capsys, ["report", "pde", "--cache", "none.h5", *MODEL, *classes])
+    assert "one has labels and the other has none: are the class names (--classes) those it was made with?" in said
+    for action in ("verify", "repair"):
+        assert cli.main(["cache", action, "de.h5", "--images", "pde", *MODEL]) == 0
+    Path("de.txt").write_text("\n".join(["Ding 1", *(f"Ding {n}" for n in range(1, 100))]))
+    for command in ("score", "cache-features"):
+        assert "de.txt: 'Ding 1' is there twice" in refusal(capsys, [command, "pde", *MODEL, *classes])
+
+
+def test_class_numbers_are_said(capsys):
+    picture("photos/12/a.png")
+    picture("photos/13/a.png")
+    _, found, said = report(capsys, "score", "photos", *MODEL)
+    assert said == ["fastuq: labels are class numbers, counted from 0: 12 (bridge), 13 (bus)"]
+    assert found["notes"] == [said[0].removeprefix("fastuq: ")]
+
+
 def test_the_model_says_what_of_a_picture_it_sees(capsys):
     model = tiny_model()
     parts = {name: getattr(model, name) for name in ("network", "head", "head_int8", "class_names", "input_shape")}
@@ -161,6 +190,9 @@ def test_the_model_says_what_of_a_picture_it_sees(capsys):
     assert load_model("same").crop is None
     middle = save_model("middle", **save, crop=0.5)
     assert load_model("middle").crop == 0.5
+    for name, said in (("same", "none"), ("middle", "0.5")):
+        assert cli.main(["info", name]) == 0
+        assert f"crop              {said}\n" in capsys.readouterr().out
     assert middle.sha256 != model.sha256
     picture("photos/a.png", (64, 64))
     made = report(capsys, "cache-features", "photos", "--model", "middle")[1]
@@ -169,6 +201,12 @@ def test_the_model_says_what_of_a_picture_it_sees(capsys):
         half = open_images("photos", crop=0.5)
         assert np.array_equal(cache.read(0, 1), Backbone(model.backbone_path)(half.read(0, 1)))
     assert cli.main(["cache", "verify", made["output"], "--images", "photos", "--model", "middle"]) == 0
+    stretched = load_model("middle")
+    object.__setattr__(stretched, "crop", None)
+    build.cache_features(open_images("photos"), stretched, "stretched.h5").close()
+    for command in (["score", "--cache"], ["cache", "verify"]):
+        said = refusal(capsys, [*command, "stretched.h5", "--model", "middle"])
+        assert "expected pictures with crop 0.5, as the model sees them, found crop None" in said
 
 
 def test_arrays_have_neither_files_nor_another_identity(capsys):

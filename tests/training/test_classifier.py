@@ -102,6 +102,15 @@ def test_the_same_seed_gives_the_same_and_another_does_not(fitted):
     np.testing.assert_allclose(float32.predict_proba(x), fitted.predict_proba(x), atol=0.05)
 
 
+def test_generators_give_seeds(fitted):
+    x, y = clusters(60, 4)
+    made = [fastuq.DropoutClassifier(**QUICK, random_state=np.random.RandomState(n)).fit(x, y) for n in (7, 7, 8)]
+    assert made[0].seed_ == made[1].seed_ != made[2].seed_
+    np.testing.assert_array_equal(made[0].predict_proba(x), made[1].predict_proba(x))
+    assert fastuq.DropoutClassifier(**QUICK, random_state=None).fit(x, y).predict(x).shape == (60,)
+    assert fitted.seed_ == 0
+
+
 def test_it_goes_where_estimators_go():
     x, y = clusters(240, 5)
     assert cross_val_score(make_pipeline(StandardScaler(), fastuq.DropoutClassifier(**QUICK)), x, y, cv=2).mean() > 0.5
@@ -119,7 +128,7 @@ def test_it_goes_where_estimators_go():
         ({"hidden_layer_sizes": (0,)}, "hidden layer sizes: expected"),
         ({"num_iter": 1}, "num_iter: expected"),
         ({"masks": "some"}, "masks: expected"),
-        ({"random_state": None}, "seed: expected"),
+        ({"random_state": "0"}, "seed: expected"),
     ],
 )
 def test_parameters_out_of_range_are_refused_before_the_work(wrong, words, monkeypatch):

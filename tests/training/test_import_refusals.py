@@ -242,7 +242,6 @@ def test_fronts_that_mean_nothing(make, words):
 @pytest.mark.parametrize(
     ("images", "words"),
     [
-        (ImageSet(PIXELS, None, ("a", "b"), "two"), "4 classes, the images name 2"),
         (ImageSet(PIXELS, np.full(32, 9), None, "nine"), "4 classes, a label is 9"),
     ],
 )

@@ -162,6 +162,52 @@ def test_pictures_of_any_size_and_names_of_a_file(workplace, capsys):
     assert "class names: expected 5" in refusal(capsys, [*command, "--classes", "names.txt"], Path("m"))
 
 
+def test_labels_are_matched_with_the_classes_of_the_file(workplace, capsys):
+    """Never by place: of 100 classes a folder has some, and an accuracy by place would be an accident."""
+    bundled = load_model()
+    images = open_images("bundled")
+
+    def folders(root, names):
+        for number, label in enumerate(images.labels):
+            Path(root, names(label)).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(images.images[number]).save(f"{root}/{names(label)}/{number}.png")
+        return root
+
+    def made(data, **options):
+        model = import_tflite(bundled.full_path, "m", dropout=[0.2], images=data, **options)
+        found = model.info["made"]
+        return model.class_names[0], found["report"].get("accuracy_file"), found.get("labels", "")
+
+    truth = made(images)[1]
+    assert truth > 0.5
+    assert made(folders("nums", str))[:2] == ("class_0", truth)
+    assert "labels are class numbers, counted from 0: 0 (class_0)" in made("nums")[2]
+    assert made(folders("names", lambda n: bundled.class_names[n]), class_names=bundled.class_names) == (
+        "apple",
+        truth,
+        "",
+    )
+    name, accuracy, said = made("names")
+    assert (name, accuracy) == ("class_0", None)
+    assert said.startswith("no labels: none of apple, ")
+    assert said.endswith("; --classes FILE names those of the network")
+    with pytest.raises(InputError, match="is unknown to the model"):
+        made("names", class_names=("apple", *(f"thing {n}" for n in range(99))))
+    with pytest.raises(InputError, match="100 classes, a label is 100"):
+        made(open_images(images.images, labels=np.full(20, 100)))
+    with pytest.raises(InputError, match="one-hot labels of 100 classes, as the model has, found 5"):
+        made(open_images(images.images, labels=np.eye(5)[np.zeros(20, int)]))
+    with pytest.raises(InputError, match=r"expected pictures opened with crop=0\.5"):
+        made(open_images("nums"), crop=0.5)
+    with pytest.raises(InputError, match="'a' is there twice"):
+        made(None, class_names=["a"] * 100)
+    command = ["import", str(bundled.full_path), "--dropout", "0.2", "--data", "nums", "--output", "m"]
+    assert cli.main(command) == 0
+    said = capsys.readouterr().out
+    assert f"accuracy    file {truth:.2%}" in said
+    assert "labels      labels are class numbers" in said
+
+
 def test_the_command(workplace, capsys):
     Path("names.txt").write_text("ape\nbear\ncat\ndog\nemu\n")
     file = str(FOLDER / "one_layer.tflite")

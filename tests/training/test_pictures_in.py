@@ -13,7 +13,10 @@ from commands import refusal
 from PIL import Image
 
 from fastuq import cli
+from fastuq.datasets import ImageSet
+from fastuq.errors import InputError
 from fastuq.model.model import load_model
+from fastuq.training.train import Plan, train
 
 RNG = np.random.default_rng(0)
 pytestmark = [
@@ -35,11 +38,11 @@ def photos():
     return "photos"
 
 
-def network(size):
+def network(size, classes=2):
     inputs = keras.Input((*size, 3))
     x = keras.layers.Rescaling(1 / 255)(inputs)
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, activation="relu")(x))
-    keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(keras.layers.Dropout(0.2)(x))).save("n.keras")
+    keras.Model(inputs, keras.layers.Dense(classes, activation="softmax")(keras.layers.Dropout(0.2)(x))).save("n.keras")
     return "n.keras"
 
 
@@ -84,3 +87,43 @@ def test_train_says_the_size_that_it_takes_pictures_in(photos, capsys):
     assert "names.txt: 3 names, but 1 have no images, the first of them 'grey'" in said
     Path("names.txt").write_text("dark\n")
     assert "class '1' is unknown" in refusal(capsys, [*command, "--output", "o"])
+
+
+def test_folders_that_the_network_does_not_know_are_no_labels(photos, capsys):
+    """Names are needed for labels alone, and nobody asked for those."""
+    file = network((16, 16), 4)
+    command = ["import", file, "--output", "m", "--json", "j.json", "--data"]
+
+    def made(*options):
+        capsys.readouterr()
+        assert cli.main([*command, *options]) == 0
+        said, found = capsys.readouterr().out, json.loads(Path("j.json").read_text())
+        assert found.get("labels", "") in said
+        return load_model("m").class_names[0], found["data"].get("accuracy_float32"), found.get("labels", "")
+
+    name, by_number, said = made(photos)
+    assert (name, said) == ("class_0", "labels are class numbers, counted from 0: 0 (class_0), 1 (class_1)")
+    assert by_number is not None
+    Path("names.txt").write_text("one\ndark\ntwo\nbright\n")
+    Path("photos/0").rename("photos/bright")
+    Path("photos/1").rename("photos/dark")
+    assert made(photos)[:2] == ("class_0", None)
+    assert made(photos)[2].startswith("no labels: none of bright, dark is among the 4 classes class_0")
+    name, by_name, said = made(photos, "--classes", "names.txt", "--test", photos)
+    assert (name, said) == ("one", "")
+    assert by_name is not None
+    assert "accuracy_int8" in json.loads(Path("j.json").read_text())["report"]
+    said = refusal(capsys, [*command, photos, "--test", photos])
+    assert "test images folder:photos: found no labels: none of bright, dark" in said
+    Path("names.txt").write_text("a\nb\nc\nd\n")
+    assert made(photos, "--classes", "names.txt")[:2] == ("a", None)
+    Path("names.txt").write_text("a\nb\nc\ndark\n")
+    assert "class 'bright' is unknown" in refusal(capsys, [*command, photos, "--classes", "names.txt"])
+
+
+def test_test_images_are_matched_with_the_classes_of_the_training():
+    pixels, labels = RNG.integers(0, 256, (8, 16, 16, 3), np.uint8), np.arange(8) % 2
+    images = ImageSet(pixels, labels, ("cat", "dog"), "training")
+    with pytest.raises(InputError, match="class 'emu' is unknown to the model"):
+        train(Plan("tiny"), images, ImageSet(pixels, labels, ("dog", "emu"), "test"), "m", work="w")
+    assert not Path("w").exists()

@@ -52,6 +52,10 @@ def test_refusals(workplace, capsys):
     command = ["train", "--features", "labelled.npz", *output]
     assert "--holdout: expected 0 to 49" in refusal(capsys, [*command, "--holdout", "50"])
     assert "expected sigmoid or softmax in the last block" in refusal(capsys, [*command, "--head", "0.2:relu"])
+    np.save("y.npy", np.eye(4)[clusters(50, 0)[1]])
+    Path("names.txt").write_text("ape\nbear\ncat\n")
+    four = ["train", "--features", "x.npy", "--labels", "y.npy", *output, "--class-names", "names.txt"]
+    assert "class names: expected 4" in refusal(capsys, four)
     Path("names.txt").write_text("ape\n")
     assert "class names: expected 3" in refusal(capsys, [*command, "--class-names", "names.txt"])
     assert not Path("m").exists()
