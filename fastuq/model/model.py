@@ -36,7 +36,6 @@ from fastuq.model.head_file import npz_of
 from fastuq.model.int8_head import QuantizedHead
 from fastuq.util.bundled import bundled_path
 from fastuq.util.checks import checked_path
-from fastuq.util.labels import check_different
 from fastuq.util.npy import read_npz
 
 MAX_IMAGE_SIDE = 4096
@@ -242,7 +241,6 @@ def check_names(network: str, class_names: Sequence[str]) -> None:
             raise InputError(
                 f"{what} {name!r}: expected a name of printable characters, found a line feed or the like; rename it"
             )
-    check_different("class names", class_names)
 
 
 def _from_description(

@@ -64,22 +64,22 @@ def check_width(what: str, width: int | None, classes: int) -> None:
 def places_of(used: Sequence[str], class_names: Sequence[str]) -> tuple[dict[str, int], bool]:
     """Return the number of each class that is known, and whether by number: where no name is and all are numbers.
 
-    Names are compared in Unicode's form C, since some systems name files in form D.
+    Names are compared in Unicode's form C, since some systems name files in form D. Two classes may have one name (two of
+    ImageNet's are ``crane``), but none that is asked for: that is an InputError.
     """
-    place = {_composed(name): number for number, name in enumerate(class_names)}
+    place: dict[str, int] = {}
+    twice = {
+        name for number, name in enumerate(map(_composed, class_names)) if place.setdefault(name, number) != number
+    }
+    for name in used:
+        if _composed(name) in twice:
+            raise InputError(
+                f"class {name!r}: is there twice among the names of the classes; give class numbers instead"
+            )
     found = {name: place[_composed(name)] for name in used if _composed(name) in place}
     if found or not all(re.fullmatch(r"[0-9]{1,9}", name) for name in used):
         return found, False
     return {name: int(name) for name in used if int(name) < len(class_names)}, True
-
-
-def check_different(what: str, names: Sequence[str]) -> None:
-    """Raise InputError where two classes have one name."""
-    there: set[str] = set()
-    for name in map(_composed, names):
-        if name in there:
-            raise InputError(f"{what}: {name!r} is there twice; give each class a name of its own")
-        there.add(name)
 
 
 def _composed(name: str) -> str:
@@ -103,5 +103,4 @@ def read_class_names(path: str | Path, count: int | None = None) -> tuple[str, .
         raise InputError(
             f"class names {path}: expected {count}, one for each class, found {len(names)}; name every class"
         )
-    check_different(f"class names {path}", names)
     return names

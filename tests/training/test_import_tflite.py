@@ -199,8 +199,7 @@ def test_labels_are_matched_with_the_classes_of_the_file(workplace, capsys):
         made(open_images(images.images, labels=np.eye(5)[np.zeros(20, int)]))
     with pytest.raises(InputError, match=r"expected pictures opened with crop=0\.5"):
         made(open_images("nums"), crop=0.5)
-    with pytest.raises(InputError, match="'a' is there twice"):
-        made(None, class_names=["a"] * 100)
+    assert made(None, class_names=["a"] * 100)[0] == "a"  # two of ImageNet's classes have one name
     command = ["import", str(bundled.full_path), "--dropout", "0.2", "--data", "nums", "--output", "m"]
     assert cli.main(command) == 0
     said = capsys.readouterr().out
