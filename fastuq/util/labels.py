@@ -3,6 +3,7 @@
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,18 +65,14 @@ def check_width(what: str, width: int | None, classes: int) -> None:
 def places_of(used: Sequence[str], class_names: Sequence[str]) -> tuple[dict[str, int], bool]:
     """Return the number of each class that is known, and whether by number: where no name is and all are numbers.
 
-    Names are compared in Unicode's form C, since some systems name files in form D. Two classes may have one name (two of
-    ImageNet's are ``crane``), but none that is asked for: that is an InputError.
+    Names are compared in Unicode's form C, since some systems name files in form D. Two classes may have one name (two
+    of ImageNet's are ``crane``), but none that is asked for: that is an InputError.
     """
-    place: dict[str, int] = {}
-    twice = {
-        name for number, name in enumerate(map(_composed, class_names)) if place.setdefault(name, number) != number
-    }
+    composed = [_composed(name) for name in class_names]
+    place, count = {name: number for number, name in enumerate(composed)}, Counter(composed)
     for name in used:
-        if _composed(name) in twice:
-            raise InputError(
-                f"class {name!r}: is there twice among the names of the classes; give class numbers instead"
-            )
+        if count[_composed(name)] > 1:
+            raise InputError(f"class {name!r}: is there twice among the names of classes; give class numbers instead")
     found = {name: place[_composed(name)] for name in used if _composed(name) in place}
     if found or not all(re.fullmatch(r"[0-9]{1,9}", name) for name in used):
         return found, False

@@ -54,7 +54,7 @@ def test_a_name_of_two_classes_matches_none(photos, tmp_path, text):
     folder = photos("dog")
     assert open_images(folder).matched_to(names).labels.tolist() == [1]
     photos(names[0])
-    with pytest.raises(InputError, match="'(cat|Bär)': is there twice among the names"):
+    with pytest.raises(InputError, match=r"'(cat|Bär)': is there twice among the names"):
         open_images(folder).matched_to(names)
 
 
