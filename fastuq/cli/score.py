@@ -160,8 +160,8 @@ def _scored(
         return score(model, cache, options, **wanted), {}
     promise = load_promise(args.promise)
     _check_given(args, promise.options)
-    kept = keep_by_promise(promise, model, cache, **wanted)
-    return kept.result, {"promise": kept.about()}
+    result = keep_by_promise(promise, model, cache, **wanted).result
+    return result, {"promise": result.promise}
 
 
 def _check_given(args: argparse.Namespace, promised: "Options") -> None:

@@ -85,8 +85,10 @@ def verdict_lines(result: Result, class_names: tuple[str, ...], width: int = END
     classes = min(classes, max(min(room // 2, max(room - name, class_)), room - names))
     names = min(names, room - classes)
     rows = zip(files, predicted, ends, strict=True)
+    withdrawn = result.promise is not None and result.promise["withdrawn"]
+    verb, end = ("Kept", ", with no promise") if withdrawn else ("Trust", "")
     return [
-        f"Trust {kept:,} of {len(result):,} predictions. The least sure, to look at first:",
+        f"{verb} {kept:,} of {len(result):,} predictions{end}. The least sure, to look at first:",
         *(f"  {_short_path(file, names):{names}}  {shortened(of, classes):{classes}}  {end}" for file, of, end in rows),
     ]
 

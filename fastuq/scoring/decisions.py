@@ -15,7 +15,7 @@ from fastuq.util.checks import one_of, whole_number
 class Reason(IntEnum):
     """Why a sample is kept or ignored; the code is what `Decision.reason` holds.
 
-    The first five are of the paper's rule, the last two of a rule by scores.
+    The first five are of the paper's rule, the last three of a rule by scores.
 
     Examples
     --------
@@ -23,7 +23,7 @@ class Reason(IntEnum):
     >>> [reason.text for reason in fastuq.Reason][:5]
     ['certain', 'nothing present', 'benefit of the doubt', 'uncertain', 'mixed']
     >>> [reason.text for reason in fastuq.Reason][5:]
-    ['foreign', 'trusted', 'probably wrong']
+    ['foreign', 'trusted', 'probably wrong', 'promise withdrawn']
     >>> fastuq.Reason(3).text
     'uncertain'
     """
@@ -37,6 +37,8 @@ class Reason(IntEnum):
     """Not of the kind that the model knows: below the gate of a bank (`fastuq.score`), or of a second score."""
     TRUSTED = 6
     PROBABLY_WRONG = 7
+    PROMISE_WITHDRAWN = 8
+    """Kept by the threshold of a promise that does not hold for these data (`fastuq.keep_by_promise`)."""
 
     @property
     def text(self) -> str:

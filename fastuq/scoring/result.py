@@ -76,6 +76,8 @@ class Result:
         What was said by the bank that it was scored with.
     views : int
         Views of each sample, T iterations of each.
+    promise : dict or None
+        What was promised of the kept, and whether it stands; see `fastuq.keep_by_promise`.
 
     Examples
     --------
@@ -116,6 +118,7 @@ class Result:
     files: Sequence[str] | None = None
     bank: dict[str, Any] | None = None
     views: int = 1
+    promise: dict[str, Any] | None = None
     score: np.ndarray | None = None
     foreign_score: np.ndarray | None = None
     score_threshold: float | None = None

@@ -90,7 +90,8 @@ def test_the_figures_are_those_of_the_summary(page, result):
     captions = " ".join(page.texts("figcaption"))
     right = result.top == result.labels
     assert f"is {aurc(result.max_mean, right):.4f}" in captions
-    assert f"is {ece(result.max_mean, right):.3f}" in captions
+    assert f"is {ece(result.confidence, right):.2%}. " in captions
+    assert summary["ece"] == ece(result.confidence, right)
 
 
 def test_every_reason_has_its_images(page, result):
@@ -254,7 +255,7 @@ def test_axes_of_one_value_stay_where_it_can_be(value):
 def test_outputs_that_are_no_probabilities(result, model, cache):
     scores = result.max_mean * 1e6
     scores[3] = np.inf
-    page = page_of(replace(result, entropy=scores, max_mean=result.max_mean * 200), model, cache)
+    page = page_of(replace(result, entropy=scores, max_mean=result.max_mean * 200, confidence=None), model, cache)
     assert "Is the confidence true?" not in page.texts("h3")
     assert "1 images without a finite value are left out" in " ".join(page.texts("figcaption"))
 

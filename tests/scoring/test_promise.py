@@ -1,6 +1,7 @@
 """Promises from calibration to what is scored: the file, the commands, and all that makes a promise not apply."""
 
 import csv
+import html
 import json
 from dataclasses import replace
 from functools import cache
@@ -260,6 +261,29 @@ def test_the_promise_is_withdrawn_where_the_scores_are_others():
     assert found.alarm.sounds
     assert found.words.startswith("nothing is promised: the scores do not look like those of the calibration (held;")
     assert found.about()["withdrawn"] is True
+    stands = kept(promise).result
+    assert np.array_equal(found.result.keep, stands.keep)
+    assert set(stands.reason[stands.keep]) == {fastuq.Reason.TRUSTED}
+    assert set(found.result.reason[stands.keep]) == {fastuq.Reason.PROMISE_WITHDRAWN}
+    assert (found.result.reason == stands.reason)[~stands.keep].all()
+
+
+def test_page_and_table_say_what_the_promise_came_to(capsys):
+    promise = replace(small(), images="<b>held</b>")
+    command = ["score", "--cache", "new.h5", *MODEL, "--promise", "p.json", "--report", "page.html", "--csv", "t.csv"]
+    for said, stands in ((promise, True), (replace(promise, scores=promise.scores + 0.3), False)):
+        said.save("p.json")
+        assert cli.main(command) == 0
+        screen, page = capsys.readouterr().out, Path("page.html").read_text()
+        top = page[: page.index('<main id="main">')]
+        assert html.escape(kept(said).words) in top
+        assert "<b>" not in page
+        assert f"(ECE, smaller is better) is {kept(said).result.summary()['ece']:.2%}. " in page
+        assert f"ECE {kept(said).result.summary()['ece']:.2%}" in screen
+        reasons = Path("t.csv").read_text()
+        assert ("trusted" in reasons, "promise withdrawn" in reasons) == (stands, not stands)
+        assert ("predictions to trust" in top, "kept, with no promise" in top) == (stands, not stands)
+        assert ("Trust " in screen, "with no promise" in screen) == (stands, not stands)
 
 
 def test_a_bank_and_its_gate_are_part_of_the_promise():

@@ -24,7 +24,7 @@ from fastuq.scoring.options import Options
 from fastuq.scoring.result import DETAILS, Result
 from fastuq.scoring.scoring import Scorer, score
 
-BY_SCORE = {Reason.TRUSTED, Reason.PROBABLY_WRONG, Reason.FOREIGN}
+BY_SCORE = {Reason.TRUSTED, Reason.PROBABLY_WRONG, Reason.FOREIGN, Reason.PROMISE_WITHDRAWN}
 
 
 @pytest.fixture(scope="module")

@@ -120,12 +120,12 @@ def reliability(result: Result) -> str:
     from scipy.special import betaincinv
 
     assert result.labels is not None
-    confidence, right = result.max_mean, result.top == result.labels
-    if confidence.min() < 0 or confidence.max() > 1:
+    confidence, right = result.confidence, result.top == result.labels
+    if confidence is None:
         return ""
     counts, hits, _ = reliability_bins(confidence, right, _BINS)
     frame = Frame((0, 1), (0, 1))
-    parts = [frame.axes(("confidence: the largest mean", "right"), (_shares(frame.x), _shares(frame.y)))]
+    parts = [frame.axes(("confidence: the largest probability", "right"), (_shares(frame.x), _shares(frame.y)))]
     for place, (count, hit) in enumerate(zip(counts.tolist(), hits.tolist(), strict=True)):
         if count:
             low, high = betaincinv(hit + 0.5, count - hit + 0.5, [0.025, 0.975]).tolist()
@@ -136,7 +136,8 @@ def reliability(result: Result) -> str:
     parts.append(frame.line((0, 1), (0, 1), "ideal"))
     caption = (
         "Bars that reach the dashed line are as often right as they claim; shorter ones claim too much. Thin lines: "
-        f"95% intervals of the share. The mean distance (ECE, smaller is better) is {ece(confidence, right):.3f}."
+        f"95% intervals of the share. The mean distance (ECE, smaller is better) is {ece(confidence, right):.2%}. "
+        "Probabilities are the means, made to sum to 1, at the temperature of the promise where there is one."
     )
     return figure("Is the confidence true?", "".join(parts), caption)
 

@@ -17,6 +17,7 @@ MEANS = {
     Reason.UNCERTAIN: "Two classes or more may be present.",
     Reason.NOTHING_PRESENT: "No class reaches the threshold.",
     Reason.TRUSTED: "The score is large enough.",
+    Reason.PROMISE_WITHDRAWN: "The score is large enough, but nothing is promised of these images.",
     Reason.PROBABLY_WRONG: "The score is too small.",
     Reason.FOREIGN: "Not of the kind that the model knows: below the gate of a bank, or by a second score.",
 }
@@ -28,7 +29,14 @@ LEFT_OUT = 50
 def headline(result: Result) -> str:
     """Return the answer as one line."""
     kept, n = int(result.keep.sum()), len(result)
+    if result.promise is not None and result.promise["withdrawn"]:
+        return f"{kept:,} of {n:,} predictions kept, with no promise"
     return f"{kept:,} of {n:,} predictions to trust"
+
+
+def promise(result: Result) -> str:
+    """Return what is promised of the kept, or that nothing is, where there is a promise."""
+    return "" if result.promise is None else f'<p class="remark">{text(result.promise["words"])}</p>'
 
 
 def lead(summary: dict[str, Any]) -> str:

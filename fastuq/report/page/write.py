@@ -120,6 +120,7 @@ def _page(
         "name": text(name),
         "headline": summary.headline(result),
         "lead": summary.lead(figures),
+        "promise": summary.promise(result),
         "tiles": summary.tiles(figures),
         "reasons": summary.reasons(result),
         "left_out": summary.left_out(images),

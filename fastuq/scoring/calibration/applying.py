@@ -1,6 +1,6 @@
 """A promise applied to what is scored: where it does not apply it is refused, where the data differ it is withdrawn."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from fastuq.scoring.bank import Bank
 from fastuq.scoring.calibration.overlap import check_cache, digests, known_by
 from fastuq.scoring.calibration.promise import Promise
 from fastuq.scoring.calibration.shift import RATE, Alarm, shift_alarm
+from fastuq.scoring.decisions import Reason
 from fastuq.scoring.result import Result
 from fastuq.scoring.scores import Reference
 from fastuq.scoring.scoring import Scorer
@@ -27,7 +28,8 @@ class Kept:
     Attributes
     ----------
     result : Result
-        Decisions are those of the promise; ECE, NLL and Brier score are those at its temperature.
+        Decisions are those of the promise; ECE, NLL and Brier score are those at its temperature. Where the promise is
+        withdrawn no sample is 'trusted': the reason of those kept is 'promise withdrawn'.
     promise : Promise
     alarm : Alarm
     """
@@ -39,23 +41,11 @@ class Kept:
     @property
     def words(self) -> str:
         """What is promised of these samples, or why nothing is, as one sentence."""
-        if not self.alarm.sounds:
-            return f"promised: {self.promise.words}"
-        return (
-            "nothing is promised: the scores do not look like those of the calibration "
-            f"({self.promise.images}; largest gap {self.alarm.gap:.2f}, p = {self.alarm.p_value:.1g}, and images like "
-            f"those sound this alarm {RATE:.0%} of the time); calibrate on labelled images like these"
-        )
+        return _words(self.promise, self.alarm)
 
     def about(self) -> dict[str, Any]:
         """Return what was promised, and whether it stands, ready for JSON."""
-        names = ("risk", "delta", "temperature", "data_fingerprint")
-        return {
-            "words": self.words,
-            "withdrawn": self.alarm.sounds,
-            **{name: getattr(self.promise, name) for name in names},
-            "shift": self.alarm._asdict(),
-        }
+        return _about(self.promise, self.alarm)
 
 
 def keep_by_promise(
@@ -127,7 +117,31 @@ def keep_by_promise(
     )
     result = scorer(features, details=details)
     assert result.score is not None
-    return Kept(result, promise, shift_alarm(promise.scores, result.score))
+    alarm = shift_alarm(promise.scores, result.score)
+    if alarm.sounds:
+        reason = np.where(result.reason == Reason.TRUSTED, np.int8(Reason.PROMISE_WITHDRAWN), result.reason)
+        result = replace(result, reason=reason)
+    return Kept(replace(result, promise=_about(promise, alarm)), promise, alarm)
+
+
+def _words(promise: Promise, alarm: Alarm) -> str:
+    if not alarm.sounds:
+        return f"promised: {promise.words}"
+    return (
+        f"nothing is promised: the scores do not look like those of the calibration ({promise.images}; largest gap "
+        f"{alarm.gap:.2f}, p = {alarm.p_value:.1g}, and images like those sound this alarm {RATE:.0%} of the time); "
+        "calibrate on labelled images like these"
+    )
+
+
+def _about(promise: Promise, alarm: Alarm) -> dict[str, Any]:
+    names = ("risk", "delta", "temperature", "data_fingerprint")
+    return {
+        "words": _words(promise, alarm),
+        "withdrawn": alarm.sounds,
+        **{name: getattr(promise, name) for name in names},
+        "shift": alarm._asdict(),
+    }
 
 
 def _brief(value: Any) -> str:
