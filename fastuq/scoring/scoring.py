@@ -65,7 +65,7 @@ def score(
         outputs, in every iteration and in the plain pass.
     gate : float
         With a bank: keep none whose largest logit of the plain pass is less than this share (0 to 1) of its held-out
-        samples has. Images of other kinds tend to be; see docs/bank.md.
+        samples has (of several views: the mean of theirs). Images of other kinds tend to be; see docs/bank.md.
     views : sequence of FeatureCache or ndarray
         Features of other views of the same samples, in the same order (`ImageSet.mirrored`): moments are taken over the
         iterations of all views, and the plain pass is the mean of theirs.
@@ -189,9 +189,9 @@ class Scorer:
             by_scores = bool(self.options.score_names)
             wanted = details or by_scores or bool(others) or truth is not None or self._sets is not None
             found = self._found(rows, start, wanted, seconds)
+            seen = [rows, *(next(each)[1] for each in readers)]
             if others:
-                more = [next(each) for each in readers]
-                every = [found, *(self._found(other, start, True, seconds) for _, other in more)]
+                every = [found, *(self._found(other, start, True, seconds) for other in seen[1:])]
                 found = taken_together(every, self._rules, self._activation)
             part = columns_of(self.model, found)
             if self.options.method == "analytic":
@@ -201,7 +201,7 @@ class Scorer:
                 scores = self._scores(rows, start)
                 prepare(part, [scores[name] for name in self.options.score_names], float(self._rules.z))
             if self._gate is not None:
-                self._gate.close(rows, part)
+                self._gate.close(seen, part)
             _fill(columns, part, start, len(features), details)
         if self.options.score_names:
             judge(columns, self.options)

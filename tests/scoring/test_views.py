@@ -10,6 +10,8 @@ from heads import LAYOUTS, model_of, random_features, random_head, reference_out
 from fastuq.datasets import open_images
 from fastuq.errors import CacheError, InputError
 from fastuq.montecarlo.engine import MonteCarlo
+from fastuq.scoring.decisions import Reason
+from fastuq.scoring.logits import plain_logits
 from fastuq.scoring.options import Options
 from fastuq.scoring.result import rules_of
 from fastuq.scoring.scoring import Scorer, score
@@ -64,6 +66,19 @@ def test_views_and_a_bank():
     assert np.abs(both.mean - np.mean([each.mean for each in apart], axis=0)).max() < 1e-6
     assert both.summary()["views"] == 2
     assert len(score(of.model, some, views=[moved], details=False).mean) == 0
+
+
+def test_the_gate_looks_at_all_views_alike():
+    of, made = parts(), bank()
+    views = of.other.read(0, 70), np.roll(of.other.read(0, 70), 1, axis=0), -of.other.read(0, 70)
+    scorer = Scorer(of.model, bank=made, gate=0.5, threshold=0.2)
+    there, back = scorer(views[0], views=views[1:]), scorer(views[2], views=views[1::-1])
+    largest = np.mean([plain_logits(of.model, view).max(axis=1) for view in views], axis=0)
+    closed = largest < made.weights.gate(0.5)
+    assert 10 < closed.sum() < 60
+    for result in (there, back):
+        assert np.array_equal(result.reason == Reason.FOREIGN, closed)
+    assert np.array_equal(there.keep, back.keep)
 
 
 def test_mirrored_images_are_a_set_of_their_own():

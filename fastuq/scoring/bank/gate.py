@@ -1,5 +1,7 @@
 """The gate: what no logit of the plain pass is large for is foreign, however similar it is to some row."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from fastuq.model.model import Model
@@ -14,15 +16,16 @@ _ANY = Rules(np.float32(0), np.float32(0), False)
 
 
 class Gate:
-    """Closed for samples whose largest logit is less than a share of the held-out samples of a bank has."""
+    """Closed for samples whose largest logit (of views: the mean) is less than a share of the held-out samples has."""
 
     def __init__(self, model: Model, weights: Weights, share: float, precision: str, threads: int | None) -> None:
         self._least = np.float32(weights.gate(finite_number("gate", share, 0, 1)))
         self._run = MonteCarlo(with_logits(model), num_iter=2, precision=precision, threads=threads)
 
-    def close(self, features: np.ndarray, columns: dict[str, np.ndarray]) -> None:
-        """Ignore, in columns of `Result`, the samples of features (N, D) int8 that it is closed for."""
-        found = self._run.decide(features, np.arange(len(features)), _ANY, details=True)
-        closed = found.plain.max(axis=1) < self._least
+    def close(self, views: Sequence[np.ndarray], columns: dict[str, np.ndarray]) -> None:
+        """Ignore, in columns of `Result`, the samples that it is closed for; views are features (N, D) int8."""
+        ids = np.arange(len(views[0]))
+        largest = [self._run.decide(rows, ids, _ANY, details=True).plain.max(axis=1) for rows in views]
+        closed = np.mean(largest, axis=0, dtype=np.float64).astype(np.float32) < self._least
         columns["keep"][closed], columns["reason"][closed] = False, Reason.FOREIGN
         columns["positive_bits"][closed] = 0
