@@ -75,7 +75,8 @@ def score(
     Raises
     ------
     InputError
-        An option is out of range, there are no samples, or features or labels do not fit the model.
+        An option is out of range, there are no samples, features or labels do not fit the model, or the samples are
+        among the rows of the bank.
     CacheError
         The cache is damaged or was made with another model, or the bank was.
 
@@ -184,6 +185,7 @@ class Scorer:
             raise InputError("views: expected the method sampling, found analytic, which is of a single view")
         seconds = {"features": 0.0, "compile": 0.0, "head": 0.0}
         columns: dict[str, np.ndarray] = {}
+        self._doubles = 0
         readers = [_timed(chunks(each), seconds) for each in others]
         for start, rows in _timed(chunks(features), seconds):
             by_scores = bool(self.options.score_names)
@@ -203,6 +205,8 @@ class Scorer:
             if self._gate is not None:
                 self._gate.close(seen, part)
             _fill(columns, part, start, len(features), details)
+        if self._bank is not None:
+            self._bank.check_apart(self._doubles, len(features) * (1 + len(others)))
         if self.options.score_names:
             judge(columns, self.options)
         seconds["total"] = time.perf_counter() - began
@@ -238,7 +242,11 @@ class Scorer:
         """Return what the kernels find of samples `start` onwards, and add the time that they take to `seconds`."""
         began, compiling = time.perf_counter(), self._run.seconds_compiling
         ids = np.arange(start, start + len(rows), dtype=np.int64)
-        addend = None if self._bank is None else self._bank.addend(rows, threads=self._run.threads)
+        addend = None
+        if self._bank is not None:
+            similarities = self._bank.similarities(rows, threads=self._run.threads)
+            self._doubles += self._bank.doubles(rows, similarities)
+            addend = self._bank.addend(similarities)
         found = self._run.decide(rows, ids, self._rules, details=details, addend=addend)
         compiling = self._run.seconds_compiling - compiling
         seconds["compile"] += compiling

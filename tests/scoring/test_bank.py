@@ -19,6 +19,7 @@ from fastuq.model.model import load_model
 from fastuq.scoring.bank import Bank
 from fastuq.scoring.bank.fitting import fit
 from fastuq.scoring.bank.projection import Projection, principal
+from fastuq.scoring.calibration.calibrate import calibrate
 from fastuq.scoring.decisions import Reason
 from fastuq.scoring.logits import plain_logits
 from fastuq.scoring.scoring import Scorer, score
@@ -206,6 +207,19 @@ def test_the_gate_keeps_out_what_has_no_large_logit():
     assert open_.keep[closed].any()
 
 
+@pytest.mark.parametrize(("doubles", "apart"), [(1, True), (2, False)])
+def test_a_double_among_the_samples_is_no_training_data(doubles, apart):
+    """One there may be, and 1 in 100; of 70 samples, two are more."""
+    of, made, some = parts(), bank(), features(parts().other).copy()
+    some[-doubles:] = features(of.training)[:doubles]
+    assert made.doubles(some, made.similarities(some)) == doubles
+    if apart:
+        assert len(score(of.model, some, bank=made)) == 70
+    else:
+        with pytest.raises(InputError, match=f"not among its rows, found {doubles} of 70 of them in"):
+            score(of.model, some, bank=made)
+
+
 def other_model():
     return dataclasses.replace(parts().model, sha256="0" * 64)
 
@@ -244,11 +258,13 @@ def refused(folder):
         (make(held_out=few), "at least 100 held-out samples .* found 99"),
         (make(held_out_samples=50), "at least 100 held-out samples .* found 50"),
         (make(held_out=of.training), "not among the training samples, found the same data"),
-        (make(held_out=same), "found 150 of 150 held-out samples in the training data"),
+        (make(held_out=same), "found 150 of 150 of them in"),
         (make(training=flat), "training features that differ"),
         (make(components=41), "components: expected a whole number from 1 to 40"),
         (lambda: score(other_model(), features(of.other), bank=made), "bank: expected one of model 000000000000"),
         (lambda: score(of.model, of.training, bank=made), "other samples than those of the bank"),
+        (lambda: score(of.model, same, bank=made), "not among its rows, found 150 of 150 of them in"),
+        (lambda: calibrate(of.model, same, bank=made), "not among its rows, found 150 of 150 of them in"),
         (lambda: score(of.model, of.other, gate=0.1), "gate: expected a bank"),
         (lambda: score(of.model, of.other, bank=made, gate=2), "gate: expected a number from 0 to 1"),
         (lambda: made.similarities(np.zeros((2, 3), np.int8)), r"features: expected int8 \(N, 40\)"),

@@ -16,6 +16,11 @@ from fastuq.scoring.bank.projection import Projection
 from fastuq.util.checks import array_of
 from fastuq.util.labels import checked_labels
 
+_DOUBLES = 0.01
+"""Share of samples that may have the very codes of a row: data sets have doubles."""
+_LEAST = 0.9
+"""Cosine that a row has to itself, at least: codes are rounded."""
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -163,9 +168,22 @@ class Bank:
             head_int8=replace(model.head_int8, blocks=(*first_int8, head_int8)),
         )
 
-    def addend(self, features: np.ndarray, *, threads: int | None = None) -> np.ndarray:
-        """Return b s (N, C) float32 of features (N, D) int8: what `fuse` adds to a z."""
-        return np.float32(self.weights.similarity) * self.similarities(features, threads=threads)
+    def addend(self, similarities: np.ndarray) -> np.ndarray:
+        """Return b s (N, C) float32 of similarities s: what `fuse` adds to a z."""
+        return np.float32(self.weights.similarity) * similarities
+
+    def doubles(self, features: np.ndarray, similarities: np.ndarray) -> int:
+        """Return how many samples, of features (N, D) int8 and their similarities, have the very codes of a row."""
+        near = similarities.max(axis=1) >= _LEAST
+        return sum(code.tobytes() in self._there for code in self.projection.codes(features[near]))
+
+    def check_apart(self, doubles: int, count: int) -> None:
+        """Raise InputError where so many of the samples are among the rows that these are not held out."""
+        if doubles > max(1, _DOUBLES * count):
+            raise InputError(
+                f"bank: expected samples that are not among its rows, found {doubles} of {count} of them in "
+                f"{self.origin.training}; similarities to themselves say nothing: give other data"
+            )
 
     def check(self, model: Model, fingerprint: str | None) -> None:
         """Raise where the bank is of another model, or of the very data (their fingerprint) that are to be scored."""
@@ -212,6 +230,10 @@ class Bank:
     def labels(self) -> np.ndarray:
         """The class of each row, (M,) int64."""
         return np.repeat(np.arange(len(self.counts)), self.counts)
+
+    @cached_property
+    def _there(self) -> frozenset[bytes]:
+        return frozenset(row.tobytes() for row in self.rows)
 
     @cached_property
     def _nearest(self) -> Nearest:

@@ -15,8 +15,6 @@ from fastuq.util.progress import progress_bar
 
 COMPONENTS = 256
 _ROWS = 8192
-_SAME = 0.1
-"""Share of the held-out samples that may have their very codes in the bank: data sets have doubles."""
 
 
 def make(
@@ -58,7 +56,10 @@ def make(
         len(known) if held_out_samples is None else whole_number("held-out samples", held_out_samples, 1, len(known))
     )
     if training.data_fingerprint == held_out.data_fingerprint:
-        raise _overlap("the same data")
+        raise InputError(
+            "bank: expected held-out samples that are not among the training samples, found the same data; "
+            "give others: similarities to themselves say nothing"
+        )
     most = min(len(training) - 1, training.num_features)
     components = min(COMPONENTS, most) if components is None else whole_number("components", components, 1, most)
     projection = principal(training, components)
@@ -75,9 +76,10 @@ def make(
     )
     features = held_out.read(0, count)
     rows = _rows(training, projection, order)
-    _check_apart(rows, projection.codes(features))
     bank = Bank(rows, counts, order, projection, None, origin)  # type: ignore[arg-type]
-    weights = fit(plain_logits(model, features), bank.similarities(features, threads=threads), known[:count])
+    similarities = bank.similarities(features, threads=threads)
+    bank.check_apart(bank.doubles(features, similarities), count)
+    weights = fit(plain_logits(model, features), similarities, known[:count])
     return Bank(rows, counts, order, projection, weights, origin)
 
 
@@ -102,18 +104,3 @@ def _rows(training: FeatureCache, projection: Projection, order: np.ndarray) -> 
             rows[place[start:stop]] = projection.codes(training.read(start, stop))
             bar.update(stop - start)
     return rows
-
-
-def _check_apart(rows: np.ndarray, codes: np.ndarray) -> None:
-    """Raise InputError where too many held-out samples are among the rows."""
-    there = {row.tobytes() for row in rows}
-    same = sum(code.tobytes() in there for code in codes)
-    if same > _SAME * len(codes):
-        raise _overlap(f"{same} of {len(codes)} held-out samples in the training data")
-
-
-def _overlap(found: str) -> InputError:
-    return InputError(
-        f"bank: expected held-out samples that are not among the training samples, found {found}; "
-        "give others: similarities to themselves say nothing"
-    )
