@@ -9,8 +9,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Say what a file or folder that fastuq made is, of which model and data, its shapes, how it was made, and "
         "whether it is whole: a model folder, a feature cache or a folder of them, a head, moments, tables, figures, a "
-        "page. The status is 1 where it is not whole. Features are counted, not read: `fastuq cache verify` reads them."
-        " CSV, JSON and pages have no checksums: whole says that none of them is cut or has more at its end."
+        "page, a promise. The status is 1 where it is not whole. Features are counted, not read: `fastuq cache verify` "
+        "reads them. CSV, other JSON and pages have no checksums: whole says that none of them is cut or has more at "
+        "its end."
     )
     parser.add_argument("file", metavar="FILE", help="a file or a folder")
     parser.add_argument("--json", metavar="FILE", help="write what is said as JSON (- for the screen)")

@@ -20,6 +20,7 @@ from fastuq.model.head import Head
 from fastuq.model.head_file import load_head
 from fastuq.model.model import Model, load_model
 from fastuq.report.moments_tables import check_suffix
+from fastuq.scoring.calibration.promise import load_promise
 from fastuq.util.checks import checked_path
 from fastuq.util.json_reading import parse_json, read_json
 from fastuq.util.npy import npz_shapes, open_regular, read_npz
@@ -27,6 +28,7 @@ from fastuq.util.rawio import read_into
 
 About = dict[str, Any]
 _SEAL = b"fastuq "
+_PROMISE = b'"format": "fastuq promise'
 _PAGE = b'<span class="brand">fastuq</span>'
 _TABLES = {
     "table of samples": {"index", "prediction", "decision"},
@@ -105,6 +107,8 @@ def _kind_of(path: Path) -> tuple[str, Callable[[Path], About]]:
         return "moments, Parquet", _parquet
     if head.startswith(b"<!") and _PAGE in head:
         return "report page", _page
+    if head.startswith(b"{") and _PROMISE in head:
+        return "promise", lambda path: load_promise(path).summary()
     if head.startswith((b"{", b"[")) and (figures := _figures(path, head)) is not None:
         return "figures of a command, JSON", lambda path: figures
     return _kind_of_table(path, set(head[: head.find(b"\n")].decode("utf-8", "replace").split(","))), _table
@@ -145,8 +149,8 @@ def _kind_of_table(path: Path, header: set[str]) -> str:
 
 def _foreign(path: Path) -> InputError:
     return InputError(
-        f"{path}: expected something that fastuq made (a model folder, feature cache, head, moments, table, figures or "
-        "page), found nothing of that kind or a damaged one; check the path"
+        f"{path}: expected something that fastuq made (a model folder, feature cache, head, moments, table, figures, "
+        "promise or page), found nothing of that kind or a damaged one; check the path"
     )
 
 

@@ -16,6 +16,7 @@ from places import TINY
 
 import fastuq
 from fastuq import cli
+from fastuq.datasets import ImageSet
 from fastuq.report.about import about
 
 MODEL = ["--model", str(TINY)]
@@ -32,9 +33,20 @@ KINDS = {
     "page.html": "report page",
     "splits.csv": "table of splits, CSV",
     "splits.json": "figures of a command, JSON",
+    "promise.json": "promise",
+    "promised.json": "figures of a command, JSON",
 }
 if find_spec("pyarrow"):
     KINDS["moments.parquet"] = "moments, Parquet"
+
+
+def labelled(path):
+    """Return the path of a cache whose labels are what the model predicts, but for one."""
+    labels = fastuq.score(caches.tiny_model(), caches.features(), num_iter=5).plain_prediction
+    labels[0] = (labels[0] + 1) % 100
+    images = ImageSet(caches.images().images, labels, caches.tiny_model().class_names, "labelled")
+    fastuq.cache_features(images, caches.tiny_model(), path).close()
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +65,9 @@ def made(tmp_path_factory):
     written = ["--csv", str(folder / "table.csv"), "--json", str(folder / "figures.json")]
     written += ["--report", str(folder / "page.html")]
     assert cli.main(["score", "--cache", str(folder / "cache.h5"), *MODEL, *written, "--num-iter", "5"]) == 0
+    promised = ["--output", str(folder / "promise.json"), "--json", str(folder / "promised.json")]
+    held_out = ["--cache", str(labelled(folder / "labelled.h5")), *MODEL]
+    assert cli.main(["calibrate", *held_out, "--coverage", "0.9", "--num-iter", "5", *promised]) == 0
     figures = json.loads((folder / "figures.json").read_text())
     row = {"corruption": "fog", "severity": 3, **figures}
     (folder / "splits.json").write_text(json.dumps({"rows": [row, row], "seconds_total": 1.5}))
@@ -135,6 +150,18 @@ def test_what_is_not_whole_says_why(made, capsys, tmp_path):
     whole[len(whole) // 2] ^= 1
     (tmp_path / "m.npz").write_bytes(whole)
     assert "damaged" in said_of(tmp_path / "m.npz", capsys, 1)["problem"]
+
+
+def test_a_promise_that_was_changed_is_known_as_one(made, capsys, tmp_path):
+    said = said_of(made / "promise.json", capsys)
+    assert (said["samples"], said["model_sha256"]) == (50, caches.tiny_model().sha256)
+    text = (made / "promise.json").read_text()
+    for changed in (text.replace('"delta": 0.05', '"delta": 0.04'), text[:-20]):
+        assert changed != text
+        (tmp_path / "p.json").write_text(changed)
+        said = said_of(tmp_path / "p.json", capsys, 1)
+        assert said["kind"] == "promise"
+        assert "expected a file of `fastuq calibrate`, found" in said["problem"]
 
 
 @pytest.mark.skipif(not find_spec("pyarrow"), reason="pyarrow is not installed")

@@ -102,8 +102,8 @@ class Promise:
         )
 
     def summary(self) -> dict[str, Any]:
-        """Return the promise without what single samples are remembered by, ready for JSON."""
-        return {name: value for name, value in _plain(self).items() if name not in ("scores", "digests")}
+        """Return what is promised, ready for JSON, without what single samples are remembered by: no promise file."""
+        return {name: value for name, value in _plain(self).items() if name not in ("format", "scores", "digests")}
 
     def save(self, path: str | Path) -> None:
         """Write the promise as JSON, whole or not at all; ``-`` is standard output."""
