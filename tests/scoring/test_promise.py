@@ -22,6 +22,7 @@ from fastuq import cli
 from fastuq.cache import FeatureCache, cache_features
 from fastuq.datasets import ImageSet
 from fastuq.errors import InputError
+from fastuq.scoring.calibration.overlap import digests
 from fastuq.scoring.calibration.promise import _plain, _stamp
 from fastuq.scoring.calibration.risk import split
 from fastuq.scoring.calibration.temperature import probabilities
@@ -246,6 +247,18 @@ def test_it_does_not_apply_to_the_data_of_the_calibration():
                 kept(promise, f"mixed{shared}")
         else:
             assert kept(promise, f"mixed{shared}")
+
+
+def test_of_a_large_calibration_the_share_is_estimated():
+    """Digests are those of some of its samples, so that few of the doubles are found."""
+    pixels = np.concatenate([caches.images(400, seed=1).images[:10], caches.images(150, seed=2).images])
+    cache_features(ImageSet(pixels, None, tiny_model().class_names, "mixed"), tiny_model(), "mixed.h5").close()
+    with FeatureCache.open("held.h5") as held:
+        first = digests(held)[:1]
+    promise = replace(calibrated(), digests=np.concatenate([first, np.arange(39, dtype=np.uint64)]))
+    with pytest.raises(InputError, match="about 10 of the 160 images were in its calibration"):
+        kept(promise, "mixed")
+    assert kept(replace(promise, samples=40), "mixed")
 
 
 def test_features_without_a_cache_are_refused():

@@ -18,8 +18,8 @@ from fastuq.util.labels import checked_labels
 
 _DOUBLES = 0.01
 """Share of samples that may have the very codes of a row: data sets have doubles."""
-_LEAST = 0.9
-"""Cosine that a row has to itself, at least: codes are rounded."""
+_LEAST = 0.95
+"""Cosine that a row has to itself, but for a few: codes are rounded. What is less like a row is not looked up."""
 
 
 @dataclass(frozen=True)

@@ -166,9 +166,11 @@ def _check_applies(promise: Promise, model: Model, features: FeatureCache, made_
             f"promise: calibrated on the very images that are scored ({promise.images}), where its threshold was "
             f"chosen; {way_out}"
         )
-    shared = int(np.isin(digests(features), promise.digests).sum())
+    known = int(np.isin(digests(features), promise.digests).sum())
+    shared = round(known * promise.samples / len(promise.digests))  # of a large calibration some are remembered
     if shared > _SHARED * len(features):
+        about = "" if shared == known else "about "
         raise InputError(
-            f"promise: {shared} of the {len(features)} images were in its calibration ({promise.images}), where its "
-            f"threshold was chosen; {way_out}"
+            f"promise: {about}{shared} of the {len(features)} images were in its calibration ({promise.images}), where "
+            f"its threshold was chosen; {way_out}"
         )
