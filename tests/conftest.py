@@ -12,6 +12,8 @@ from places import SUPPORT, TINY
 settings.register_profile("fastuq", deadline=None)  # a busy machine says nothing about the code
 settings.load_profile("fastuq")
 
+os.environ.pop("COLUMNS", None)  # which the workers of pytest-xdist are given: lines would be wrapped
+
 # The programs that tests start import from tests/support too.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(SUPPORT), os.environ.get("PYTHONPATH"))))
 

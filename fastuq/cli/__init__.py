@@ -7,7 +7,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from importlib import import_module
 from io import TextIOWrapper
 from keyword import iskeyword
@@ -59,7 +58,7 @@ SCORING = {
 }
 BY_SCORE = {
     "rule": "by the interval of every class, or by a score of each sample",
-    "score": "with --rule score: what it goes by; docs/scores.md has them all",
+    "score": "with --rule score: what it goes by; docs/scores.md has them all (default: max; with a bank: bank)",
     "coverage": "with --rule score: share of the samples to keep (or --threshold: the least score that is kept)",
     "foreign": "a second score, for what is not of the kind that the model knows",
     "foreign_coverage": "share of the samples that it leaves in",
@@ -202,19 +201,20 @@ def add_scoring_options(parser: argparse.ArgumentParser, names: Iterable[str] = 
     for name in names:
         default = getattr(Options(), name)
         text = {**SCORING, **BY_SCORE}[name] + ("" if default is None else f" (default: {default})")
-        kind: Any = (str if name == "foreign" else float) if default is None else type(default)
+        kind: Any = (str if name in ("score", "foreign") else float) if default is None else type(default)
         option = f"--{name.replace('_', '-')}"
         parser.add_argument(option, help=text, choices=CHOICES.get(name), metavar=_METAVARS.get(name), type=kind)
 
 
-def scoring_options(args: argparse.Namespace) -> "Options":
-    """Return the options of scoring that were given; raises InputError where one is out of range."""
-    from fastuq.scoring.options import Options
+def scoring_options(args: argparse.Namespace, names: Iterable[str] = (*SCORING, *BY_SCORE)) -> "Options":
+    """Return the options of scoring, of these names, that were given; raises InputError where one is out of range."""
+    from fastuq.scoring.options import Options, check_together
 
-    given = {field.name: getattr(args, field.name, None) for field in fields(Options)}
-    if given["threshold"] is not None and given["coverage"] is not None:
-        raise InputError("--coverage and --threshold: expected one of them, found both; --threshold is the least score")
-    return Options(**{name: value for name, value in given.items() if value is not None})
+    values = {name: getattr(args, name, None) for name in names}
+    given = {name: value for name, value in values.items() if value is not None}
+    options = Options(**given)
+    check_together(given, rule=options.rule, method=options.method)  # a default may have been given, too
+    return options
 
 
 def _top_parser() -> argparse.ArgumentParser:

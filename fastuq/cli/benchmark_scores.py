@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--coverage", type=float, metavar="C", help="what thresholds are to keep (default: as the rule by intervals)")
     add("--splits", type=int, default=10, help="random halves (default: %(default)s)")
     add("--resamples", type=int, default=500, help="bootstrap draws (default: %(default)s)")
-    add_scoring_options(parser, ["num_iter", "conf_factor", "masks", "precision", "seed"])
+    add_scoring_options(parser, _ITERATIONS)
     add("--threads", type=int, help="threads (default: all)")
     add("--output", type=Path, metavar="PREFIX", help="write PREFIX.md, PREFIX.csv and PREFIX.json")
     add("--json", metavar="FILE", help="write all figures as JSON (- for the screen)")
@@ -54,14 +54,14 @@ def run(args: argparse.Namespace) -> int:
     outputs = {**{f"--output ({suffix})": path for suffix, path in files.items()}, "--json": args.json}
     inputs = [*args.cache, *foreign.values(), *args.shifted, args.reference, args.bank, args.model]
     check_outputs(outputs, inputs)
-    coverage = args.coverage
+    coverage, options = args.coverage, scoring_options(args, _ITERATIONS)
     plan = Plan(
         names=None if args.scores is None else [name.strip() for name in args.scores.split(",")],
         coverage=None if coverage is None else finite_number("coverage", coverage, 0, 1, open_ends=True),
         splits=whole_number("splits", args.splits, 1, 1000),
         resamples=whole_number("resamples", args.resamples, 1, 1_000_000),
-        seed=scoring_options(args).seed,
-        options=scoring_options(args),
+        seed=options.seed,
+        options=options,
         threads=args.threads,
     )
     model = load_model(args.model)
@@ -95,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 _SUFFIXES = (".md", ".csv", ".json")
+_ITERATIONS = ("num_iter", "conf_factor", "masks", "precision", "seed")
 
 
 def _named(given: list[str]) -> dict[str, Path]:

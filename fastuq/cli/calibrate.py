@@ -9,6 +9,8 @@ from fastuq.cli.score import add_companions, add_images, companions, opened_feat
 if TYPE_CHECKING:
     from fastuq.scoring.calibration.promise import Promise
 
+_ITERATIONS = ("num_iter", "masks", "precision", "seed")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
@@ -24,15 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--delta", type=float, default=0.05, help="chance that the promise is wrong (default: %(default)s)")
     add(
         "--score",
-        default="max",
         metavar="NAME",
-        help="what decides, docs/scores.md has them all (default: %(default)s)",
+        help="what decides, docs/scores.md has them all (default: max; with a bank: bank)",
     )
     add_companions(parser)
     add("--sets", type=float, metavar="C", help="also sets of classes that hold the true one with this chance")
-    add("--set-kind", default="lac", choices=("lac", "raps"), help="how they are made (default: %(default)s)")
+    add("--set-kind", choices=("lac", "raps"), help="how they are made (default: lac)")
     add("--output", default="promise.json", metavar="FILE", help="the promise (default: %(default)s)")
-    add_scoring_options(parser, ("num_iter", "masks", "precision", "seed"))
+    add_scoring_options(parser, _ITERATIONS)
     add("--threads", type=int, help="threads (default: all)")
     add("--json", metavar="FILE", help="write what is promised as JSON (- for the screen)")
 
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from fastuq.util.outputs import check_outputs
 
     outputs = {"--output": args.output, "--json": args.json}
-    options = scoring_options(args)
+    options = scoring_options(args, _ITERATIONS)
     files = (args.images, args.model, args.classes, args.bank, args.reference, *(args.cache or []))
     check_outputs(outputs, [data_root(), *files])
     model = named_model(args)

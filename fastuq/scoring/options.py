@@ -1,5 +1,6 @@
 """How predictions are judged. Nothing heavy is imported here, so that help texts can name the defaults."""
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -13,6 +14,9 @@ METHODS = ("sampling", "analytic")
 RULES = ("interval", "score")
 THRESHOLD = 0.5
 """Where a class counts as present, unless another value is given."""
+SCORE = "max"
+"""What a rule by a score goes by, unless another one or a bank is given."""
+SAMPLED = ("num_iter", "masks", "seed")
 CHOICES = {
     "method": METHODS,
     "rule": RULES,
@@ -21,6 +25,13 @@ CHOICES = {
     "masks": MASKS,
     "precision": PRECISIONS,
 }
+_ONLY_WITH = {
+    **dict.fromkeys(("mixed", "doubt_floor"), ("rule", "interval")),
+    **dict.fromkeys(("score", "coverage", "foreign", "foreign_coverage", "foreign_threshold"), ("rule", "score")),
+    **dict.fromkeys(SAMPLED, ("method", "sampling")),
+}
+"""By option: what else has to be so, or it would be ignored."""
+_ONE_OF_TWO = (("coverage", "threshold"), ("foreign_coverage", "foreign_threshold"))
 _LEAST = 1e-9
 _LARGEST_FLOAT32 = (2 - 2.0**-23) * 2.0**127
 
@@ -33,6 +44,26 @@ def check_conf_factor(value: Any) -> float:
 def check_threshold(value: Any) -> float:
     """Return a threshold as a plain float; raises InputError where it is not finite as a float32."""
     return finite_number("threshold", value, -_LARGEST_FLOAT32, _LARGEST_FLOAT32)
+
+
+def check_together(given: Collection[str], *, rule: str, method: str) -> None:
+    """Raise InputError where an option is given that would be ignored, for the rule, the method or another option."""
+    found = {"rule": rule, "method": method}
+    for option, (name, value) in _ONLY_WITH.items():
+        if option in given and found[name] != value:
+            raise InputError(
+                f"{option}: expected {name} {value}, found {name} {found[name]}, which knows no {option}; leave it "
+                f"out, or ask for {name} {value}"
+            )
+    for option in ("foreign_coverage", "foreign_threshold"):
+        if option in given and "foreign" not in given:
+            raise InputError(f"{option}: expected a second score that it is of, found none; give foreign, its name")
+    for first, second in _ONE_OF_TWO:
+        if first in given and second in given:
+            raise InputError(
+                f"{first} and {second}: expected one of them, found both; the {second} is a least score, the {first} "
+                "a share of the samples"
+            )
 
 
 @dataclass(frozen=True)
@@ -58,11 +89,12 @@ class Options:
     precision : {'int8', 'float32'}
     seed : int
     method : {'sampling', 'analytic'}
-        Moments over iterations, or carried through the head's float32 layers without any, and without a seed.
+        Moments over iterations, or carried through the head's float32 layers without any: num_iter, masks and seed
+        play no part then.
     rule : {'interval', 'score'}
         By the interval of every class (the paper's), or by a score of each sample.
-    score : str
-        For ``rule="score"``, as in docs/scores.md.
+    score : str, optional
+        For ``rule="score"``, as in docs/scores.md. Default: ``bank`` where there is a bank, else ``max``.
     coverage : float, optional
         Share of the samples to keep, those of the largest scores.
     foreign : str, optional
@@ -93,7 +125,7 @@ class Options:
     seed: int = Sampling.seed
     method: str = "sampling"
     rule: str = "interval"
-    score: str = "max"
+    score: str | None = None
     coverage: float | None = None
     foreign: str | None = None
     foreign_coverage: float = 0.95
@@ -117,6 +149,14 @@ class Options:
                 plain[name] = finite_number(name, value, -_LARGEST_FLOAT32, _LARGEST_FLOAT32)
         for name, value in plain.items():  # NumPy's numbers would fail as JSON, after the work
             object.__setattr__(self, name, value)
+        # whoever tries several num_iter may do so whatever the method
+        check_together(self._given() - set(SAMPLED), rule=self.rule, method=self.method)
+
+    def _given(self) -> set[str]:
+        """Return the names of the options that are not at their defaults."""
+        defaults = {field.name: field.default for field in fields(self)} | {"threshold": THRESHOLD}
+        values = {name: value for name in defaults if (value := getattr(self, name)) is not None}
+        return {name for name, value in values.items() if defaults[name] is None or value != defaults[name]}
 
     def _threshold(self) -> float:
         if self.threshold is not None:
@@ -138,7 +178,8 @@ class Options:
         """The scores that the rule goes by."""
         if self.rule == "interval":
             return ()
-        return (self.score,) if self.foreign is None else (self.score, self.foreign)
+        first = SCORE if self.score is None else self.score
+        return (first,) if self.foreign is None else (first, self.foreign)
 
     @property
     def sampling(self) -> Sampling:

@@ -1,11 +1,27 @@
 """The rule by scores: the plain prediction is kept where a score is large enough, and a second one does not object."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from fastuq.errors import InputError
 from fastuq.scoring.decisions import Reason
-from fastuq.scoring.options import Options
+from fastuq.scoring.options import SCORE, Options
+from fastuq.scoring.scores.table import score_of
+
+
+def with_score(options: Options, *, bank: bool) -> Options:
+    """Return the options with the score that a rule by a score goes by; with a bank it has to be one of the bank."""
+    if options.rule == "interval":
+        return options
+    name = options.score if options.score is not None else "bank" if bank else SCORE
+    if "bank" not in score_of(name)[0].needs and bank:
+        raise InputError(
+            f"score {name}: expected a score of the bank that is given too, found one of the outputs without it; use "
+            "--score bank, or leave --bank out"
+        )
+    return replace(options, score=name)
 
 
 def prepare(part: dict[str, np.ndarray], scores: list[np.ndarray], z: float) -> None:

@@ -21,7 +21,7 @@ from fastuq.scoring.metrics.calibration import per_sample
 from fastuq.scoring.options import Options, options_of
 from fastuq.scoring.reading import checked_truth, chunks
 from fastuq.scoring.result import DETAILS, Result, columns_of, rules_of
-from fastuq.scoring.score_rule import judge, prepare
+from fastuq.scoring.score_rule import judge, prepare, with_score
 from fastuq.scoring.scores.compute import ScoreSet
 from fastuq.scoring.scores.reference import Reference
 from fastuq.scoring.views import Views, checked_views, taken_together
@@ -145,7 +145,9 @@ class Scorer:
         sets: Sets | None = None,
         **single: Any,
     ) -> None:
-        self.model, self.options = model, options_of(options, single)
+        self.model, self.options = model, with_score(options_of(options, single), bank=bank is not None)
+        if reference is not None and self.options.rule == "interval":
+            raise InputError("reference: expected rule score, found rule interval, which needs none; leave it out")
         self._temperature, self._sets = temperature, sets
         self._rules, self._bank = rules_of(self.options), bank
         self._gate: Gate | None = None

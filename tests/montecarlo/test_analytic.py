@@ -5,6 +5,7 @@ import json
 import caches
 import numpy as np
 import pytest
+from commands import refusal
 from heads import dequantize, model_of, random_features, random_head
 from models import tiny_model
 from places import TINY
@@ -66,6 +67,9 @@ def test_decisions_have_no_seed_and_are_those_of_the_moments(capsys, workplace):
     assert "no iterations, conf_factor 0.7, threshold 0.5" in capsys.readouterr().out
     assert cli.main(["score", "--cache", "c.h5", "--model", str(TINY), "--method", "analytic", "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out)["kept"] == first.keep.sum()
+    for option, value in (("--num-iter", "50"), ("--seed", "0"), ("--masks", "shared")):
+        words = refusal(capsys, ["score", "--cache", "c.h5", "--method", "analytic", option, value])
+        assert f"{option[2:].replace('-', '_')}: expected method sampling, found method analytic" in words
 
 
 def test_what_needs_iterations_is_refused():

@@ -269,8 +269,11 @@ def refused(folder):
         (lambda: score(of.model, of.other, bank=made, gate=2), "gate: expected a number from 0 to 1"),
         (lambda: made.similarities(np.zeros((2, 3), np.int8)), r"features: expected int8 \(N, 40\)"),
         (lambda: made.with_rows(features(of.other)[:2], [0, 6]), "class numbers 0 to 5"),
+        (lambda: made.with_rows(np.zeros((2, 3), np.int8), [0, 1]), r"features: expected int8 \(N, 40\)"),
+        (lambda: made.with_rows([[0] * 40], [0]), r"features: expected int8 \(N, 40\), found list"),
+        (lambda: made.with_rows(np.zeros((2, 40), np.float32), [0, 1]), "found float32"),
         (lambda: made.without_rows([300]), "numbers of rows of the bank"),
-        (lambda: Bank.load(folder / "none"), "no such file"),
+        (lambda: Bank.load(folder / "none"), "no such file; make it with `fastuq bank`"),
         (lambda: Bank.load(folder / "few.h5"), "expected a fastuq bank, found a foreign"),
     ]
 

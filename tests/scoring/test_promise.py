@@ -382,6 +382,7 @@ def test_the_commands_make_and_keep_a_promise(capsys):
         (["score", "--cache", "new.h5", *MODEL, "--promise", "p.json", "--json", "p.json"], "found an input"),
         (["score", "--cache", "held.h5", *MODEL, "--promise", "p.json"], "the very images that are scored"),
         (["calibrate", "--cache", "bare.h5", *MODEL], "expected samples with labels, found none"),
+        (["calibrate", "--cache", "held.h5", *MODEL, "--set-kind", "lac"], "kind: expected sets"),
         (["calibrate", "--cache", "held.h5", *MODEL, "--score", "no"], "score: expected one of max"),
         (["calibrate", "--cache", "held.h5", *MODEL, "--score", "react"], "expected a reference"),
         (["calibrate", "--cache", "held.h5", *MODEL, "--risk", "0.01"], "at least 374 samples are needed"),

@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import banks
 import caches
 import numpy as np
 import pytest
@@ -73,7 +74,13 @@ def test_two_scores_tell_wrong_from_strange(model, features, reference):
     assert kept.min() >= result.score_threshold > doubted.max()
     assert result.summary()["ignored_as_foreign"] == strange.sum()
     fixed = score(
-        model, features[::-1], options, reference=reference, foreign_threshold=result.foreign_threshold, coverage=1.0
+        model,
+        features[::-1],
+        options,
+        reference=reference,
+        foreign_threshold=result.foreign_threshold,
+        foreign_coverage=0.95,
+        coverage=1.0,
     )
     assert np.array_equal(fixed.keep, ~strange), "where all are to be kept, the strange ones still are not"
     assert fixed.foreign_threshold == result.foreign_threshold
@@ -108,11 +115,30 @@ def test_the_interval_rule_knows_no_score(model, features):
         ({"rule": "score", "coverage": 0.5, "foreign": "knn"}, "score knn: expected a reference"),
         ({"rule": "score", "coverage": 0.5, "foreign": "max", "foreign_coverage": 2}, "foreign_coverage"),
         ({"doubt_floor": float("nan")}, "doubt_floor"),
+        ({"coverage": 0.3, "score": "energy"}, "score: expected rule score, found rule interval"),
+        ({"coverage": 0.9}, "coverage: expected rule score, found rule interval, which knows no coverage; leave it"),
+        ({"foreign": "knn"}, "foreign: expected rule score"),
+        ({"foreign_coverage": 0.9}, "foreign_coverage: expected rule score"),
+        ({"foreign_threshold": 0.1}, "foreign_threshold: expected rule score"),
+        ({"rule": "score", "coverage": 0.5, "mixed": "keep"}, "mixed: expected rule interval, found rule score"),
+        ({"rule": "score", "coverage": 0.5, "doubt_floor": 0.5}, "doubt_floor: expected rule interval"),
+        ({"rule": "score", "coverage": 0.5, "threshold": 0.9}, "coverage and threshold: expected one of them"),
+        ({"rule": "score", "coverage": 0.5, "foreign_threshold": 0.5}, "foreign_threshold: expected a second score"),
+        ({"rule": "score", "coverage": 0.5, "foreign_coverage": 0.5}, "foreign_coverage: expected a second score"),
+        (
+            {"rule": "score", "coverage": 0.5, "foreign": "max", "foreign_coverage": 0.5, "foreign_threshold": 0.5},
+            "foreign_coverage and foreign_threshold: expected one of them",
+        ),
     ],
 )
 def test_what_is_refused(model, features, options, words):
     with pytest.raises(InputError, match=words):
         score(model, features, **options)
+
+
+def test_a_reference_that_nothing_asks_for_is_refused(model, features, reference):
+    with pytest.raises(InputError, match="reference: expected rule score, found rule interval"):
+        score(model, features, reference=reference)
 
 
 def test_the_command(workplace, capsys, model):
@@ -143,6 +169,29 @@ def test_the_command(workplace, capsys, model):
     assert "found neither" in refusal(capsys, argv)
     both = [*argv, "--coverage", "0.5", "--threshold", "0.2"]
     assert "expected one of them, found both" in refusal(capsys, both)
+    plain = ["score", "--cache", "test.h5", *given_options]
+    for option, value in (("--coverage", "0.9"), ("--score", "max"), ("--foreign-coverage", "0.95")):
+        words = refusal(capsys, [*plain, option, value])
+        assert f"{option[2:].replace('-', '_')}: expected rule score, found rule interval" in words
+    assert "mixed: expected rule interval" in refusal(capsys, [*argv, "--coverage", "0.5", "--mixed", "ignore"])
+    assert cli.main([*argv, "--coverage", "0.5", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["score"] == "max"
     assert "no such file; make it with `fastuq fit-reference`" in refusal(capsys, [*argv, *two[:-1], "none.h5"])
     assert "expected a fastuq reference" in refusal(capsys, [*argv, *two[:-1], "test.h5"])
     assert "cannot be" not in refusal(capsys, ["fit-reference", "all.h5", "--output", "all.h5", *given_options])
+
+
+def test_with_a_bank_its_score_decides(tmp_path):
+    of, bank = banks.parts(), banks.bank()
+    many = banks.cached(of.model, tmp_path / "many.h5", *banks.embeddings(400, 4))
+    found = score(of.model, of.other, bank=bank, rule="score", coverage=0.5, num_iter=5)
+    assert found.options.score == "bank"
+    assert np.array_equal(found.score, scores(of.model, of.other, ["bank"], bank=bank)["bank"])
+    assert fastuq.calibrate(of.model, many, bank=bank, risk=0.3).options.score == "bank"
+    assert score(of.model, of.other, rule="score", coverage=0.5, num_iter=5).options.score == "max"
+    for take in (
+        lambda: score(of.model, of.other, bank=bank, rule="score", score="max", coverage=0.5),
+        lambda: fastuq.calibrate(of.model, many, bank=bank, score="max"),
+    ):
+        with pytest.raises(InputError, match=r"score max: expected a score of the bank .* use --score bank, or leave"):
+            take()

@@ -205,6 +205,7 @@ def test_what_does_not_fit_is_one_line():
     refused("expected no parameter", InputError, lambda: scores(model, test, ["max(2)"]))
     refused("expected a percentile from 0 to 99.9, as in scale", InputError, lambda: scores(model, test, ["scale(x)"]))
     refused("expected a percentile from 0", InputError, lambda: scores(model, test, ["scale(nan)"]))
+    refused("neighbour k, a whole number from 1", InputError, lambda: scores(model, test, ["knn(1.5)"]))
     refused("score knn: expected a reference", InputError, lambda: scores(model, test, ["max", "knn"]))
     refused("fewer than 18 dimensions", InputError, lambda: scores(model, test, ["vim(18)"], reference=reference))
     for wrong in (test.astype(np.float32), test[:, :5], test[0]):
@@ -212,7 +213,13 @@ def test_what_does_not_fit_is_one_line():
         refused("features: expected int8", InputError, lambda wrong=wrong: fit_reference(model, wrong))
     refused("at least one sample", InputError, lambda: scores(model, test[:0], ["max"]))
     refused("expected features with labels", InputError, lambda: fit_reference(model, train))
-    refused("none of c and 5 classes in all", InputError, lambda: fit_reference(model, train, labels=labels % 2))
+    refused("found none of c and 4 more; give", InputError, lambda: fit_reference(model, train, labels=labels % 2))
+    only_c = np.where(labels == 2, 0, labels)
+    refused("found none of c; give", InputError, lambda: fit_reference(model, train, labels=only_c))
+    same = np.tile(train[:1], (len(train), 1))
+    refused(
+        "training features that differ, found the same", InputError, lambda: fit_reference(model, same, labels=labels)
+    )
     refused("rows: expected a whole number", InputError, lambda: fit_reference(model, train, labels=labels, rows=0))
     other = type(model)(**{**vars(model), "sha256": "1" * 64})
     refused(

@@ -143,10 +143,7 @@ class Bank:
         InputError
             The features are no int8 (N, D).
         """
-        width = len(self.projection.weights)
-        if getattr(features, "dtype", None) != np.int8 or features.ndim != 2 or features.shape[1] != width:
-            other = f"{getattr(features, 'dtype', type(features).__name__)} {getattr(features, 'shape', '')}".strip()
-            raise InputError(f"features: expected int8 (N, {width}), found {other}; use those of the bank's model")
+        self._check_features(features)
         return self._nearest(features, threads) * np.float32(self.projection.step**-2)
 
     def fuse(self, logits: np.ndarray, similarities: np.ndarray) -> np.ndarray:
@@ -209,7 +206,14 @@ class Bank:
         }
 
     def with_rows(self, features: np.ndarray, labels: Any) -> "Bank":
-        """Return a bank that has these features (N, D) int8 of the labelled classes too; nothing is fitted again."""
+        """Return a bank that has these features (N, D) int8 of the labelled classes too; nothing is fitted again.
+
+        Raises
+        ------
+        InputError
+            The features are no int8 (N, D), or the labels are none of them.
+        """
+        self._check_features(features)
         labels = checked_labels("labels", labels, len(features), len(self.counts), "give the classes of the bank")
         codes, first = self.projection.codes(features), int(self.samples.max()) + 1
         return self._of(
@@ -239,6 +243,12 @@ class Bank:
     def _nearest(self) -> Nearest:
         of = self.projection
         return Nearest(of.weights, of.offset, of.step, self.rows, self.counts)
+
+    def _check_features(self, features: Any) -> None:
+        width = len(self.projection.weights)
+        if getattr(features, "dtype", None) != np.int8 or features.ndim != 2 or features.shape[1] != width:
+            other = f"{getattr(features, 'dtype', type(features).__name__)} {getattr(features, 'shape', '')}".strip()
+            raise InputError(f"features: expected int8 (N, {width}), found {other}; use those of the bank's model")
 
     def _of(self, rows: np.ndarray, labels: np.ndarray, samples: np.ndarray) -> "Bank":
         order = np.argsort(labels, kind="stable")

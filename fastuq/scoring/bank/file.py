@@ -78,7 +78,7 @@ def load(path: str | Path | None = None, model: Model | None = None) -> Bank:
         The file is missing, foreign, truncated, damaged, or of another model.
     """
     path = bundled_path("bank") / "bank.h5" if path is None else checked_path(path)
-    descriptor = open_file(path, os.O_RDONLY)
+    descriptor = open_file(path, os.O_RDONLY, "fastuq bank")
     try:
         seal = read_seal(descriptor, path, TITLE)
         bank = _bank(path, seal, {name: _array(descriptor, path, seal, name) for name in seal.datasets})

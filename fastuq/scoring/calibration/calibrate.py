@@ -22,7 +22,7 @@ from fastuq.scoring.result import Result
 from fastuq.scoring.scores import Reference
 from fastuq.scoring.scoring import score as scored
 
-RISK, DELTA, SCORE = 0.05, 0.05, "max"
+RISK, DELTA = 0.05, 0.05
 
 
 def calibrate(
@@ -30,12 +30,12 @@ def calibrate(
     features: FeatureCache,
     options: Options | None = None,
     *,
-    score: str = SCORE,
+    score: str | None = None,
     risk: float | None = None,
     coverage: float | None = None,
     delta: float = DELTA,
     sets: float | None = None,
-    kind: str = "lac",
+    kind: str | None = None,
     reference: Reference | None = None,
     bank: Bank | None = None,
     gate: float = 0.0,
@@ -51,8 +51,8 @@ def calibrate(
         Of samples with labels that the model was not trained on, drawn like those that are to be scored.
     options : Options, optional
         Of the iterations, for scores that need them.
-    score : str
-        Name of the score that decides.
+    score : str, optional
+        Name of the score that decides. Default: ``bank`` where there is a bank, else ``max``.
     risk : float, optional
         Keep as much as goes with at most this share of errors (default: 0.05).
     coverage : float, optional
@@ -62,7 +62,7 @@ def calibrate(
     sets : float, optional
         Also make sets of classes that hold the true one with this chance.
     kind : {'lac', 'raps'}
-        Of the sets.
+        Of the sets (default: lac).
     reference, bank, gate
         As in `fastuq.score`: for scores that need one, for outputs joined by similarities, and for its gate.
     threads : int, optional
@@ -95,7 +95,11 @@ def calibrate(
     """
     if risk is not None and coverage is not None:
         raise InputError("calibrate: expected a risk or a coverage, found both; the one follows from the other")
-    options = options_of(options, {**single, "rule": "score", "score": score, "coverage": 1.0})
+    if kind is not None and sets is None:
+        raise InputError(
+            "kind: expected sets that it is of, found none; give sets, the chance that they hold the class"
+        )
+    options = options_of(options, {**single, "rule": "score", "score": score, "coverage": 1.0, "threshold": None})
     labels = _checked_labels(model, features, bank)
     result = scored(model, features, options, reference=reference, bank=bank, gate=gate, threads=threads)
     assert result.score is not None
@@ -107,7 +111,7 @@ def calibrate(
         chosen = threshold_at_coverage(trusted, right, coverage, delta)
     some = remembered(len(labels))
     return Promise(
-        options=replace(options, coverage=None, threshold=chosen.threshold),
+        options=replace(result.options, coverage=None, threshold=chosen.threshold),
         risk=chosen.risk,
         delta=float(delta),
         samples=len(labels),
@@ -115,7 +119,7 @@ def calibrate(
         kept=chosen.kept,
         errors=chosen.errors,
         **_temperature(result),
-        sets=None if sets is None else calibrated_sets(result.mean, labels, sets, kind),
+        sets=None if sets is None else calibrated_sets(result.mean, labels, sets, "lac" if kind is None else kind),
         missing=_missing(labels, model),
         images=str(features.provenance["images"]),
         data_fingerprint=features.data_fingerprint,

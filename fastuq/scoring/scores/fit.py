@@ -38,7 +38,7 @@ def fit_reference(
     Raises
     ------
     InputError
-        There are no labels, or no sample of a class.
+        There are no labels, or no sample of a class, or all samples are the same.
     CacheError
         The cache is damaged or was made with another model.
 
@@ -61,9 +61,12 @@ def fit_reference(
     assert truth is not None
     kept = np.unique(np.linspace(0, len(features) - 1, whole_number("rows", rows, 1)).astype(np.int64))
     sums = {kind: _Sums(model.head.num_classes) for kind in KINDS}
-    right, parts = _Sums(model.head.num_classes, squares=False), []
+    right, parts, differ = _Sums(model.head.num_classes, squares=False), [], False
+    first: np.ndarray | None = None
     with progress_bar(len(features), "reference", "sample") as bar:
         for start, some in chunks(features):
+            first = some[0] if first is None else first
+            differ = differ or bool((some != first).any())
             chunk, of = Chunk(model, some, np.arange(len(some))), truth[start : start + len(some)]
             for kind in KINDS:
                 sums[kind].add(getattr(chunk, kind), of)
@@ -71,6 +74,10 @@ def fit_reference(
             right.add(chunk.hidden[hits], of[hits])
             parts.append(some[kept[(kept >= start) & (kept < start + len(some))] - start])
             bar.update(len(some))
+    if not differ:
+        raise InputError(
+            "fit-reference: expected training features that differ, found the same for every sample; check the cache"
+        )
     last = model.head.blocks[-1]
     hidden_origin = -np.linalg.pinv(last.weights.T.astype(np.float64)) @ last.bias
     hidden = sums["hidden"].statistics(hidden_origin)
@@ -98,9 +105,10 @@ def _check_classes(model: Model, truth: np.ndarray | None) -> None:
         )
     missing = np.flatnonzero(np.bincount(truth, minlength=model.head.num_classes) == 0)
     if len(missing):
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InputError(
-            f"fit-reference: expected samples of every class, found none of {model.class_names[missing[0]]} and "
-            f"{len(missing)} classes in all; give the training data of the model"
+            f"fit-reference: expected samples of every class, found none of {model.class_names[missing[0]]}{more}; "
+            "give the training data of the model"
         )
 
 

@@ -26,6 +26,8 @@ class Parameter:
         Between which it lies, both included.
     others : tuple of float
         Values worth trying beside the default.
+    whole : bool
+        Whether it is a whole number.
     """
 
     meaning: str
@@ -33,6 +35,7 @@ class Parameter:
     low: float
     high: float
     others: tuple[float, ...] = ()
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ _PERCENTILE = Parameter("percentile", 90, 0, 99.9, (65, 80, 85, 95, 99))
 _GAMMA = Parameter("exponent", 0.1, 1e-3, 10, (0.01, 0.5, 1))
 _DIM_HIDDEN = Parameter("dimensions left out: a share of all, or a number", 0.5, 1e-3, 1e6, (0.2, 0.8))
 _DIM = Parameter("dimensions left out: a share of all, or a number", 0.2, 1e-3, 1e6, (0.1, 0.4))
-_NEIGHBOURS = Parameter("neighbour k", 10, 1, 1e6, (1, 5, 50))
+_NEIGHBOURS = Parameter("neighbour k", 10, 1, 1e6, (1, 5, 50), whole=True)
 
 SCORES: dict[str, Score] = {
     score.name: score
@@ -178,9 +181,10 @@ def _number(score: Score, parameter: Parameter, text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not parameter.low <= value <= parameter.high:
+    if not parameter.low <= value <= parameter.high or (parameter.whole and value % 1):
+        number = ", a whole number" * parameter.whole
         raise InputError(
-            f"score {score.name}: expected a {parameter.meaning} from {parameter.low:g} to {parameter.high:g}, as in "
-            f"{score.name}({parameter.default:g}), found {shown(text)}"
+            f"score {score.name}: expected a {parameter.meaning}{number} from {parameter.low:g} to "
+            f"{parameter.high:g}, as in {score.name}({parameter.default:g}), found {shown(text)}"
         )
     return value
