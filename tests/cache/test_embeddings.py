@@ -268,7 +268,13 @@ REFUSED = {
     "expected an array named features, found a, b": ["two.npz", "--head", "head.npz"],
     "expected labels 0 to 4": ["x.npy", "--head", "head.npz", "--labels", "many.npy"],
     "one-hot labels of 5 classes, as the model has, found 3": ["x.npy", "--head", "head.npz", "--labels", "three.npy"],
-    "names.txt: 'ape' is there twice": ["x.npy", "--head", "head.npz", "--class-names", "names.txt"],
+    "class names: expected 5, one for each class, found 2": [
+        "x.npy",
+        "--head",
+        "head.npz",
+        "--class-names",
+        "names.txt",
+    ],
     "class names: expected 5": ["x.npy", "--head", "head.npz", "--class-names", "one.txt"],
 }
 

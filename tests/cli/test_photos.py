@@ -168,9 +168,9 @@ def test_features_of_folders_in_another_language(capsys):
     assert "one has labels and the other has none: are the class names (--classes) those it was made with?" in said
     for action in ("verify", "repair"):
         assert cli.main(["cache", action, "de.h5", "--images", "pde", *MODEL]) == 0
-    Path("de.txt").write_text("\n".join(["Ding 1", *(f"Ding {n}" for n in range(1, 100))]))
+    Path("de.txt").write_text("\n".join(["Ding 12", *(f"Ding {n}" for n in range(1, 100))]))
     for command in ("score", "cache-features"):
-        assert "de.txt: 'Ding 1' is there twice" in refusal(capsys, [command, "pde", *MODEL, *classes])
+        assert "class 'Ding 12': is there twice among the names" in refusal(capsys, [command, "pde", *MODEL, *classes])
 
 
 def test_class_numbers_are_said(capsys):
