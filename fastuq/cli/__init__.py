@@ -262,10 +262,10 @@ def _run(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> 
         return _fail(
             "the system starts no more threads; raise its limit of processes or memory, or ask for fewer --threads"
         )
-    except ImportError as error:
-        if not isinstance(error.__cause__, SystemExit):  # what SIGTERM becomes while a library written in C begins
+    except ImportError:
+        if not _heard:
             raise
-        raise error.__cause__ from None
+        raise SystemExit(128 + _heard[0]) from None  # a library written in C, which began, made this of it
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         return _fail(f"{error.strerror or error}{where}; nothing half-written was kept; mend it and run again")
@@ -279,6 +279,7 @@ def _fail(message: str, status: int = USER_ERROR) -> int:
 @contextmanager
 def _sigterm_unwinds() -> Iterator[None]:
     """Let SIGTERM end the block as an exception, so that partial files are removed and locks released."""
+    _heard.clear()
     previous = signal.signal(signal.SIGTERM, _terminated)
     try:
         yield
@@ -286,5 +287,10 @@ def _sigterm_unwinds() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
+_heard: list[int] = []
+"""The signal that ends the process, once it is here: handlers and what they end share nothing else."""
+
+
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+    _heard.append(number)
     raise SystemExit(128 + number)
