@@ -191,7 +191,7 @@ def test_archive_fetched_by_hand_is_used_and_kept(archive, tmp_path):
     assert (tmp_path / "set" / "test").read_bytes() == FILES["test"]
 
 
-@pytest.mark.parametrize("content", [CONTENT[:50], b"?" * len(CONTENT), b""])
+@pytest.mark.parametrize("content", [CONTENT[:50], b"?" * len(CONTENT), b""], ids=["cut", "foreign", "empty"])
 def test_damaged_archive_fetched_by_hand_is_refused_and_kept(archive, tmp_path, content):
     (tmp_path / "mini.tar.gz").write_bytes(content)
     with pytest.raises(DownloadError, match="remove it"):
