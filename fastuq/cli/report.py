@@ -24,4 +24,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cifar100c", metavar="CSV", help="add heat maps of this table, which `fastuq score-cifar100c --csv` wrote"
     )
-    parser.set_defaults(csv=None, moments=None)
+    parser.set_defaults(csv=None, moments=None, page_option="--output")

@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source(parser, parser.add_mutually_exclusive_group())
     parser.add_argument("--csv", metavar="FILE", help="write one row per image (- for the screen)")
     parser.add_argument("--report", metavar="FILE", help="write a page to look at, HTML (`fastuq report` has more)")
+    parser.set_defaults(page_option="--report")
     parser.add_argument(
         "--moments",
         metavar="FILE",
@@ -226,7 +227,7 @@ def _write(args: argparse.Namespace, result: "Result", model: "Model", cache: "F
 
 
 def _outputs(args: argparse.Namespace) -> dict[str, str | None]:
-    return {"--csv": args.csv, "--moments": args.moments, "--report": args.report, "--json": args.json}
+    return {"--csv": args.csv, "--moments": args.moments, args.page_option: args.report, "--json": args.json}
 
 
 def opened_features(

@@ -425,7 +425,7 @@ def test_commands_that_are_refused(capsys, model):
     Path("c.csv").write_text(splits(model, model_sha256="f" * 64))
     for argv, words in [
         (["report", "other.npy", "--cache", "c.h5"], "expected features of images file:other.npy"),
-        (["report", "in.npy", "--output", "in.npy"], "found an input"),
+        (["report", "in.npy", "--output", "in.npy"], "--output in.npy: expected a new file, found an input"),
         (["report", "in.npy", "--output", "x.html", "--json", "x.html"], "goes there too"),
         (["report", "in.npy", "--cifar100c", "c.csv"], "expected splits scored with model"),
         (["report", "in.npy", "--cifar100c", "none.csv"], "No such file"),
