@@ -1,7 +1,7 @@
 """Features + head -> result: moments, interval, decision, chunk by chunk."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from fastuq.scoring.calibration.conformal import Sets
 from fastuq.scoring.calibration.temperature import probabilities
 from fastuq.scoring.metrics.calibration import per_sample
 from fastuq.scoring.options import Options, options_of
+from fastuq.scoring.parts import Part, joined
 from fastuq.scoring.reading import checked_truth, chunks
 from fastuq.scoring.result import DETAILS, Result, columns_of, rules_of
 from fastuq.scoring.score_rule import judge, prepare, with_score
@@ -176,54 +177,86 @@ class Scorer:
         views: Views = (),
     ) -> Result:
         """Score the features of one data set."""
-        began = time.perf_counter()
+        return self.whole(self.parts(features, labels=labels, details=details, views=views), features, 1 + len(views))
+
+    def parts(
+        self,
+        features: FeatureCache | np.ndarray,
+        first: int = 0,
+        *,
+        labels: Any = None,
+        details: bool = True,
+        views: Views = (),
+    ) -> Iterator[Part]:
+        """Yield what there is to say of the samples from number `first` on, whose features these are, some at a time.
+
+        Arguments and errors as in `score`.
+        """
         truth = checked_truth(self.model, features, labels)
-        if self._bank is not None and isinstance(features, FeatureCache):
-            self._bank.check(self.model, features.data_fingerprint)
         others = checked_views(self.model, features, views)
         if others and self.options.score_names:
             raise InputError("views: expected the rule by intervals, found one by scores, which are of a single view")
         if others and self.options.method == "analytic":
             raise InputError("views: expected the method sampling, found analytic, which is of a single view")
-        seconds = {"features": 0.0, "compile": 0.0, "head": 0.0}
-        columns: dict[str, np.ndarray] = {}
-        self._doubles = 0
-        readers = [_timed(chunks(each), seconds) for each in others]
-        for start, rows in _timed(chunks(features), seconds):
-            by_scores = bool(self.options.score_names)
-            wanted = details or by_scores or bool(others) or truth is not None or self._sets is not None
-            found = self._found(rows, start, wanted, seconds)
-            seen = [rows, *(next(each)[1] for each in readers)]
-            if others:
-                every = [found, *(self._found(other, start, True, seconds) for other in seen[1:])]
-                found = taken_together(every, self._rules, self._activation)
-            part = columns_of(self.model, found)
-            if self.options.method == "analytic":
-                part |= self._analytic(rows, seconds)
-            part |= self._of_means(part["mean"], None if truth is None else truth[start : start + len(rows)])
-            if by_scores:
-                scores = self._scores(rows, start)
-                prepare(part, [scores[name] for name in self.options.score_names], float(self._rules.z))
-            if self._gate is not None:
-                self._gate.close(seen, part)
-            _fill(columns, part, start, len(features), details)
+        began = time.perf_counter()
+        for piece in zip(*map(chunks, (features, *others)), strict=True):
+            seconds = {"features": time.perf_counter() - began, "compile": 0.0, "head": 0.0}
+            start, seen = piece[0][0], [rows for _, rows in piece]
+            known = None if truth is None else truth[start : start + len(seen[0])]
+            yield self._part(seen, first + start, known, details, seconds)
+            began = time.perf_counter()
+
+    def whole(self, parts: Iterable[Part], features: FeatureCache | np.ndarray, views: int = 1) -> Result:
+        """Return the result of a data set from its parts, in any order, judged by all of them together."""
+        began = time.perf_counter()
+        cache = features if isinstance(features, FeatureCache) else None
+        if self._bank is not None and cache is not None:
+            self._bank.check(self.model, cache.data_fingerprint)
+        found = joined(parts, len(features))
+        columns: dict[str, Any] = {"labels": None, **found.columns}
         if self._bank is not None:
-            self._bank.check_apart(self._doubles, len(features) * (1 + len(others)))
+            self._bank.check_apart(found.doubles, len(features) * views)
         if self.options.score_names:
             judge(columns, self.options)
-        seconds["total"] = time.perf_counter() - began
         return Result(
             options=self.options,
             class_names=self.model.class_names,
-            labels=truth,
-            seconds=seconds,
+            seconds={**found.seconds, "total": time.perf_counter() - began},
             model_sha256=self.model.sha256,
-            data_fingerprint=features.data_fingerprint if isinstance(features, FeatureCache) else None,
-            files=features.files if isinstance(features, FeatureCache) else None,
+            data_fingerprint=None if cache is None else cache.data_fingerprint,
+            files=None if cache is None else cache.files,
             bank=None if self._bank is None else self._bank.summary(),
-            views=1 + len(others),
-            **columns,  # type: ignore[arg-type]
+            views=views,
+            **columns,
         )
+
+    def _part(
+        self,
+        seen: list[np.ndarray],
+        first: int,
+        labels: np.ndarray | None,
+        details: bool,
+        seconds: dict[str, float],
+    ) -> Part:
+        """Return what there is to say of samples `first` onwards, of features (N, D) in every view."""
+        by_scores = bool(self.options.score_names)
+        wanted = details or by_scores or len(seen) > 1 or labels is not None or self._sets is not None
+        every, doubles = zip(*(self._found(rows, first, wanted, seconds) for rows in seen), strict=True)
+        together = len(every) > 1
+        columns = columns_of(self.model, taken_together(every, self._rules, self._activation) if together else every[0])
+        if self.options.method == "analytic":
+            columns |= self._analytic(seen[0], seconds)
+        columns |= self._of_means(columns["mean"], labels)
+        if by_scores:
+            scores = self._scores(seen[0], first)
+            prepare(columns, [scores[name] for name in self.options.score_names], float(self._rules.z))
+        if self._gate is not None:
+            self._gate.close(seen, columns)
+        if labels is not None:
+            columns["labels"] = labels
+        if not details:
+            columns |= {name: columns[name][:0] for name in DETAILS}
+        return Part(first, columns, sum(doubles), seconds)
 
     def _analytic(self, rows: np.ndarray, seconds: dict[str, float]) -> dict[str, np.ndarray]:
         began = time.perf_counter()
@@ -240,37 +273,20 @@ class Scorer:
             found["set_bits"] = np.packbits(self._sets.of(mean), axis=1, bitorder="little")
         return found
 
-    def _found(self, rows: np.ndarray, start: int, details: bool, seconds: dict[str, float]) -> Columns:
-        """Return what the kernels find of samples `start` onwards, and add the time that they take to `seconds`."""
+    def _found(self, rows: np.ndarray, start: int, details: bool, seconds: dict[str, float]) -> tuple[Columns, int]:
+        """Return what the kernels find of samples `start` onwards, and how many of them are rows of the bank.
+
+        The time that it takes is added to `seconds`.
+        """
         began, compiling = time.perf_counter(), self._run.seconds_compiling
         ids = np.arange(start, start + len(rows), dtype=np.int64)
-        addend = None
+        addend, doubles = None, 0
         if self._bank is not None:
             similarities = self._bank.similarities(rows, threads=self._run.threads)
-            self._doubles += self._bank.doubles(rows, similarities)
+            doubles = self._bank.doubles(rows, similarities)
             addend = self._bank.addend(similarities)
         found = self._run.decide(rows, ids, self._rules, details=details, addend=addend)
         compiling = self._run.seconds_compiling - compiling
         seconds["compile"] += compiling
         seconds["head"] += time.perf_counter() - began - compiling
-        return found
-
-
-def _timed(pieces: Iterator[tuple[int, np.ndarray]], seconds: dict[str, float]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield the pieces and add the time of reading them to `seconds`."""
-    while True:
-        began = time.perf_counter()
-        piece = next(pieces, None)
-        seconds["features"] += time.perf_counter() - began
-        if piece is None:
-            return
-        yield piece
-
-
-def _fill(columns: dict[str, np.ndarray], part: dict[str, np.ndarray], start: int, n: int, details: bool) -> None:
-    """Put the columns of samples `start` onwards into those of all n; joining them at the end would hold all twice."""
-    for name, values in part.items():
-        size = n if details or name not in DETAILS else 0
-        if name not in columns:
-            columns[name] = np.empty((size, *values.shape[1:]), values.dtype)
-        columns[name][start : start + len(values)] = values[:size]
+        return found, doubles

@@ -110,6 +110,18 @@ def test_pieces_and_details_do_not_matter(model, features, labels, monkeypatch):
     assert parts.mean.shape == (0, len(model.class_names))
 
 
+@pytest.mark.parametrize("options", [{"masks": "per_sample"}, {"rule": "score", "score": "max", "coverage": 0.5}])
+def test_parts_found_apart_and_in_any_order_are_the_same_whole(model, features, labels, options):
+    scorer = Scorer(model, num_iter=10, mutual_information=True, **options)
+    known = scorer(features, labels=labels)
+    cuts = ((60, 90), (0, 25), (25, 60))
+    parts = [part for a, b in cuts for part in scorer.parts(features[a:b], a, labels=labels[a:b])]
+    found = scorer.whole(parts, features)
+    for field in fields(Result):
+        if field.name != "seconds":
+            np.testing.assert_array_equal(getattr(found, field.name), getattr(known, field.name), field.name)
+
+
 def test_compiling_does_not_count_as_the_head(model, features, monkeypatch):
     monkeypatch.setattr("fastuq.montecarlo.threads._COMPILED", set())
     monkeypatch.setattr("fastuq.montecarlo.threads.announced_compile", lambda: nullcontext(time.sleep(0.2)))
