@@ -1,13 +1,17 @@
 """Whether a cache may be used: whole, and made by this model, of these images, in this way."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fastuq.cache.file import CacheFile
 from fastuq.cache.header import Header
+from fastuq.cache.manifest import Manifest, shard_name
 from fastuq.datasets import ImageSet
 from fastuq.errors import CacheError
+
+ALIKE = ("preprocessing", "runtime", "scale", "zero_point")
+"""What all files of a cache have in common, beside the model."""
 
 
 def check_model(file: CacheFile, sha256: str) -> None:
@@ -49,6 +53,22 @@ def check_images(file: CacheFile, images: ImageSet) -> None:
         )
 
 
+def check_shard_images(folder: Path, manifest: Manifest, images: ImageSet) -> None:
+    """Raise CacheError unless every shard of a folder was made of its range of these images and labels."""
+    if len(images) != manifest.num_samples:
+        found = f"those of {manifest.images} ({manifest.num_samples})"
+        raise _stale(folder, f"features of images {images.name} ({len(images)})", found, "they are other images")
+    for number, (start, stop) in enumerate(manifest.ranges()):
+        part = images.subset(start, stop)
+        if part.fingerprint() != manifest.fingerprints[number]:
+            raise _stale(
+                folder / shard_name(number + 1, len(manifest.samples)),
+                f"features of images {part.name} (fingerprint {part.fingerprint()[:12]})",
+                f"others (fingerprint {manifest.fingerprints[number][:12]})",
+                "a pixel, a label or the order of images changed",
+            )
+
+
 def check_same(file: CacheFile, expected: Header) -> None:
     """Raise CacheError unless a cache with `expected` could go on in this file; its batch size may differ."""
     check_model(file, expected.model_sha256)
@@ -80,18 +100,24 @@ def check_complete(file: CacheFile) -> None:
     )
 
 
-def check_shards(files: list[CacheFile]) -> None:
-    """Raise CacheError unless the files, in order, are all shards of one cache."""
+def check_alike(file: CacheFile, first: CacheFile, names: Sequence[str]) -> None:
+    """Raise CacheError unless two files go together: of the same model, and with the same entries `names`."""
+    check_model(file, first.header.model_sha256)
+    different = [name for name in names if getattr(file.header, name) != getattr(first.header, name)]
+    different += ["number of features"] if file.num_features != first.num_features else []
+    if different:
+        raise CacheError(
+            f"{file.path}: expected a shard of the same cache as {first.path}, found another "
+            f"{different[0].replace('_', ' ')}; give the shards of one cache"
+        )
+
+
+def check_parts(files: list[CacheFile]) -> None:
+    """Raise CacheError unless the files, in order, are all parts of one cache."""
     first = files[0].header
     count = first.shard.count
     for file in files:
-        check_model(file, first.model_sha256)
-        for name in ("data_fingerprint", "preprocessing", "runtime", "num_samples", "scale", "zero_point"):
-            if getattr(file.header, name) != getattr(first, name) or file.num_features != files[0].num_features:
-                raise CacheError(
-                    f"{file.path}: expected a shard of the same cache as {files[0].path}, found another "
-                    f"{name.replace('_', ' ')}; give the shards of one cache"
-                )
+        check_alike(file, files[0], (*ALIKE, "data_fingerprint", "num_samples"))
     found = [f"{file.header.shard.index}/{file.header.shard.count}" for file in files]
     if found != [f"{number}/{len(files)}" for number in range(1, len(files) + 1)]:
         raise CacheError(
