@@ -1,4 +1,4 @@
-"""From images to a feature cache: the backbone over every batch that is not there yet."""
+"""From images to a file of a feature cache: the backbone over every batch that is not there yet."""
 
 import hashlib
 import os
@@ -17,76 +17,16 @@ from fastuq.cache.file import CacheFile
 from fastuq.cache.header import MAX_BATCH_BYTES, MAX_FILES_BYTES, Header, Shard
 from fastuq.cache.making import create_file
 from fastuq.cache.staleness import check_same
-from fastuq.datasets import ImageSet, open_images
+from fastuq.datasets import ImageSet
 from fastuq.errors import InputError, ModelError
 from fastuq.model.model import Model
-from fastuq.util.checks import checked_path, whole_number
-from fastuq.util.defaults import BATCH_SIZE
+from fastuq.util.checks import whole_number
 from fastuq.util.file_names import FileNames
 from fastuq.util.process import thread_count
 from fastuq.util.progress import progress_bar
 
 if TYPE_CHECKING:
     from fastuq.model.backbone import Backbone
-
-
-def cache_features(
-    images: ImageSet | np.ndarray,
-    model: Model,
-    path: str | Path | None = None,
-    *,
-    batch_size: int = BATCH_SIZE,
-    threads: int | None = None,
-) -> FeatureCache:
-    """Run the backbone once over images and keep its features in a file.
-
-    A file that is there already goes on where it was: batches that are missing or damaged are computed, the others
-    are verified and kept; damaged labels are put back. The file does not depend on interruptions, threads or machine
-    load. What the backbone is fed is what the data fingerprint was taken of, compared image by image.
-
-    Parameters
-    ----------
-    images : ImageSet or ndarray, (N, H, W, 3), uint8
-        Or what else `open_images` takes; pictures are opened in the size and with the crop of the model.
-    model : Model
-    path : str or Path, optional
-        Default: see `default_cache_path`.
-    batch_size : int
-        Images that share a checksum, and at most lost by a kill; a file that is there keeps its own.
-    threads : int, optional
-        Default: the processors this process may use.
-
-    Returns
-    -------
-    FeatureCache
-        Open for reading; `computed` says how many samples were left to compute.
-
-    Raises
-    ------
-    CacheError
-        The file was made of something else, is written by another process, or cannot be written.
-    InputError
-        The images do not fit the model or change meanwhile, or an argument is out of range.
-
-    Examples
-    --------
-    >>> import fastuq
-    >>> model, images = fastuq.load_model(), fastuq.open_images("bundled")
-    >>> with fastuq.cache_features(images, model, "features.h5") as cache:
-    ...     cache.computed
-    20
-
-    The same call again finds everything there:
-
-    >>> with fastuq.cache_features(images, model, "features.h5") as cache:
-    ...     cache.computed, cache.reused
-    (0, True)
-    """
-    if not isinstance(images, ImageSet):
-        images = open_images(images, image_size=model.image_shape[:2], crop=model.crop)
-    images = images.matched_to(model.class_names)
-    path = default_cache_path(images, model) if path is None else checked_path(path)
-    return cache_file(images, model, path, batch_size=batch_size, threads=threads)
 
 
 def cache_file(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fastuq.cache.file import CacheFile
 from fastuq.cache.header import Header, Shard
-from fastuq.cache.manifest import Manifest, shard_name
+from fastuq.cache.manifest import Manifest, read_manifest, shard_name
 from fastuq.cache.staleness import ALIKE, check_alike, check_complete, check_model
 from fastuq.errors import CacheError
 
@@ -31,6 +31,8 @@ class CacheFiles:
     open : callable
         Returns a file by its place; what it returns is good until `close`.
     close : callable
+    manifest : Manifest or None
+        Of a folder of shards.
     """
 
     header: Header
@@ -39,6 +41,7 @@ class CacheFiles:
     sizes: Sequence[int]
     open: Callable[[int], CacheFile]
     close: Callable[[], None]
+    manifest: Manifest | None = None
 
     @classmethod
     def of(cls, files: Sequence[CacheFile]) -> "CacheFiles":
@@ -52,14 +55,15 @@ class CacheFiles:
         return cls(files[0].header, files[0].num_features, paths, sizes, files.__getitem__, close)
 
     @classmethod
-    def of_folder(cls, folder: Path, manifest: Manifest) -> "CacheFiles":
+    def of_folder(cls, folder: Path) -> "CacheFiles":
         """Return the shards of a folder; the first is opened for what all have in common.
 
         Raises
         ------
         CacheError
-            A shard is missing, or the first is none of the manifest's.
+            There is no manifest or a damaged one, a shard is missing, or the first is none of it.
         """
+        manifest = read_manifest(folder)
         there, names = set(os.listdir(folder)), manifest.names()
         missing = [name for name in names if name not in there]
         if missing:
@@ -68,7 +72,6 @@ class CacheFiles:
                 "put it back, or run the `fastuq cache-features` command that made it again"
             )
         first = open_shard(folder, manifest, 0)
-        check_model(first, manifest.model_sha256)
         whole = replace(
             first.header,
             images=manifest.images,
@@ -78,7 +81,7 @@ class CacheFiles:
         )
         paths = [folder / name for name in names]
         opened = _Opened(partial(open_shard, folder, manifest, first=first))
-        return cls(whole, first.num_features, paths, manifest.samples, opened, opened.close)
+        return cls(whole, first.num_features, paths, manifest.samples, opened, opened.close, manifest)
 
 
 class _Opened:
@@ -106,8 +109,9 @@ def open_shard(folder: Path, manifest: Manifest, place: int, *, first: CacheFile
     """
     file = CacheFile(folder / shard_name(place + 1, len(manifest.samples)))
     header, expected = file.header, (manifest.samples[place], manifest.fingerprints[place])
+    check_model(file, manifest.model_sha256)
     if first is not None:
-        check_alike(file, first, (*ALIKE, "class_names", "labelled"))
+        check_alike(file, first, (*ALIKE, "class_names"))
     if (header.num_samples, header.data_fingerprint) != expected or header.size != header.num_samples:
         raise CacheError(
             f"{file.path}: expected shard {place + 1} of {manifest.images} ({expected[0]} samples, fingerprint "

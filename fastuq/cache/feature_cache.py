@@ -9,12 +9,10 @@ import numpy as np
 
 from fastuq.cache.cache_files import CacheFiles
 from fastuq.cache.file import CacheFile
-from fastuq.cache.manifest import read_manifest
 from fastuq.cache.staleness import (
     check_complete,
-    check_crop,
     check_images,
-    check_model,
+    check_made_by,
     check_parts,
     check_shard_images,
 )
@@ -121,7 +119,7 @@ class FeatureCache:
         try:
             for each in paths:
                 files.append(CacheFile(each))
-                _check_made_by(files[-1], model)
+                check_made_by(files[-1], model)
                 if images is not None:
                     names = (model or files[-1].header).class_names  # a model may have got other names since
                     images = images.matched_to(names)  # once: the fingerprint is kept
@@ -138,12 +136,11 @@ class FeatureCache:
 
     @classmethod
     def _open_folder(cls, folder: Path, model: Model | None, images: ImageSet | None) -> "FeatureCache":
-        manifest = read_manifest(folder)
-        files = CacheFiles.of_folder(folder, manifest)
-        _check_made_by(files.open(0), model)
-        if images is not None:
+        files = CacheFiles.of_folder(folder)
+        check_made_by(files.open(0), model)
+        if images is not None and files.manifest is not None:
             images = images.matched_to((model or files.header).class_names)
-            check_shard_images(folder, manifest, images)
+            check_shard_images(folder, files.manifest, images)
         return cls(files, images)
 
     @property
@@ -211,9 +208,3 @@ class FeatureCache:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _check_made_by(file: CacheFile, model: Model | None) -> None:
-    if model is not None:
-        check_model(file, model.sha256)
-        check_crop(file.header.preprocessing, model.crop)

@@ -69,9 +69,9 @@ def shard_name(index: int, count: int) -> str:
 
 
 def check_folder(folder: Path, count: int) -> None:
-    """Raise CacheError where a folder holds shards of another number than `count`, or cannot be one of shards."""
+    """Raise CacheError unless `count` shards can go into a folder: it is new, empty, or holds shards of that number."""
     try:
-        names = [path.name for path in folder.iterdir()] if folder.exists() else []
+        names = [path.name for path in folder.iterdir() if path.name[0] != "."] if folder.exists() else []
     except OSError as error:
         raise CacheError(f"{folder}: expected a folder for shards, found {error.strerror}; choose another") from None
     for name in sorted(names):
@@ -81,6 +81,8 @@ def check_folder(folder: Path, count: int) -> None:
                 f"{folder}: expected a place for {count} shards, found {name}, of a run with {int(match[2])}; "
                 "give the shard size of that run, or another folder, or delete this one"
             )
+    if names and not any(_NAME.fullmatch(name) for name in names):
+        raise CacheError(f"{folder}: expected a new folder for shards, found {min(names)} in it; choose another")
 
 
 def save_manifest(folder: Path, manifest: Manifest) -> None:

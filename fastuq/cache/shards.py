@@ -1,20 +1,105 @@
-"""From a data set in shards to a folder of cache files, one for each, and the manifest that makes them one cache."""
+"""From a data set to its features: in one file, or shard by shard in a folder, which is read as one cache."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from fastuq.cache.build import cache_file, runtime
+import numpy as np
+
+from fastuq.cache.build import cache_file, default_cache_path, runtime
 from fastuq.cache.cache_files import CacheFiles
 from fastuq.cache.feature_cache import FeatureCache
 from fastuq.cache.file import CacheFile
 from fastuq.cache.manifest import Manifest, check_folder, save_manifest, shard_name
-from fastuq.datasets.shards import ImageShard
-from fastuq.errors import CacheError
+from fastuq.cache.staleness import ALIKE
+from fastuq.datasets import ImageSet, open_images
+from fastuq.datasets.shards import ImageShard, open_shards
+from fastuq.errors import CacheError, InputError
 from fastuq.model.model import Model
 from fastuq.util.checks import checked_path
 from fastuq.util.defaults import BATCH_SIZE
 from fastuq.util.progress import progress_bar
+
+
+def cache_features(
+    images: ImageSet | np.ndarray,
+    model: Model,
+    path: str | Path | None = None,
+    *,
+    batch_size: int = BATCH_SIZE,
+    threads: int | None = None,
+    shard_size: int | None = None,
+) -> FeatureCache:
+    """Run the backbone once over images and keep its features in a file, or in a folder of shards.
+
+    A file that is there already goes on where it was: batches that are missing or damaged are computed, the others
+    are verified and kept; damaged labels are put back. The file does not depend on interruptions, threads or machine
+    load. What the backbone is fed is what the data fingerprint was taken of, compared image by image.
+
+    Parameters
+    ----------
+    images : ImageSet or ndarray, (N, H, W, 3), uint8
+        Or what else `open_images` takes; pictures are opened in the size and with the crop of the model.
+    model : Model
+    path : str or Path, optional
+        The file, or with `shard_size` the folder. Default: see `default_cache_path`; a folder has none.
+    batch_size : int
+        Images that share a checksum, and at most lost by a kill; a file that is there keeps its own.
+    threads : int, optional
+        Default: the processors this process may use.
+    shard_size : int, optional
+        Images of a shard, a whole cache file each; `FeatureCache.open` takes the folder for one cache. Shards that are
+        whole are skipped, without a look at their pixels where names, sizes and times of the files are the same.
+
+    Returns
+    -------
+    FeatureCache
+        Open for reading; `computed` says how many samples were left to compute.
+
+    Raises
+    ------
+    CacheError
+        The file was made of something else, is written by another process, or cannot be written.
+    InputError
+        The images do not fit the model or change meanwhile, or an argument is out of range.
+
+    Examples
+    --------
+    >>> import fastuq
+    >>> model, images = fastuq.load_model(), fastuq.open_images("bundled")
+    >>> with fastuq.cache_features(images, model, "features.h5") as cache:
+    ...     cache.computed
+    20
+
+    The same call again finds everything there:
+
+    >>> with fastuq.cache_features(images, model, "features.h5") as cache:
+    ...     cache.computed, cache.reused
+    (0, True)
+
+    The same features in shards of 8 images:
+
+    >>> with fastuq.cache_features(images, model, "features", shard_size=8) as cache:
+    ...     len(cache), len(cache.provenance["files"])
+    (20, 3)
+    """
+    if shard_size is not None:
+        if path is None:
+            raise InputError("path: expected the folder of the shards, found none; name one")
+        size, names = model.image_shape[:2], model.class_names
+        shards = open_shards(images, size=shard_size, class_names=names, image_size=size, crop=model.crop)
+        records = cache_shards(shards, model, path, batch_size=batch_size, threads=threads)
+        return FeatureCache(
+            CacheFiles.of_folder(checked_path(path)),
+            computed=sum(record.computed for record in records),
+            labels_restored=any(record.labels_restored for record in records),
+        )
+    if not isinstance(images, ImageSet):
+        images = open_images(images, image_size=model.image_shape[:2], crop=model.crop)
+    images = images.matched_to(model.class_names)
+    path = default_cache_path(images, model) if path is None else checked_path(path)
+    return cache_file(images, model, path, batch_size=batch_size, threads=threads)
 
 
 @dataclass(frozen=True)
@@ -28,6 +113,8 @@ class ShardRecord:
     samples : int
     fingerprint : str
         Data fingerprint of the shard.
+    common : dict
+        What it has to have in common with the other shards.
     computed : int
         Samples that the backbone ran on.
     labels_restored : bool
@@ -39,6 +126,7 @@ class ShardRecord:
     index: int
     samples: int
     fingerprint: str
+    common: dict[str, Any]
     computed: int = 0
     labels_restored: bool = False
     skipped: tuple[tuple[str, str], ...] = ()
@@ -57,16 +145,20 @@ def cache_shard(
     Where the file is whole and the stamp of the images is the one that it was made with, no pixels are read.
     """
     path, stamp = checked_path(folder) / shard_name(shard.index, shard.count), shard.stamp()
-    done = _unchanged(path, stamp, model)
-    if done is not None:
-        return ShardRecord(shard.index, *done)
-    images = shard.open().matched_to(model.class_names)
-    with cache_file(images, model, path, batch_size=batch_size, threads=threads, stamp=stamp) as cache:
-        did = (cache.computed, cache.labels_restored, images.skipped)
-        return ShardRecord(shard.index, len(cache), cache.data_fingerprint, *did)
+    cache, skipped = _unchanged(path, stamp, model), tuple[tuple[str, str], ...]()
+    if cache is None:
+        images = shard.open().matched_to(model.class_names)
+        cache, skipped = (
+            cache_file(images, model, path, batch_size=batch_size, threads=threads, stamp=stamp),
+            images.skipped,
+        )
+    with cache:
+        common = {name: cache.provenance[name] for name in ALIKE}
+        did = (cache.computed, cache.labels_restored, skipped)
+        return ShardRecord(shard.index, len(cache), cache.data_fingerprint, common, *did)
 
 
-def write_manifest(folder: str | Path, source: str, model: Model, records: Sequence[ShardRecord]) -> Manifest:
+def write_manifest(folder: str | Path, source: str, model: Model, records: Sequence[ShardRecord]) -> None:
     """Write the manifest of a folder whose shards are all whole.
 
     Parameters
@@ -81,7 +173,7 @@ def write_manifest(folder: str | Path, source: str, model: Model, records: Seque
     Raises
     ------
     CacheError
-        A shard is missing or there twice.
+        A shard is missing, or there twice, or was made in another way than the others.
     """
     found = sorted(records, key=lambda record: record.index)
     if [record.index for record in found] != list(range(1, len(found) + 1)) or not found:
@@ -89,10 +181,15 @@ def write_manifest(folder: str | Path, source: str, model: Model, records: Seque
             f"{folder}: expected each of the shards 1 to {len(found)} once, found "
             f"{', '.join(str(record.index) for record in found[:10])}; cache every shard once"
         )
+    for record in found:
+        for name, value in found[0].common.items():
+            if record.common[name] != value:
+                raise CacheError(
+                    f"{Path(folder) / shard_name(record.index, len(found))}: expected the {name} of the first shard, "
+                    f"{value}, found {record.common[name]}; delete that shard and cache it as the others"
+                )
     samples, fingerprints = (record.samples for record in found), (record.fingerprint for record in found)
-    manifest = Manifest(source, model.sha256, tuple(samples), tuple(fingerprints))
-    save_manifest(checked_path(folder), manifest)
-    return manifest
+    save_manifest(checked_path(folder), Manifest(source, model.sha256, tuple(samples), tuple(fingerprints)))
 
 
 def cache_shards(
@@ -102,15 +199,13 @@ def cache_shards(
     *,
     batch_size: int = BATCH_SIZE,
     threads: int | None = None,
-) -> FeatureCache:
-    """Cache every shard of a data set into a folder, one after the other, which `FeatureCache.open` reads as one cache.
-
-    Shards that are whole already are kept, one that was cut off goes on where it was; the manifest is written last.
+) -> list[ShardRecord]:
+    """Cache every shard of a data set into a folder, one after the other, and write the manifest last.
 
     Raises
     ------
     CacheError
-        The folder holds shards of another run, or as `cache_features`.
+        The folder holds shards of another run or something else, or as `cache_features`.
     """
     folder = checked_path(folder)
     check_folder(folder, len(shards))
@@ -119,24 +214,18 @@ def cache_shards(
         for shard in shards:
             records.append(cache_shard(shard, model, folder, batch_size=batch_size, threads=threads))
             bar.update()
-    manifest = write_manifest(folder, shards[0].source, model, records)
-    return FeatureCache(
-        CacheFiles.of_folder(folder, manifest),
-        computed=sum(record.computed for record in records),
-        labels_restored=any(record.labels_restored for record in records),
-    )
+    write_manifest(folder, shards[0].source, model, records)
+    return records
 
 
-def _unchanged(path: Path, stamp: str, model: Model) -> tuple[int, str] | None:
-    """Return samples and fingerprint of a file that is whole and made by this model of images with this stamp."""
+def _unchanged(path: Path, stamp: str, model: Model) -> FeatureCache | None:
+    """Return the cache at `path` if it is whole, and made by this model of images with this stamp."""
     if not stamp or not path.exists():
         return None
     try:
         file = CacheFile(path)
         header = file.header
         same = (header.stamp, header.model_sha256, header.runtime) == (stamp, model.sha256, runtime())
-        done = same and not file.pending()
-        file.close()
+        return FeatureCache(CacheFiles.of([file])) if same and not file.pending() else None
     except CacheError:  # whoever caches it says what is wrong with it, or mends it
         return None
-    return (header.num_samples, header.data_fingerprint) if done else None

@@ -1,6 +1,7 @@
 """Whether a cache may be used: whole, and made by this model, of these images, in this way."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ from fastuq.cache.header import Header
 from fastuq.cache.manifest import Manifest, shard_name
 from fastuq.datasets import ImageSet
 from fastuq.errors import CacheError
+from fastuq.model.model import Model
 
-ALIKE = ("preprocessing", "runtime", "scale", "zero_point")
+ALIKE = ("preprocessing", "runtime", "scale", "zero_point", "labelled")
 """What all files of a cache have in common, beside the model."""
 
 
@@ -24,6 +26,13 @@ def check_model(file: CacheFile, sha256: str) -> None:
             f"those of model {header.model_sha256[:12]} ({header.network})",
             "the model was made again or another one is meant",
         )
+
+
+def check_made_by(file: CacheFile, model: Model | None) -> None:
+    """Raise CacheError unless the cache was made with that model, of pictures as it sees them; None is any model."""
+    if model is not None:
+        check_model(file, model.sha256)
+        check_crop(file.header.preprocessing, model.crop)
 
 
 def check_crop(preprocessing: Mapping[str, Any], crop: float | None) -> None:
@@ -53,18 +62,22 @@ def check_images(file: CacheFile, images: ImageSet) -> None:
         )
 
 
-def check_shard_images(folder: Path, manifest: Manifest, images: ImageSet) -> None:
-    """Raise CacheError unless every shard of a folder was made of its range of these images and labels."""
+def check_shard_images(
+    folder: Path, manifest: Manifest, images: ImageSet, places: Collection[int] | None = None
+) -> None:
+    """Raise CacheError unless every shard of a folder, or those at `places`, is of its range of these images."""
     if len(images) != manifest.num_samples:
         found = f"those of {manifest.images} ({manifest.num_samples})"
         raise _stale(folder, f"features of images {images.name} ({len(images)})", found, "they are other images")
-    for number, (start, stop) in enumerate(manifest.ranges()):
-        part = images.subset(start, stop)
-        if part.fingerprint() != manifest.fingerprints[number]:
+    for place, (start, stop) in enumerate(manifest.ranges()):
+        if places is not None and place not in places:
+            continue
+        part = replace(images.subset(start, stop))  # a set of its own, so that what is kept of its pixels goes with it
+        if part.fingerprint() != manifest.fingerprints[place]:
             raise _stale(
-                folder / shard_name(number + 1, len(manifest.samples)),
+                folder / shard_name(place + 1, len(manifest.samples)),
                 f"features of images {part.name} (fingerprint {part.fingerprint()[:12]})",
-                f"others (fingerprint {manifest.fingerprints[number][:12]})",
+                f"others (fingerprint {manifest.fingerprints[place][:12]})",
                 "a pixel, a label or the order of images changed",
             )
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,6 +41,11 @@ class ImageShard:
     count: int
     skip: bool = False
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of the whole data set."""
+        return self.images.notes
+
     def open(self) -> ImageSet:
         """Return the images, a set of its own each time, so that what is kept of its pixels goes with it."""
         images = replace(self.images)
@@ -59,6 +65,13 @@ class ImageShard:
         how = None if images.prepared is None else dict(images.prepared)
         about = [inner, [int(n) for n in images.images.shape], how, self.skip, images.labels is None, *parts]
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+class Told(NamedTuple):
+    """What is to be said of images in shards, as an `ImageSet` has it."""
+
+    notes: tuple[str, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
 
 
 def open_shards(
