@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 from fastuq.cache.file import CacheFile
@@ -80,7 +80,7 @@ class CacheFiles:
             shard=Shard(1, 1, 0, manifest.num_samples),
         )
         paths = [folder / name for name in names]
-        opened = _Opened(partial(open_shard, folder, manifest, first=first))
+        opened = _Opened(lambda place: open_shard(folder, manifest, place, first=first) if place else first)
         return cls(whole, first.num_features, paths, manifest.samples, opened, opened.close, manifest)
 
 

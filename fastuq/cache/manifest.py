@@ -86,7 +86,7 @@ def check_folder(folder: Path, count: int) -> None:
 
 
 def save_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest, whole or not at all; one that says the same stays as it is."""
+    """Write the manifest, whole or not at all."""
     about = {
         "format": FORMAT,
         "fastuq_version": __version__,
@@ -156,6 +156,6 @@ def _no_manifest(folder: Path) -> CacheError:
             "the same `fastuq cache-features` command goes on from there"
         )
     return CacheError(
-        f"{folder}: expected a feature cache, found a folder without {MANIFEST}; give a cache file, or the folder "
-        "that `fastuq cache-features --shard-size` made"
+        f"{folder}: expected a feature cache, found a folder without {MANIFEST}; check the path: it is a file, or the "
+        "folder that `fastuq cache-features --shard-size` made"
     )

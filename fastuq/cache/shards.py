@@ -108,8 +108,8 @@ class ShardRecord:
 
     Attributes
     ----------
-    index : int
-        Counted from 1.
+    index, count : int
+        Shard `index` of `count`, counted from 1.
     samples : int
     fingerprint : str
         Data fingerprint of the shard.
@@ -124,6 +124,7 @@ class ShardRecord:
     """
 
     index: int
+    count: int
     samples: int
     fingerprint: str
     common: dict[str, Any]
@@ -155,7 +156,7 @@ def cache_shard(
     with cache:
         common = {name: cache.provenance[name] for name in ALIKE}
         did = (cache.computed, cache.labels_restored, skipped)
-        return ShardRecord(shard.index, len(cache), cache.data_fingerprint, common, *did)
+        return ShardRecord(shard.index, shard.count, len(cache), cache.data_fingerprint, common, *did)
 
 
 def write_manifest(folder: str | Path, source: str, model: Model, records: Sequence[ShardRecord]) -> None:
@@ -176,10 +177,13 @@ def write_manifest(folder: str | Path, source: str, model: Model, records: Seque
         A shard is missing, or there twice, or was made in another way than the others.
     """
     found = sorted(records, key=lambda record: record.index)
-    if [record.index for record in found] != list(range(1, len(found) + 1)) or not found:
+    count = found[0].count if found else 0
+    places = [(record.index, record.count) for record in found]
+    if not found or places != [(number, count) for number in range(1, count + 1)]:
+        wrong = next((n for n in range(1, count + 1) if places.count((n, count)) != 1), "one of another run")
         raise CacheError(
-            f"{folder}: expected each of the shards 1 to {len(found)} once, found "
-            f"{', '.join(str(record.index) for record in found[:10])}; cache every shard once"
+            f"{folder}: expected each of {count} shards once, found {len(found)} of them, shard {wrong} missing or there "
+            "twice; cache every shard once"
         )
     for record in found:
         for name, value in found[0].common.items():

@@ -46,7 +46,10 @@ def run(args: argparse.Namespace) -> int:
 
     began = time.perf_counter()
     inputs = [args.images, data_root(), args.model, args.classes]
-    check_outputs({"--output": _new(args.output), "--json": args.json}, [*inputs, args.output])
+    if args.shard_size is None:
+        check_outputs({"--output": _new(args.output), "--json": args.json}, [*inputs, args.output])
+    else:
+        check_outputs({"--json": args.json}, inputs, made=[args.output])
     model = named_model(args)
     report = _file(args, model) if args.shard_size is None else _shards(args, model)
     report["seconds"] = round(time.perf_counter() - began, 6)

@@ -12,7 +12,7 @@ from fastuq.datasets.imageset import ImageSet
 from fastuq.datasets.opening import open_images
 from fastuq.datasets.rows import stamp_of
 from fastuq.errors import InputError
-from fastuq.util.checks import whole_number
+from fastuq.util.checks import one_of, whole_number
 from fastuq.util.file_names import FileNames
 
 SHARD_SIZE = 10_000
@@ -104,7 +104,7 @@ def open_shards(
     InputError
         As `open_images` does, or there would be more than `MAX_SHARDS`.
     """
-    size = whole_number("shard size", size, 1)
+    size, on_error = whole_number("shard size", size, 1), one_of("on_error", on_error, ("stop", "skip"))
     images = spec if isinstance(spec, ImageSet) else open_images(spec, image_size=image_size, crop=crop)
     images = images if class_names is None else images.matched_to(class_names)
     images = images.mirrored() if mirror else images

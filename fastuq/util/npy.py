@@ -77,12 +77,12 @@ class NpyArray:
         return np.array(self[:], dtype=dtype)
 
     def stamp(self) -> str:
-        """Return what tells whether the file has changed: its path, size and time; empty where it is gone."""
+        """Return what tells whether the file has changed: its name, size and time; empty where it is gone."""
         try:
             found = os.stat(self._path)
         except OSError:
             return ""
-        return f"{self._path.absolute()} {found.st_size} {found.st_mtime_ns}"
+        return f"{self._path.name} {found.st_size} {found.st_mtime_ns}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopened, (self._path.absolute(), self.shape, self.dtype)
