@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fastuq.cache.cache_files import open_shard
 from fastuq.cache.file import CacheFile
+from fastuq.cache.header import Header
 from fastuq.cache.manifest import Manifest, shard_name
 from fastuq.cache.shards import ShardRecord, cache_shard
 from fastuq.cache.staleness import check_shard_images
@@ -12,6 +13,7 @@ from fastuq.datasets import ImageSet
 from fastuq.datasets.shards import ImageShard
 from fastuq.errors import CacheError
 from fastuq.model.model import Model
+from fastuq.util.defaults import BATCH_SIZE
 from fastuq.util.progress import progress_bar
 
 
@@ -40,20 +42,21 @@ def repair_shards(
     CacheError
         The images are others, or a file in the place of a shard is of something else.
     """
-    count, ranges = len(manifest.samples), list(manifest.ranges())
-    records = []
+    count, ranges, records = len(manifest.samples), list(manifest.ranges()), []
+    found = any_header(folder, manifest)
+    batch_size = BATCH_SIZE if found is None else found.batch_size
     for place, _ in damaged_shards(folder, manifest):
         check_shard_images(folder, manifest, images, [place])
         shard = ImageShard(images.subset(*ranges[place]), manifest.images, place + 1, count)
-        records.append(cache_shard(shard, model, folder, threads=threads))
+        records.append(cache_shard(shard, model, folder, batch_size=batch_size, threads=threads))
     return records
 
 
-def class_names_of(folder: Path, manifest: Manifest) -> tuple[str, ...] | None:
-    """Return the class names that the labels of a folder count; None where no shard can be opened."""
+def any_header(folder: Path, manifest: Manifest) -> Header | None:
+    """Return the header of the first shard that can be opened; None where there is none."""
     for place in range(len(manifest.samples)):
         try:
-            return CacheFile(folder / shard_name(place + 1, len(manifest.samples))).header.class_names
+            return CacheFile(folder / shard_name(place + 1, len(manifest.samples))).header
         except CacheError:
             continue
     return None

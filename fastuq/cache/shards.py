@@ -182,8 +182,8 @@ def write_manifest(folder: str | Path, source: str, model: Model, records: Seque
     if not found or places != [(number, count) for number in range(1, count + 1)]:
         wrong = next((n for n in range(1, count + 1) if places.count((n, count)) != 1), "one of another run")
         raise CacheError(
-            f"{folder}: expected each of {count} shards once, found {len(found)} of them, shard {wrong} missing or there "
-            "twice; cache every shard once"
+            f"{folder}: expected each of {count} shards once, found {len(found)}, shard {wrong} not there or twice; "
+            "cache every shard once"
         )
     for record in found:
         for name, value in found[0].common.items():

@@ -103,7 +103,7 @@ def _repair(args: argparse.Namespace) -> list[dict[str, Any]]:
     from fastuq.cache import cache_features
     from fastuq.cache.file import CacheFile
     from fastuq.cache.manifest import read_manifest
-    from fastuq.cache.mending import class_names_of, repair_shards
+    from fastuq.cache.mending import any_header, repair_shards
     from fastuq.datasets import open_images
     from fastuq.model.model import load_model
 
@@ -111,8 +111,8 @@ def _repair(args: argparse.Namespace) -> list[dict[str, Any]]:
     how = {"image_size": model.image_shape[:2], "crop": model.crop, "on_error": args.on_error}
     manifests = {path: read_manifest(path) for path in _paths(args) if path.is_dir()}
     first = _paths(args)[0]  # whose labels were matched by these names
-    names = class_names_of(first, manifests[first]) if first in manifests else CacheFile(first).header.class_names
-    model = replace(model, class_names=names or model.class_names)
+    header = any_header(first, manifests[first]) if first in manifests else CacheFile(first).header
+    model = model if header is None else replace(model, class_names=header.class_names)
     images = open_images(args.images, **how).matched_to(model.class_names)
     tell(images)
     reports = []

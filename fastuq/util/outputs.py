@@ -133,7 +133,7 @@ def _is_inside(file: Path, places: Sequence[Place]) -> bool:
 
 
 def _is_report(file: Path, suffixes: Collection[str]) -> bool:
-    """Return whether a file is a table or report as fastuq writes them, and no part of a model, a cache or a data set."""
+    """Return whether a file is a table or report as fastuq writes them, and no part of a model, cache or data set."""
     inside = any((file.parent / name).is_file() for name in (_MODEL, _SHARDS))
     return file.suffix in suffixes and file.name.casefold() not in _PARTS and not inside
 

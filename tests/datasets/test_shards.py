@@ -75,7 +75,7 @@ def test_a_file_that_is_another_one_by_now_is_refused(array):
     with pytest.raises(InputError, match=r"images\.npy: expected uint8 \(50, 32, 32, 3\).*found.*\(40, 32, 32, 3\)"):
         pickle.loads(sent)
     array.unlink()
-    with pytest.raises(InputError, match="found.*No such file"):
+    with pytest.raises(InputError, match=r"found.*No such file"):
         pickle.loads(sent)
 
 
