@@ -245,7 +245,7 @@ OPTIONS = {
         *("--threads", "--model", "--cache"),
     ],
     "demo": ["--num-iter", "--conf-factor", "--threshold", "--seed", "--model"],
-    "cache-features": ["--threads", "--model", "--batch-size", "--shard"],
+    "cache-features": ["--threads", "--model", "--batch-size", "--shard-size"],
     "corrupt": ["--corruptions", "--severities", "--seed", "--jobs", "--images"],
     "download": ["--url"],
 }

@@ -19,8 +19,9 @@ from fastuq import __version__
 from fastuq.bench.heads import kernel_of, paper_model, random_features
 from fastuq.bench.timing import Side, Timing, interleave, seconds_of
 from fastuq.cache import BATCH_SIZE, FeatureCache
-from fastuq.cache.file import CacheFile, create_file
+from fastuq.cache.file import CacheFile
 from fastuq.cache.header import Header, Shard
+from fastuq.cache.making import create_file
 from fastuq.errors import FastUQError
 from fastuq.model.model import Model
 from fastuq.scoring.scoring import score

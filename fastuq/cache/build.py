@@ -1,4 +1,4 @@
-"""From images to a feature cache: the backbone over every batch that is not there yet."""
+"""From images to a file of a feature cache: the backbone over every batch that is not there yet."""
 
 import hashlib
 import os
@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastuq import __version__
+from fastuq.cache.cache_files import CacheFiles
 from fastuq.cache.feature_cache import FeatureCache
-from fastuq.cache.file import CacheFile, create_file
+from fastuq.cache.file import CacheFile
 from fastuq.cache.header import MAX_BATCH_BYTES, MAX_FILES_BYTES, Header, Shard
+from fastuq.cache.making import create_file
 from fastuq.cache.staleness import check_same
-from fastuq.datasets import ImageSet, open_images
+from fastuq.datasets import ImageSet
 from fastuq.errors import InputError, ModelError
 from fastuq.model.model import Model
-from fastuq.util.checks import checked_path, shown, whole_number
-from fastuq.util.defaults import BATCH_SIZE
+from fastuq.util.checks import whole_number
 from fastuq.util.file_names import FileNames
 from fastuq.util.process import thread_count
 from fastuq.util.progress import progress_bar
@@ -28,67 +29,12 @@ if TYPE_CHECKING:
     from fastuq.model.backbone import Backbone
 
 
-def cache_features(
-    images: ImageSet | np.ndarray,
-    model: Model,
-    path: str | Path | None = None,
-    *,
-    batch_size: int = BATCH_SIZE,
-    threads: int | None = None,
-    shard: tuple[int, int] | None = None,
+def cache_file(
+    images: ImageSet, model: Model, path: Path, *, batch_size: int, threads: int | None, stamp: str = ""
 ) -> FeatureCache:
-    """Run the backbone once over images and keep its features in a file.
-
-    A file that is there already goes on where it was: batches that are missing or damaged are computed, the others
-    are verified and kept; damaged labels are put back. The file does not depend on interruptions, threads or machine
-    load. What the backbone is fed is what the data fingerprint was taken of, compared image by image.
-
-    Parameters
-    ----------
-    images : ImageSet or ndarray, (N, H, W, 3), uint8
-        Or what else `open_images` takes; pictures are opened in the size and with the crop of the model.
-    model : Model
-    path : str or Path, optional
-        Default: see `default_cache_path`.
-    batch_size : int
-        Images that share a checksum, and at most lost by a kill; a file that is there keeps its own.
-    threads : int, optional
-        Default: the processors this process may use.
-    shard : (int, int), optional
-        (i, n) caches part i of n, counted from 1, into a file of its own; `FeatureCache.open` takes the files of all.
-
-    Returns
-    -------
-    FeatureCache
-        Open for reading; `computed` says how many samples were left to compute.
-
-    Raises
-    ------
-    CacheError
-        The file was made of something else, is written by another process, or cannot be written.
-    InputError
-        The images do not fit the model or change meanwhile, or an argument is out of range.
-
-    Examples
-    --------
-    >>> import fastuq
-    >>> model, images = fastuq.load_model(), fastuq.open_images("bundled")
-    >>> with fastuq.cache_features(images, model, "features.h5") as cache:
-    ...     cache.computed
-    20
-
-    The same call again finds everything there:
-
-    >>> with fastuq.cache_features(images, model, "features.h5") as cache:
-    ...     cache.computed, cache.reused
-    (0, True)
-    """
+    """Cache images whose labels count the model's classes; `stamp` is what their files are known again by."""
     threads = thread_count(threads)
-    if not isinstance(images, ImageSet):
-        images = open_images(images, image_size=model.image_shape[:2], crop=model.crop)
-    images = images.matched_to(model.class_names)
-    header, labels, names = _header(images, model, batch_size, shard)
-    path = default_cache_path(images, model, shard) if path is None else checked_path(path)
+    header, labels, names = _header(images, model, batch_size, stamp)
     if not os.path.exists(path):  # unlike Path.exists, False where it may not even look
         create_file(path, header, model.head.num_features, labels, names)
     file = CacheFile(path)
@@ -101,22 +47,18 @@ def cache_features(
     except BaseException:
         file.close()
         raise
-    return FeatureCache([file], images, computed=computed, labels_restored=restored)
+    return FeatureCache(CacheFiles.of([file]), images, computed=computed, labels_restored=restored)
 
 
-def default_cache_path(images: ImageSet, model: Model, shard: tuple[int, int] | None = None) -> Path:
+def default_cache_path(images: ImageSet, model: Model) -> Path:
     """Return where the features of these images and model are kept unless the user names a file."""
     images = images.matched_to(model.class_names)
     name = re.sub(r"[^\w.-]+", "-", images.name).encode()[:150].decode(errors="ignore")
-    given = None if shard is None else _shard(len(images), shard)
-    part = "" if given is None else f"-{given.index}of{given.count}"
-    return Path("out") / f"features-{name}-{images.fingerprint()[:8]}-{model.sha256[:8]}{part}.h5"
+    return Path("out") / f"features-{name}-{images.fingerprint()[:8]}-{model.sha256[:8]}.h5"
 
 
-def _header(
-    images: ImageSet, model: Model, batch_size: int, shard: tuple[int, int] | None
-) -> tuple[Header, np.ndarray, bytes]:
-    """Return the header, and labels and file names of the samples of the shard."""
+def _header(images: ImageSet, model: Model, batch_size: int, stamp: str) -> tuple[Header, np.ndarray, bytes]:
+    """Return the header, and labels and file names of the samples."""
     shape, count = tuple(images.images.shape[1:]), len(model.class_names)
     if shape != model.image_shape:
         raise InputError(
@@ -130,10 +72,8 @@ def _header(
             f"found {images.labels.max()}; give the model's own classes, or the images without labels"
         )
     batch_size = whole_number("batch size", batch_size, 1, MAX_BATCH_BYTES // model.head.num_features)
-    part = _shard(len(images), shard)
-    labels = np.full(len(images), -1, np.int64) if images.labels is None else images.labels
-    labels = labels[part.start : part.stop].astype("<i8")
-    names = b"" if images.files is None else FileNames.of(images.files)[part.start : part.stop].to_bytes()
+    labels = (np.full(len(images), -1) if images.labels is None else images.labels).astype("<i8")
+    names = b"" if images.files is None else FileNames.of(images.files).to_bytes()
     if len(names) > MAX_FILES_BYTES:
         raise InputError(
             f"{images.name}: {len(names)} bytes of file names, at most {MAX_FILES_BYTES}; cache it in shards"
@@ -150,25 +90,17 @@ def _header(
         labelled=images.labels is not None,
         labels_sha256=hashlib.sha256(labels.tobytes()).hexdigest(),
         preprocessing={"color": "RGB", "dtype": "uint8", "shape": list(shape), **(images.prepared or {})},
-        runtime=_runtime(),
+        runtime=runtime(),
         batch_size=batch_size,
-        shard=part,
+        shard=Shard(1, 1, 0, len(images)),
         fastuq_version=__version__,
         files_sha256=hashlib.sha256(names).hexdigest() if names else "",
+        stamp=stamp,
     )
     return header, labels, names
 
 
-def _shard(total: int, shard: tuple[int, int] | None) -> Shard:
-    given = (1, 1) if shard is None else shard
-    if not isinstance(given, tuple | list) or len(given) != 2:
-        raise InputError(f"shard: expected (i, n), part i of n, found {shown(shard)}")
-    count = whole_number("number of shards", given[1], 1, total)
-    index = whole_number("shard", given[0], 1, count)
-    return Shard(index, count, total * (index - 1) // count, total * index // count)
-
-
-def _runtime() -> dict[str, Any]:
+def runtime() -> dict[str, Any]:
     """Return what `Backbone.runtime` will say, without starting LiteRT: a valid cache needs none."""
     try:
         return {"litert": version("ai-edge-litert"), "delegate": "xnnpack"}
@@ -186,12 +118,11 @@ def _fill(file: CacheFile, images: ImageSet, model: Model, threads: int | None) 
     if not pending:
         return 0
     backbone = _backbone(model, threads)
-    total, begin = file.header.size, file.header.shard.start
+    total = file.header.size
     counts = {batch: stop - start for batch in pending for start, stop in [file.rows_of(batch)]}
 
     def load(batch: int) -> np.ndarray:
-        start, stop = file.rows_of(batch)
-        return images.read(begin + start, begin + stop)
+        return images.read(*file.rows_of(batch))
 
     bar = progress_bar(total, "features", initial=total - sum(counts.values()))
     with bar, ThreadPoolExecutor(1) as reader:

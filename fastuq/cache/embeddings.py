@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from fastuq import __version__
+from fastuq.cache.cache_files import CacheFiles
 from fastuq.cache.feature_cache import FeatureCache
 from fastuq.cache.features import Features
-from fastuq.cache.file import CacheFile, create_file
+from fastuq.cache.file import CacheFile
 from fastuq.cache.header import MAX_BATCH_BYTES, Header, Shard
+from fastuq.cache.making import create_file
 from fastuq.cache.staleness import check_same
 from fastuq.errors import InputError
 from fastuq.model.coding import CutOff
@@ -88,7 +90,7 @@ def cache_embeddings(
     except BaseException:
         file.close()
         raise
-    return FeatureCache([file], computed=computed, labels_restored=restored, cut_off=cut_off)
+    return FeatureCache(CacheFiles.of([file]), computed=computed, labels_restored=restored, cut_off=cut_off)
 
 
 def default_embeddings_path(features: Features, model: Model) -> Path:

@@ -7,14 +7,20 @@ from typing import Any
 
 import numpy as np
 
+from fastuq.cache.cache_files import CacheFiles
 from fastuq.cache.file import CacheFile
-from fastuq.cache.header import Header
-from fastuq.cache.staleness import check_complete, check_crop, check_images, check_model, check_shards
+from fastuq.cache.staleness import (
+    check_complete,
+    check_images,
+    check_made_by,
+    check_parts,
+    check_shard_images,
+)
 from fastuq.datasets import ImageSet
 from fastuq.errors import InputError
 from fastuq.model.coding import CutOff
 from fastuq.model.model import Model
-from fastuq.util.checks import whole_number
+from fastuq.util.checks import checked_path, whole_number
 from fastuq.util.file_names import FileNames
 
 
@@ -57,19 +63,19 @@ class FeatureCache:
 
     def __init__(
         self,
-        files: Sequence[CacheFile],
+        files: CacheFiles,
         images: ImageSet | None = None,
         *,
         computed: int = 0,
         labels_restored: bool = False,
         cut_off: CutOff | None = None,
     ) -> None:
-        self._files, self._images = list(files), images
+        self._files, self._images = files, images
         self.computed, self.labels_restored, self.cut_off = computed, labels_restored, cut_off
         self.reused = computed == 0 and not labels_restored
-        self._header: Header = files[0].header
-        self._starts = np.cumsum([0] + [file.header.size for file in files])
-        self.num_features = files[0].num_features
+        self._header = files.header
+        self._starts = np.cumsum([0, *files.sizes])
+        self.num_features = files.num_features
         self.scale, self.zero_point = self._header.scale, self._header.zero_point
         self.class_names = self._header.class_names
         self.model_sha256 = self._header.model_sha256
@@ -89,7 +95,7 @@ class FeatureCache:
         Parameters
         ----------
         path : str, Path or list of them
-            The file, or the files of all shards in any order.
+            The file, or the folder of shards; or the files of all parts of a cache in any order.
         model : Model, optional
             Refuse the cache unless this model made it, of pictures as it sees them.
         images : ImageSet, optional
@@ -107,13 +113,13 @@ class FeatureCache:
         paths: list[Any] = list(path) if several else [path]  # type: ignore[arg-type]
         if not paths:
             raise InputError("feature cache: expected at least one file, found none")
+        if len(paths) == 1 and checked_path(paths[0]).is_dir():
+            return cls._open_folder(checked_path(paths[0]), model, images)
         files: list[CacheFile] = []
         try:
             for each in paths:
                 files.append(CacheFile(each))
-                if model is not None:
-                    check_model(files[-1], model.sha256)
-                    check_crop(files[-1].header.preprocessing, model.crop)
+                check_made_by(files[-1], model)
                 if images is not None:
                     names = (model or files[-1].header).class_names  # a model may have got other names since
                     images = images.matched_to(names)  # once: the fingerprint is kept
@@ -121,11 +127,20 @@ class FeatureCache:
                 if not incomplete:
                     check_complete(files[-1])
             files.sort(key=lambda file: file.header.shard.index)
-            check_shards(files)
+            check_parts(files)
         except BaseException:
             for file in files:
                 file.close()
             raise
+        return cls(CacheFiles.of(files), images)
+
+    @classmethod
+    def _open_folder(cls, folder: Path, model: Model | None, images: ImageSet | None) -> "FeatureCache":
+        files = CacheFiles.of_folder(folder)
+        check_made_by(files.open(0), model)
+        if images is not None and files.manifest is not None:
+            images = images.matched_to((model or files.header).class_names)
+            check_shard_images(folder, files.manifest, images)
         return cls(files, images)
 
     @property
@@ -141,7 +156,7 @@ class FeatureCache:
         """True classes (N,) int64, verified; None for images without labels."""
         if not self._header.labelled:
             return None
-        return np.concatenate([file.labels() for file in self._files])
+        return np.concatenate([self._files.open(place).labels() for place in range(len(self._files.sizes))])
 
     @cached_property
     def files(self) -> Sequence[str] | None:
@@ -149,13 +164,13 @@ class FeatureCache:
         if self._images is not None and self._images.files is not None:
             start = self._header.shard.start
             return self._images.files[start : start + self.num_samples]
-        parts = [file.files() for file in self._files]
+        parts = [self._files.open(place).files() for place in range(len(self._files.sizes))]
         return None if None in parts else FileNames(b"".join(part.to_bytes() for part in parts if part is not None))
 
     @property
     def provenance(self) -> dict[str, Any]:
         """What the cache says of itself."""
-        return {"format_version": 1, **self._header.to_json(), "files": [str(file.path) for file in self._files]}
+        return {"format_version": 1, **self._header.to_json(), "files": [str(path) for path in self._files.paths]}
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return the features of samples `start` to `stop` (exclusive) after verifying their checksums.
@@ -179,14 +194,14 @@ class FeatureCache:
         first = int(np.searchsorted(self._starts, start, "right")) - 1
         last = int(np.searchsorted(self._starts, stop, "left"))
         parts = []
-        for file, begin in zip(self._files[first:last], self._starts[first:last].tolist(), strict=True):
-            parts.append(file.read(max(start - begin, 0), min(stop - begin, file.header.size)))
+        for place in range(first, last):
+            begin, size = int(self._starts[place]), self._files.sizes[place]
+            parts.append(self._files.open(place).read(max(start - begin, 0), min(stop - begin, size)))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def close(self) -> None:
         """Close the files; reading is an error from then on."""
-        for file in self._files:
-            file.close()
+        self._files.close()
 
     def __enter__(self) -> "FeatureCache":
         return self

@@ -15,6 +15,8 @@ MAX_FILES_BYTES = 2**30
 """Longest file names of one file, all together; they are read at once."""
 MAX_SAMPLES = 2**28
 """Most samples of one file, whose labels are read at once; shards hold more."""
+_OPTIONAL = {"files_sha256": "", "stamp": ""}
+"""Keys that a header need not have."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Header:
         Of the writer.
     files_sha256 : str
         SHA-256 of the files dataset; empty where the samples have no file names, and then not in the file either.
+    stamp : str
+        `ImageShard.stamp` of the files that the images were read from; empty, and not in the file, where there is none.
     """
 
     model_sha256: str
@@ -76,6 +80,7 @@ class Header:
     shard: Shard
     fastuq_version: str
     files_sha256: str = ""
+    stamp: str = ""
 
     @property
     def size(self) -> int:
@@ -90,9 +95,7 @@ class Header:
     def to_json(self) -> dict[str, Any]:
         """Return the header as JSON values."""
         found = {**asdict(self), "class_names": list(self.class_names)}
-        if not self.files_sha256:
-            del found["files_sha256"]
-        return found
+        return {name: value for name, value in found.items() if value or name not in _OPTIONAL}
 
 
 def header_of(seal: Seal, path: Path) -> Header:
@@ -126,7 +129,7 @@ def shapes_of(header: Header, num_features: int, files_bytes: int) -> dict[str, 
 
 def _from_json(about: dict[str, Any]) -> Header:
     shard = Shard(**_typed(about["shard"], Shard))
-    plain = _typed({"files_sha256": "", **about}, Header, "class_names", "shard")
+    plain = _typed({**_OPTIONAL, **about}, Header, "class_names", "shard")
     shape, names = plain["preprocessing"]["shape"], about["class_names"]
     if not (isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and 0 < n < 2**20 for n in shape)):
         raise ValueError("preprocessing without the shape of an image")

@@ -1,13 +1,19 @@
 """Whether a cache may be used: whole, and made by this model, of these images, in this way."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fastuq.cache.file import CacheFile
 from fastuq.cache.header import Header
+from fastuq.cache.manifest import Manifest, shard_name
 from fastuq.datasets import ImageSet
 from fastuq.errors import CacheError
+from fastuq.model.model import Model
+
+ALIKE = ("preprocessing", "runtime", "scale", "zero_point", "labelled")
+"""What all files of a cache have in common, beside the model."""
 
 
 def check_model(file: CacheFile, sha256: str) -> None:
@@ -20,6 +26,13 @@ def check_model(file: CacheFile, sha256: str) -> None:
             f"those of model {header.model_sha256[:12]} ({header.network})",
             "the model was made again or another one is meant",
         )
+
+
+def check_made_by(file: CacheFile, model: Model | None) -> None:
+    """Raise CacheError unless the cache was made with that model, of pictures as it sees them; None is any model."""
+    if model is not None:
+        check_model(file, model.sha256)
+        check_crop(file.header.preprocessing, model.crop)
 
 
 def check_crop(preprocessing: Mapping[str, Any], crop: float | None) -> None:
@@ -47,6 +60,26 @@ def check_images(file: CacheFile, images: ImageSet) -> None:
             f"those of {header.images} ({header.num_samples}, fingerprint {header.data_fingerprint[:12]})",
             cause,
         )
+
+
+def check_shard_images(
+    folder: Path, manifest: Manifest, images: ImageSet, places: Collection[int] | None = None
+) -> None:
+    """Raise CacheError unless every shard of a folder, or those at `places`, is of its range of these images."""
+    if len(images) != manifest.num_samples:
+        found = f"those of {manifest.images} ({manifest.num_samples})"
+        raise _stale(folder, f"features of images {images.name} ({len(images)})", found, "they are other images")
+    for place, (start, stop) in enumerate(manifest.ranges()):
+        if places is not None and place not in places:
+            continue
+        part = replace(images.subset(start, stop))  # a set of its own, so that what is kept of its pixels goes with it
+        if part.fingerprint() != manifest.fingerprints[place]:
+            raise _stale(
+                folder / shard_name(place + 1, len(manifest.samples)),
+                f"features of images {part.name} (fingerprint {part.fingerprint()[:12]})",
+                f"others (fingerprint {manifest.fingerprints[place][:12]})",
+                "a pixel, a label or the order of images changed",
+            )
 
 
 def check_same(file: CacheFile, expected: Header) -> None:
@@ -80,18 +113,24 @@ def check_complete(file: CacheFile) -> None:
     )
 
 
-def check_shards(files: list[CacheFile]) -> None:
-    """Raise CacheError unless the files, in order, are all shards of one cache."""
+def check_alike(file: CacheFile, first: CacheFile, names: Sequence[str]) -> None:
+    """Raise CacheError unless two files go together: of the same model, and with the same entries `names`."""
+    check_model(file, first.header.model_sha256)
+    different = [name for name in names if getattr(file.header, name) != getattr(first.header, name)]
+    different += ["number of features"] if file.num_features != first.num_features else []
+    if different:
+        raise CacheError(
+            f"{file.path}: expected a shard of the same cache as {first.path}, found another "
+            f"{different[0].replace('_', ' ')}; give the shards of one cache"
+        )
+
+
+def check_parts(files: list[CacheFile]) -> None:
+    """Raise CacheError unless the files, in order, are all parts of one cache."""
     first = files[0].header
     count = first.shard.count
     for file in files:
-        check_model(file, first.model_sha256)
-        for name in ("data_fingerprint", "preprocessing", "runtime", "num_samples", "scale", "zero_point"):
-            if getattr(file.header, name) != getattr(first, name) or file.num_features != files[0].num_features:
-                raise CacheError(
-                    f"{file.path}: expected a shard of the same cache as {files[0].path}, found another "
-                    f"{name.replace('_', ' ')}; give the shards of one cache"
-                )
+        check_alike(file, files[0], (*ALIKE, "data_fingerprint", "num_samples"))
     found = [f"{file.header.shard.index}/{file.header.shard.count}" for file in files]
     if found != [f"{number}/{len(files)}" for number in range(1, len(files) + 1)]:
         raise CacheError(

@@ -20,6 +20,7 @@ from fastuq.util.process import check_limits, leads_to, open_standard_streams
 
 if TYPE_CHECKING:
     from fastuq.datasets import ImageSet
+    from fastuq.datasets.shards import Told
     from fastuq.model.model import Model
     from fastuq.scoring.options import Options
 
@@ -176,7 +177,7 @@ def add_on_error(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def tell(images: "ImageSet") -> None:
+def tell(images: "ImageSet | Told") -> None:
     """Print on standard error what is to be said of images: notes, and which files were left out."""
     lines = [*images.notes, *(f"left out: {why}" for _, why in images.skipped[:_NAMED])]
     if len(images.skipped) > _NAMED:
@@ -185,7 +186,7 @@ def tell(images: "ImageSet") -> None:
         print("fastuq:", one_line(line), file=sys.stderr)
 
 
-def told(images: "ImageSet | None") -> dict[str, Any]:
+def told(images: "ImageSet | Told | None") -> dict[str, Any]:
     """Return the same as JSON values, every file that was left out."""
     skipped = () if images is None else images.skipped
     return {

@@ -1,12 +1,16 @@
 """``fastuq cache``: inspect, verify or repair feature caches."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastuq.cli import add_on_error, say, tell
+from fastuq.util.checks import checked_path
 
 if TYPE_CHECKING:
-    from fastuq.cache.file import CacheFile
+    from fastuq.cache.header import Header
+    from fastuq.datasets import ImageSet
+    from fastuq.model.model import Model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "that the cache was made of."
     )
     parser.add_argument("action", choices=("info", "verify", "repair"))
-    parser.add_argument("files", nargs="+", metavar="FILE", help="feature caches; each shard is a file of its own")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="feature caches: files, or folders of shards")
     parser.add_argument(
         "--images", metavar="IMAGES", help="repair, verify: the images (default: as for cache-features)"
     )
@@ -41,59 +45,93 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _info(args: argparse.Namespace) -> list[dict[str, Any]]:
-    from fastuq.report.about import cache_about
+    from fastuq.cache.file import CacheFile
+    from fastuq.report.about_cache import cache_about, shards_about
 
-    return [cache_about(file) for file in _open(args.files)]
+    return [shards_about(path) if path.is_dir() else cache_about(CacheFile(path)) for path in _paths(args)]
 
 
 def _verify(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Check every byte; against model and images too where they are named."""
-    from fastuq.cache.staleness import check_crop, check_images, check_model
-    from fastuq.datasets import open_images
     from fastuq.model.model import load_model
 
     model = load_model(args.model) if args.model else None
-    reports = []
-    for file in _open(args.files):
-        if model is not None:
-            check_model(file, model.sha256)
-            check_crop(file.header.preprocessing, model.crop)
+    return [(_verify_folder if path.is_dir() else _verify_file)(path, model, args) for path in _paths(args)]
+
+
+def _verify_file(path: Path, model: "Model | None", args: argparse.Namespace) -> dict[str, Any]:
+    from fastuq.cache.file import CacheFile
+    from fastuq.cache.staleness import check_images, check_made_by
+
+    file = CacheFile(path)
+    check_made_by(file, model)
+    if args.images:
+        check_images(file, _images(file.header, args))
+    pending = file.pending()
+    missing = file.header.num_batches - file.written()
+    return {"file": str(file.path), "ok": not pending, "missing": missing, "bad_batches": pending}
+
+
+def _verify_folder(folder: Path, model: "Model | None", args: argparse.Namespace) -> dict[str, Any]:
+    from fastuq.cache.cache_files import CacheFiles
+    from fastuq.cache.manifest import read_manifest
+    from fastuq.cache.mending import damaged_shards
+    from fastuq.cache.staleness import check_made_by, check_shard_images
+
+    manifest = read_manifest(folder)
+    if model is not None or args.images:
+        files = CacheFiles.of_folder(folder)
+        check_made_by(files.open(0), model)
         if args.images:
-            way = file.header.preprocessing
-            how = {"image_size": tuple(way["shape"][:2]), "crop": way.get("crop"), "on_error": args.on_error}
-            check_images(file, open_images(args.images, **how).matched_to(file.header.class_names))
-        pending = file.pending()
-        missing = file.header.num_batches - file.written()
-        reports.append({"file": str(file.path), "ok": not pending, "missing": missing, "bad_batches": pending})
-    return reports
+            check_shard_images(folder, manifest, _images(files.header, args))
+    problems = [problem for _, problem in damaged_shards(folder, manifest)]
+    return {"file": str(folder), "ok": not problems, "shards": len(manifest.samples), "problems": problems}
+
+
+def _images(header: "Header", args: argparse.Namespace) -> "ImageSet":
+    """Return the images, opened and labelled as those were that the cache was made of."""
+    from fastuq.datasets import open_images
+
+    way = header.preprocessing
+    how = {"image_size": tuple(way["shape"][:2]), "crop": way.get("crop"), "on_error": args.on_error}
+    return open_images(args.images, **how).matched_to(header.class_names)
 
 
 def _repair(args: argparse.Namespace) -> list[dict[str, Any]]:
     from dataclasses import replace
 
     from fastuq.cache import cache_features
+    from fastuq.cache.file import CacheFile
+    from fastuq.cache.manifest import read_manifest
+    from fastuq.cache.mending import any_header, repair_shards
     from fastuq.datasets import open_images
     from fastuq.model.model import load_model
 
     model = load_model(args.model)
     how = {"image_size": model.image_shape[:2], "crop": model.crop, "on_error": args.on_error}
-    files = _open(args.files)
-    model = replace(model, class_names=files[0].header.class_names)  # those that the labels were matched by
+    manifests = {path: read_manifest(path) for path in _paths(args) if path.is_dir()}
+    first = _paths(args)[0]  # whose labels were matched by these names
+    header = any_header(first, manifests[first]) if first in manifests else CacheFile(first).header
+    model = model if header is None else replace(model, class_names=header.class_names)
     images = open_images(args.images, **how).matched_to(model.class_names)
     tell(images)
     reports = []
-    for file in files:
-        shard = (file.header.shard.index, file.header.shard.count)
-        with cache_features(images, model, file.path, threads=args.threads, shard=shard) as repaired:
-            done = {"computed": repaired.computed, "labels_restored": repaired.labels_restored}
-            reports.append({"file": str(file.path), "ok": True, **done})
+    for path in _paths(args):
+        report: dict[str, Any] = {"file": str(path), "ok": True}
+        if path in manifests:
+            mended = repair_shards(path, manifests[path], model, images, threads=args.threads)
+            report |= {"shards": len(manifests[path].samples), "mended": [record.index for record in mended]}
+            report |= {"computed": sum(record.computed for record in mended)}
+            report |= {"labels_restored": any(record.labels_restored for record in mended)}
+        else:
+            with cache_features(images, model, path, threads=args.threads) as repaired:
+                report |= {"computed": repaired.computed, "labels_restored": repaired.labels_restored}
+        reports.append(report)
     return reports
 
 
-def _open(files: list[str]) -> "list[CacheFile]":
-    from fastuq.cache.file import CacheFile
-
-    return [CacheFile(file) for file in files]
+def _paths(args: argparse.Namespace) -> list[Path]:
+    return [checked_path(file) for file in args.files]
 
 
 def _lines(report: dict[str, Any]) -> list[str]:
@@ -105,15 +143,24 @@ def _lines(report: dict[str, Any]) -> list[str]:
         return [f"{report['file']}: {', '.join(done) or 'nothing to repair'}; every checksum matches"]
     if "bad_batches" in report:
         return [f"{report['file']}: {_verdict(report)}"]
+    if "problems" in report:
+        return [*report["problems"], f"{report['file']}: {_sum(report)}"]
     return about_lines(report)
 
 
 def _verdict(report: dict[str, Any]) -> str:
-    bad, missing = report["bad_batches"], report["missing"]
-    if not bad:
+    from fastuq.cache.mending import listed
+
+    if report["ok"]:
         return "every checksum matches"
-    listed = ", ".join(map(str, bad[:10])) + (", ..." if len(bad) > 10 else "")
+    never = f"; {report['missing']} of them were never written" if report["missing"] else ""
+    return f"{listed(report['bad_batches'])}{never}; `fastuq cache repair` computes them again"
+
+
+def _sum(report: dict[str, Any]) -> str:
+    if report["ok"]:
+        return f"every checksum of {report['shards']} shards matches"
     return (
-        f"{len(bad)} batches are damaged or missing ({listed}; {missing} were never written); "
-        "`fastuq cache repair` computes them again"
+        f"{len(report['problems'])} of {report['shards']} shards are damaged or missing; `fastuq cache repair` "
+        "computes them again"
     )

@@ -2,9 +2,14 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fastuq.cli import add_classes, add_on_error, named_model, say, tell, told
 from fastuq.util.defaults import BATCH_SIZE
+
+if TYPE_CHECKING:
+    from fastuq.cache import FeatureCache
+    from fastuq.model.model import Model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,54 +28,89 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_classes(parser)
     parser.add_argument("--mirror", action="store_true", help="mirror every image left to right: a view to score with")
     add_on_error(parser)
-    parser.add_argument("--output", type=Path, metavar="FILE", help="cache file (default: named by images and model)")
+    place = "cache file, or folder of shards (default: a file named by images and model)"
+    parser.add_argument("--output", type=Path, metavar="PLACE", help=place)
+    parser.add_argument("--shard-size", type=int, metavar="N", help="write a folder of shards, N images in each")
     batch = f"images that share a checksum (default: {BATCH_SIZE})"
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help=batch)
     parser.add_argument("--threads", type=int, help="threads (default: all)")
-    parser.add_argument("--shard", metavar="I/N", help="only part I of N, from 1/N to N/N, into a file of its own")
     parser.add_argument("--json", metavar="FILE", help="write what was done as JSON (- for the screen)")
 
 
 def run(args: argparse.Namespace) -> int:
     import time
 
-    from fastuq.cache import cache_features, default_cache_path
-    from fastuq.datasets import data_root, open_images
+    from fastuq.datasets import data_root
     from fastuq.util.files import write_json
     from fastuq.util.outputs import check_outputs
 
     began = time.perf_counter()
-    shard = _shard(args.shard)
     inputs = [args.images, data_root(), args.model, args.classes]
-    check_outputs({"--output": _new(args.output), "--json": args.json}, [*inputs, args.output])
+    if args.shard_size is None:
+        check_outputs({"--output": _new(args.output), "--json": args.json}, [*inputs, args.output])
+    else:
+        check_outputs({"--json": args.json}, inputs, made=[args.output])
     model = named_model(args)
+    report = _file(args, model) if args.shard_size is None else _shards(args, model)
+    report["seconds"] = round(time.perf_counter() - began, 6)
+    if args.json:
+        write_json(args.json, report)
+    say(args, [_sentence(report)])
+    return 0
+
+
+def _file(args: argparse.Namespace, model: "Model") -> dict[str, Any]:
+    from fastuq.cache import cache_features, default_cache_path
+    from fastuq.datasets import open_images
+    from fastuq.util.outputs import check_outputs
+
     how = {"image_size": model.image_shape[:2], "crop": model.crop, "on_error": args.on_error}
     images = open_images(args.images, **how).matched_to(model.class_names)
     images = images.mirrored() if args.mirror else images
     images.fingerprint()
     tell(images)
-    path = args.output or default_cache_path(images, model, shard)
+    path = args.output or default_cache_path(images, model)
     check_outputs({"--output": _new(path), "--json": args.json}, [path])
-    with cache_features(images, model, path, batch_size=args.batch_size, threads=args.threads, shard=shard) as cache:
-        seconds = time.perf_counter() - began
-        report = {
-            "output": str(path),
-            "reused": cache.reused,
-            "computed": cache.computed,
-            "labels_restored": cache.labels_restored,
-            "num_samples": cache.num_samples,
-            "num_features": cache.num_features,
-            "images": images.name,
-            "model_sha256": cache.model_sha256,
-            "data_fingerprint": cache.data_fingerprint,
-            "runtime": cache.provenance["runtime"],
-            "seconds": round(seconds, 6),
-            **told(images),
+    with cache_features(images, model, path, batch_size=args.batch_size, threads=args.threads) as cache:
+        done = {"computed": cache.computed, "labels_restored": cache.labels_restored}
+        return {"output": str(path), "reused": cache.reused, **done, **_about(cache), **told(images)}
+
+
+def _shards(args: argparse.Namespace, model: "Model") -> dict[str, Any]:
+    from fastuq.cache import FeatureCache
+    from fastuq.cache.shards import cache_shards
+    from fastuq.datasets.shards import Told, open_shards
+    from fastuq.errors import InputError
+
+    if args.output is None:
+        raise InputError("--shard-size: expected --output too, the folder of the shards, found none; name one")
+    how = {"image_size": model.image_shape[:2], "crop": model.crop, "on_error": args.on_error}
+    shards = open_shards(args.images, size=args.shard_size, class_names=model.class_names, mirror=args.mirror, **how)
+    tell(Told(shards[0].notes))
+    records = cache_shards(shards, model, args.output, batch_size=args.batch_size, threads=args.threads)
+    left_out = tuple(each for record in records for each in record.skipped)
+    tell(Told(skipped=left_out))
+    computed, restored = (sum(getattr(record, name) for record in records) for name in ("computed", "labels_restored"))
+    with FeatureCache.open(args.output, model) as cache:
+        done = {"shards": len(records), "computed": computed, "labels_restored": bool(restored)}
+        return {
+            "output": str(args.output),
+            "reused": not (computed or restored),
+            **done,
+            **_about(cache),
+            **told(Told(shards[0].notes, left_out)),
         }
-    if args.json:
-        write_json(args.json, report)
-    say(args, [_sentence(report)])
-    return 0
+
+
+def _about(cache: "FeatureCache") -> dict[str, Any]:
+    return {
+        "num_samples": cache.num_samples,
+        "num_features": cache.num_features,
+        "images": cache.provenance["images"],
+        "model_sha256": cache.model_sha256,
+        "data_fingerprint": cache.data_fingerprint,
+        "runtime": cache.provenance["runtime"],
+    }
 
 
 def _new(path: Path | None) -> Path | None:
@@ -80,22 +120,10 @@ def _new(path: Path | None) -> Path | None:
 
 def _sentence(report: dict) -> str:
     size = f"{report['num_samples']} x {report['num_features']} features of {report['images']}"
+    size += f" in {report['shards']} shards" if "shards" in report else ""
     if report["reused"]:
         return f"{report['output']}: {size} are there already and every checksum matches; nothing to do"
     kept = report["num_samples"] - report["computed"]
     rest = f" ({kept} samples were there already)" if kept else ""
     rest += "; damaged labels put back" if report["labels_restored"] else ""
     return f"{report['output']}: {size} in {report['seconds']:.1f} s{rest}"
-
-
-def _shard(text: str | None) -> tuple[int, int] | None:
-    import re
-
-    from fastuq.errors import InputError
-
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
-    if not match:
-        raise InputError(f"--shard {text}: expected I/N, as in 1/4 for the first of four parts")
-    return int(match[1]), int(match[2])

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastuq.datasets.rows import part_of, stamp_of
 from fastuq.errors import InputError, short
 from fastuq.util.npy import EmptyError, NpyArray, TooLargeError, open_regular, read_npz
 
@@ -102,6 +103,14 @@ class Grey:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self[:], dtype=dtype)
+
+    def part(self, start: int, stop: int) -> "Grey":
+        """Return a range."""
+        return Grey(part_of(self._images, start, stop))
+
+    def stamp(self) -> str:
+        """Return what tells whether a file has changed; empty for images that have none."""
+        return stamp_of(self._images)
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:

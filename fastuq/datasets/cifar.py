@@ -9,8 +9,9 @@ import numpy as np
 from fastuq.datasets.arrays import open_npy
 from fastuq.datasets.checksums import check_recorded
 from fastuq.datasets.classes import CIFAR10_CLASSES, CIFAR100_CLASSES
-from fastuq.datasets.imageset import ImageSet, Rows
+from fastuq.datasets.imageset import ImageSet
 from fastuq.datasets.pickles import read_pickle
+from fastuq.datasets.rows import Rows
 from fastuq.errors import InputError
 from fastuq.util.npy import NpyArray
 

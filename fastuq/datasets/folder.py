@@ -1,5 +1,6 @@
 """A folder of pictures, decoded when they are asked for; sub-folders are classes."""
 
+import hashlib
 import os
 import warnings
 from collections import Counter
@@ -83,6 +84,25 @@ class FolderImages:
     def resized(self, image_size: tuple[int, int]) -> "FolderImages":
         """Return the same pictures in another size."""
         return FolderImages(self.folder, self.files, image_size, self._crop)
+
+    def part(self, start: int, stop: int) -> "FolderImages":
+        """Return a range of the pictures."""
+        return FolderImages(self.folder, self.files[start:stop], (self.shape[1], self.shape[2]), self._crop)
+
+    def stamp(self) -> str:
+        """Return what tells whether a file has changed: of names, sizes, times; empty where one cannot be looked at."""
+        digest = hashlib.sha256()
+        try:
+            for name in self.files:
+                found = os.stat(self.folder / name)
+                digest.update(os.fsencode(name) + f"\0{found.st_size} {found.st_mtime_ns}\n".encode())
+        except OSError:
+            return ""
+        return digest.hexdigest()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        size = (self.shape[1], self.shape[2])
+        return FolderImages, (self.folder.absolute(), self.files, size, self._crop)
 
 
 def open_folder(folder: Path, image_size: tuple[int, int], crop: float | None = None) -> ImageSet:

@@ -9,39 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from fastuq.datasets.rows import Mirrored, Rows, attempt
+from fastuq.datasets.rows import Mirrored, part_of
+from fastuq.datasets.seeing import DIGEST, Seen, digests, see
 from fastuq.errors import InputError
 from fastuq.util.checks import sides_of, whole_number
 from fastuq.util.file_names import FileNames
 from fastuq.util.labels import check_width, checked_labels, one_hot_width, places_of
-from fastuq.util.progress import progress_bar
-
-CHUNK_BYTES = 16 * 2**20
-KEPT_BYTES = 2**28
-"""Most pixels of pictures that are kept from the pass that decodes them for the fingerprint."""
-_DIGEST = 16
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What one pass over all pixels found.
-
-    Attributes
-    ----------
-    whole : hashlib object
-        SHA-256 of the shape, and of the pixels unless they come from pictures.
-    each : bytes
-        The digests of all images one after the other, `_DIGEST` bytes each.
-    failed : list of (int, str)
-        Number and error of each picture that cannot be read; the others have digests.
-    pixels : ndarray or None
-        Of the pictures, where they are few enough to be kept: decoding takes longer than the backbone.
-    """
-
-    whole: Any
-    each: bytes
-    failed: list[tuple[int, str]]
-    pixels: np.ndarray | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,28 +95,12 @@ class ImageSet:
         labels = "no labels" if self.labels is None else "labels"
         return f"ImageSet({self.name!r}, images {tuple(self.images.shape)}, {labels})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_seen"}  # no pixels but those of arrays
+
     @cached_property
-    def _seen(self) -> _Seen:
-        """What the one pass over all pixels found; pictures are decoded for it, and the broken ones found."""
-        whole = hashlib.sha256(f"images uint8 {tuple(int(n) for n in self.images.shape)}\n".encode())
-        each, failed = bytearray(), list[tuple[int, str]]()
-        size = int(np.prod(self.images.shape[1:]))
-        step = max(1, CHUNK_BYTES // size)
-        keep = self.prepared is not None and len(self) * size <= KEPT_BYTES
-        kept, count = np.empty(self.images.shape if keep else 0, np.uint8), 0
-        with progress_bar(len(self), "reading") as bar:
-            for start in range(0, len(self), step):
-                stop = min(start + step, len(self))
-                pixels, others = attempt(self.images, start, stop)
-                if self.prepared is None:
-                    whole.update(pixels.data)
-                if keep:
-                    kept[count : count + len(pixels)] = pixels
-                count += len(pixels)
-                each += _each(pixels)
-                failed += others
-                bar.update(stop - start)
-        return _Seen(whole, bytes(each), failed, kept[:count] if keep else None)
+    def _seen(self) -> Seen:
+        return see(self.images, pictures=self.prepared is not None)
 
     def _copy(self, start: int, stop: int) -> np.ndarray:
         """Return pixels that nobody else can change: a slice of a memory map is the file itself."""
@@ -198,7 +155,7 @@ class ImageSet:
             skipped=(*self.skipped, *zip(names, (why for _, why in seen.failed), strict=True)),
         )
 
-    def _with(self, seen: _Seen | None, **changes: Any) -> "ImageSet":
+    def _with(self, seen: Seen | None, **changes: Any) -> "ImageSet":
         """Return the set with changes after which the pixels need no other look."""
         changed = replace(self, **changes)
         if seen is not None:
@@ -218,9 +175,9 @@ class ImageSet:
         InputError
             An image is another one by now: what is computed from it would pass for that of the fingerprint.
         """
-        expected = self._seen.each[start * _DIGEST : stop * _DIGEST]
+        expected = self._seen.each[start * DIGEST : stop * DIGEST]
         pixels = self._copy(start, stop)
-        if _each(pixels) != expected:
+        if digests(pixels) != expected:
             raise InputError(
                 f"{self.name}: images {start} to {stop - 1} are others than when the fingerprint was taken of them; "
                 "something writes to them: let it end, and open them again"
@@ -241,7 +198,7 @@ class ImageSet:
         if (start, stop) == (0, len(self)):
             return self
         labels = None if self.labels is None else self.labels[start:stop]
-        images = Rows(self.images, start, stop)
+        images = part_of(self.images, start, stop)
         files = None if self.files is None else self.files[start:stop]
         return replace(self, images=images, labels=labels, name=f"{self.name}[{start}:{stop}]", files=files)
 
@@ -314,8 +271,3 @@ class ImageSet:
         note = f"labels are class numbers, counted from 0: {', '.join(few)}"
         notes = (*self.notes, note) if by_number else self.notes
         return self._with(seen, labels=table[self.labels], class_names=tuple(class_names), notes=notes)
-
-
-def _each(pixels: np.ndarray) -> bytes:
-    """Return the digests of images, `_DIGEST` bytes each, so that those of any batch can be taken out."""
-    return b"".join(hashlib.sha256(image.data).digest()[:_DIGEST] for image in pixels)

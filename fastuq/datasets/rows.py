@@ -37,6 +37,15 @@ class Rows:
         """Return the same range in another size, for images that have any."""
         return Rows(self._images.resized(image_size), self._start, self._start + len(self))
 
+    def part(self, start: int, stop: int) -> Any:
+        """Return a range of the range."""
+        return part_of(self._images, self._start + start, self._start + stop)
+
+    def stamp(self) -> str:
+        """Return what tells whether a file has changed; empty for images that have none."""
+        inner = stamp_of(self._images)
+        return inner and f"{self._start}:{self._start + len(self)} of {inner}"
+
 
 class Mirrored:
     """A lazy image array with every image mirrored left to right."""
@@ -66,9 +75,30 @@ class Mirrored:
         """Return the same in another size, for images that have any."""
         return Mirrored(self._images.resized(image_size))
 
+    def part(self, start: int, stop: int) -> "Mirrored":
+        """Return a range."""
+        return Mirrored(part_of(self._images, start, stop))
+
+    def stamp(self) -> str:
+        """Return what tells whether a file has changed; empty for images that have none."""
+        inner = stamp_of(self._images)
+        return inner and f"mirrored {inner}"
+
 
 def attempt(images: Any, start: int, stop: int) -> tuple[np.ndarray, list[tuple[int, str]]]:
     """Return images that nobody else can change, and which of them cannot be read, where images tell."""
     if hasattr(images, "attempt"):
         return images.attempt(start, stop)
     return np.array(images[start:stop], order="C"), []
+
+
+def part_of(images: Any, start: int, stop: int) -> Any:
+    """Return a range of images, which brings nothing of the others along when it is pickled."""
+    if isinstance(images, np.ndarray):
+        return images[start:stop]
+    return images.part(start, stop) if hasattr(images, "part") else Rows(images, start, stop)
+
+
+def stamp_of(images: Any) -> str:
+    """Return what tells, without the pixels, whether the files of images have changed; empty where there are none."""
+    return images.stamp() if hasattr(images, "stamp") else ""

@@ -12,6 +12,7 @@ import numpy as np
 
 from fastuq.cache.feature_cache import FeatureCache
 from fastuq.cache.file import CacheFile
+from fastuq.cache.manifest import MANIFEST
 from fastuq.cache.sealed import open_file, read_seal
 from fastuq.datasets.checksums import RECORD, read_record
 from fastuq.errors import FastUQError, InputError, MissingExtraError, short
@@ -19,6 +20,7 @@ from fastuq.model.folder import DESCRIPTION
 from fastuq.model.head import Head
 from fastuq.model.head_file import load_head
 from fastuq.model.model import Model, load_model
+from fastuq.report.about_cache import cache_about, shards_about
 from fastuq.report.moments_tables import check_suffix
 from fastuq.scoring.calibration.promise import load_promise
 from fastuq.util.checks import checked_path
@@ -72,20 +74,6 @@ def _damaged(error: Exception) -> About:
     return {"whole": False, "problem": f"it is damaged ({short(error)}); make it again"}
 
 
-def cache_about(file: CacheFile) -> About:
-    """Return what a file of a feature cache says of itself."""
-    header, written = file.header, file.written()
-    return {
-        "file": str(file.path),
-        "complete": written == header.num_batches,
-        "being_written": file.being_written(),
-        "batches": header.num_batches,
-        "batches_written": written,
-        "num_features": file.num_features,
-        **header.to_json(),
-    }
-
-
 def _kind_of(path: Path) -> tuple[str, Callable[[Path], About]]:
     """Return what a path leads to and what describes it, by the content alone."""
     try:
@@ -119,6 +107,8 @@ def _kind_of_folder(folder: Path) -> tuple[str, Callable[[Path], About]]:
         return "model", lambda path: _model(load_model(path))
     if (folder / RECORD).exists():
         return "corrupted images", _corrupted
+    if (folder / MANIFEST).exists() or any(folder.glob("shard-*-of-*.h5")):
+        return "feature cache in shards", shards_about
     if any(folder.glob("*.h5")):
         return "folder of feature caches", _caches
     raise _foreign(folder)

@@ -67,6 +67,9 @@ class FileNames(Sequence[str]):
     def __repr__(self) -> str:
         return f"FileNames({len(self)})"
 
+    def __reduce__(self) -> tuple[type, tuple[bytes]]:
+        return FileNames, (self.to_bytes(),)  # a range brings no other names along
+
     def take(self, numbers: Iterable[int]) -> "FileNames":
         """Return some of the names, in the order of `numbers`."""
         return FileNames(b"".join(self._text[self._bounds[n] : self._bounds[n + 1]] for n in numbers))

@@ -76,6 +76,17 @@ class NpyArray:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self[:], dtype=dtype)
 
+    def stamp(self) -> str:
+        """Return what tells whether the file has changed: its name, size and time; empty where it is gone."""
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return ""
+        return f"{self._path.name} {found.st_size} {found.st_mtime_ns}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self._path.absolute(), self.shape, self.dtype)
+
     def _read(self, start: int, stop: int) -> np.ndarray:
         lengths, count, item = self.shape[1:], stop - start, self.dtype.itemsize
         try:
@@ -94,6 +105,21 @@ class NpyArray:
             ) from None
         except OSError as error:
             raise InputError(f"cannot read {self._path}: {error.strerror or error}; check the disk") from None
+
+
+def _reopened(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> NpyArray:
+    """Return an array that was open in another process, of the file that is there by now."""
+    try:
+        array = NpyArray(path)
+        found: object = (array.shape, array.dtype)
+    except Exception as error:  # a hostile header can raise nearly anything
+        found = short(error)
+    if found != (shape, dtype):
+        raise InputError(
+            f"{path}: expected {dtype} {shape}, as where it was opened first, found {found}; "
+            "keep the file where every process can read it, and leave it alone meanwhile"
+        )
+    return array
 
 
 def open_regular(path: str | Path) -> int:

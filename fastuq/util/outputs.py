@@ -17,8 +17,10 @@ Place = tuple[int | str, ...]
 _TABLES = (".csv", ".html", ".json", ".md")
 _REPORTS = (*_TABLES, ".h5")
 _MODEL = "model.json"
-_PARTS = (_MODEL, "readme.md", "fastuq-corrupt.json", "run.json")
-"""What has the suffix of a report and is none, in small letters: of a model folder, a data set, a folder of work."""
+_SHARDS = "shards.json"
+_PARTS = (_MODEL, _SHARDS, "readme.md", "fastuq-corrupt.json", "run.json")
+"""What has the suffix of a report and is none, in small letters: of a model folder, a cache in shards, a data set, a
+folder of work."""
 _NAMES = ("meta", "batches.meta")
 """The class names of CIFAR, which are read with a file that lies beside them; its files have no suffix."""
 _OURS = (Path(__file__).parents[1], *map(bundled_path, ("model", "images", "bank")))
@@ -131,8 +133,9 @@ def _is_inside(file: Path, places: Sequence[Place]) -> bool:
 
 
 def _is_report(file: Path, suffixes: Collection[str]) -> bool:
-    """Return whether a file is a table or report as fastuq writes them, and no part of a model or a data set."""
-    return file.suffix in suffixes and file.name.casefold() not in _PARTS and not (file.parent / _MODEL).is_file()
+    """Return whether a file is a table or report as fastuq writes them, and no part of a model, cache or data set."""
+    inside = any((file.parent / name).is_file() for name in (_MODEL, _SHARDS))
+    return file.suffix in suffixes and file.name.casefold() not in _PARTS and not inside
 
 
 def _check_writable(option: str, target: Path) -> None:

@@ -29,7 +29,7 @@ def progress_bar(total: int, description: str, unit: str = "image", initial: int
     if sys.stderr is not None and os.environ.get("FASTUQ_PROGRESS") == "log":
         return _Lines(**about, delay=DELAY, mininterval=LOG_SECONDS, maxinterval=LOG_SECONDS, ncols=0)
     hidden = sys.stderr is None or not sys.stderr.isatty()
-    return tqdm(**about, delay=DELAY, disable=hidden, dynamic_ncols=True)
+    return tqdm(**about, delay=DELAY, disable=hidden, dynamic_ncols=True, leave=None)  # a bar below another one goes
 
 
 class _Lines(tqdm):

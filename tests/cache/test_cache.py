@@ -28,9 +28,9 @@ def whole(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shards")
-    return [caches.write(folder / f"{index}.h5", shard=(index, 3)) for index in (1, 2, 3)]
+def parts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parts")
+    return [caches.write_part(folder / f"{index}.h5", index, 3) for index in (1, 2, 3)]
 
 
 def test_cache_holds_what_the_backbone_makes(whole):
@@ -59,9 +59,9 @@ def test_second_run_computes_nothing(whole, monkeypatch):
 
 
 @given(st.integers(0, 50), st.integers(0, 50))
-def test_any_range_is_the_same_rows(whole, shards, one, other):
+def test_any_range_is_the_same_rows(whole, parts, one, other):
     start, stop = min(one, other), max(one, other)
-    for paths in (whole, shards, shards[::-1]):
+    for paths in (whole, parts, parts[::-1]):
         with FeatureCache.open(paths) as cache:
             rows = cache.read(start, stop)
         assert rows.dtype == np.int8
@@ -81,15 +81,10 @@ def test_ranges_outside_are_refused(whole, start, stop):
 
 
 @settings(max_examples=15)
-@given(st.integers(1, 20), st.integers(1, 25), st.integers(1, 3), st.data())
-def test_sizes_threads_and_shards_do_not_change_features(tmp_path_factory, count, batch_size, threads, data):
-    folder = tmp_path_factory.mktemp("sizes")
-    parts = data.draw(st.integers(1, count))
-    paths = [
-        caches.write(folder / f"{index}.h5", count, batch_size, threads=threads, shard=(index, parts))
-        for index in range(1, parts + 1)
-    ]
-    with FeatureCache.open(paths, images=caches.images(count)) as cache:
+@given(st.integers(1, 20), st.integers(1, 25), st.integers(1, 3))
+def test_sizes_and_threads_do_not_change_features(tmp_path_factory, count, batch_size, threads):
+    path = caches.write(tmp_path_factory.mktemp("sizes") / "x.h5", count, batch_size, threads=threads)
+    with FeatureCache.open(path, images=caches.images(count)) as cache:
         np.testing.assert_array_equal(cache.read(0, count), caches.features(count))
         np.testing.assert_array_equal(cache.labels, caches.images(count).labels)
 
@@ -98,10 +93,10 @@ def test_file_does_not_depend_on_threads(whole, tmp_path):
     assert caches.write(tmp_path / "one.h5", threads=1).read_bytes() == whole.read_bytes()
 
 
-def test_score_reads_a_cache_as_it_reads_the_array(whole, shards):
+def test_score_reads_a_cache_as_it_reads_the_array(whole, parts):
     model = caches.tiny_model()
     expected = fastuq.score(model, caches.features(), labels=caches.images().labels)
-    for paths in (whole, shards):
+    for paths in (whole, parts):
         with FeatureCache.open(paths) as cache:
             result = fastuq.score(model, cache)
         np.testing.assert_array_equal(result.mean, expected.mean)
@@ -147,7 +142,7 @@ def test_backbone_of_another_model_is_refused(tmp_path):
         cache_features(caches.images(), model, tmp_path / "x.h5")
 
 
-@pytest.mark.parametrize("options", [{"batch_size": 0}, {"shard": (0, 2)}, {"shard": (3, 2)}, {"shard": (1, 51)}])
+@pytest.mark.parametrize("options", [{"batch_size": 0}, {"shard_size": 0}, {"shard_size": 2.5}, {"shard_size": "8"}])
 def test_impossible_options_are_refused(tmp_path, options):
     with pytest.raises(InputError, match="expected"):
         caches.write(tmp_path / "x.h5", **options)
@@ -190,7 +185,7 @@ class TestStale:
             cache_features(other, caches.tiny_model(), whole)
 
     def test_other_runtime(self, whole, monkeypatch):
-        monkeypatch.setattr(build, "_runtime", lambda: {"litert": "9.9", "delegate": "xnnpack"})
+        monkeypatch.setattr(build, "runtime", lambda: {"litert": "9.9", "delegate": "xnnpack"})
         with pytest.raises(CacheError, match=r"runtime litert 9\.9.*LiteRT was updated"):
             cache_features(caches.images(), caches.tiny_model(), whole)
 
@@ -217,9 +212,9 @@ class TestStale:
         with pytest.raises(CacheError, match="incomplete: 0 of 1"):
             FeatureCache.open(tmp_path / "x.h5")
 
-    def test_other_shard(self, whole, shards):
-        with pytest.raises(CacheError, match=r"expected shard 2/3 .*found 1/1"):
-            caches.write(whole, shard=(2, 3))
+    def test_part_of_a_cache(self, parts):
+        with pytest.raises(CacheError, match=r"expected shard 1/1 .*found 2/3"):
+            caches.write(parts[1])
 
     def test_later_format_version(self, whole, tmp_path):
         later = tmp_path / "later.h5"
@@ -228,9 +223,11 @@ class TestStale:
             FeatureCache.open(later)
 
 
-class TestShards:
-    def test_missing_or_double(self, shards):
-        for paths in (shards[:2], [shards[0], shards[0], shards[2]], [shards[1]]):
+class TestParts:
+    """One cache in several files, as there was before folders of shards."""
+
+    def test_missing_or_double(self, parts):
+        for paths in (parts[:2], [parts[0], parts[0], parts[2]], [parts[1]]):
             with pytest.raises(CacheError, match="give every shard once"):
                 FeatureCache.open(paths)
 
@@ -238,20 +235,14 @@ class TestShards:
         with pytest.raises(InputError, match="at least one file"):
             FeatureCache.open([])
 
-    def test_of_different_caches(self, shards, tmp_path):
-        other = tmp_path / "other.h5"
-        cache_features(caches.images(seed=1), caches.tiny_model(), other, shard=(2, 3)).close()
+    def test_of_different_caches(self, parts, tmp_path):
+        other = caches.write_part(tmp_path / "other.h5", 2, 3, caches.images(seed=1))
         with pytest.raises(CacheError, match="another data fingerprint"):
-            FeatureCache.open([shards[0], other, shards[2]])
+            FeatureCache.open([parts[0], other, parts[2]])
 
-    def test_shard_alone_is_returned_by_its_writer(self, shards):
-        with cache_features(caches.images(), caches.tiny_model(), shards[1], shard=(2, 3)) as cache:
-            assert cache.reused
-            np.testing.assert_array_equal(cache.read(0, len(cache)), caches.features()[16:33])
-
-    def test_batch_sizes_may_differ(self, shards, tmp_path):
-        other = caches.write(tmp_path / "other.h5", batch_size=5, shard=(2, 3))
-        with FeatureCache.open([shards[0], other, shards[2]]) as cache:
+    def test_batch_sizes_may_differ(self, parts, tmp_path):
+        other = caches.write_part(tmp_path / "other.h5", 2, 3, batch_size=5)
+        with FeatureCache.open([parts[0], other, parts[2]]) as cache:
             np.testing.assert_array_equal(cache.read(10, 40), caches.features()[10:40])
 
 
@@ -413,4 +404,3 @@ class TestFormat:
         model, images = caches.tiny_model(), caches.images()
         path = default_cache_path(replace(images, name="cifar100c/fog/3"), model)
         assert str(path) == f"out/features-cifar100c-fog-3-{images.fingerprint()[:8]}-{model.sha256[:8]}.h5"
-        assert default_cache_path(images, model, (2, 3)).name.endswith("-2of3.h5")

@@ -92,13 +92,12 @@ def test_the_images_at_hand_say_the_names(tmp_path):
         assert list(cache.files) == NAMES
 
 
-def test_shards_keep_their_part(tmp_path):
-    paths = [tmp_path / f"{n}.h5" for n in (1, 2, 3)]
-    for n, path in enumerate(paths, 1):
-        with cache_features(named(), tiny_model(), path, shard=(n, 3)) as cache:
-            assert list(cache.files) == NAMES[20 * (n - 1) // 3 : 20 * n // 3]
-    with FeatureCache.open(paths) as cache:
-        assert list(cache.files) == NAMES
+def test_parts_and_shards_keep_their_names(tmp_path):
+    parts = [caches.write_part(tmp_path / f"{n}.h5", n, 3, named()) for n in (1, 2, 3)]
+    cache_features(named(), tiny_model(), tmp_path / "shards", shard_size=7).close()
+    for path in (parts, tmp_path / "shards"):
+        with FeatureCache.open(path) as cache:
+            assert list(cache.files) == NAMES
 
 
 def test_damaged_names_are_seen_and_put_back(tmp_path):

@@ -70,21 +70,11 @@ def test_folder_is_resized_to_the_model_and_labelled_by_its_classes(tmp_path, ca
     assert run("cache", "verify", "photos.h5", "--images", "photos", *MODEL) == 0
 
 
-def test_shards_read_as_one(images, capsys):
-    parts = [report(capsys, "cache-features", images, *MODEL, "--shard", part)[1] for part in ("1/2", "2/2")]
-    names = [part["output"] for part in parts]
-    with FeatureCache.open(names) as cache:
-        np.testing.assert_array_equal(cache.read(0, 50), caches.features())
-    assert run("score", "--cache", *names, *MODEL) == 0
-    assert run("score", "--cache", names[0], *MODEL) == 2
-    assert "give every shard once" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--shard", "x"], "expected I/N"),
-        (["--shard", "3/2"], "shard: expected a whole number from 1 to 2"),
+        (["--shard-size", "5"], "--shard-size: expected --output too"),
+        (["--shard-size", "0", "--output", "f"], "shard size: expected a whole number from 1"),
         (["--batch-size", "0"], "batch size: expected a whole number from 1"),
         (["--threads", "0"], "threads: expected a whole number from 1"),
         (["--output", "/proc/x.h5"], "cannot write /proc/x.h5"),
@@ -124,7 +114,7 @@ def test_verify_and_repair(tmp_path, images, capsys):
     status, (found,) = report(capsys, "cache", "verify", "x.h5")
     assert (status, found["ok"], found["bad_batches"]) == (1, False, [0, 6])
     assert run("cache", "verify", "x.h5") == 1
-    assert "2 batches are damaged or missing (0, 6; 0 were never written)" in capsys.readouterr().out
+    assert "2 batches are damaged or missing (0, 6); `fastuq cache repair`" in capsys.readouterr().out
     status, (repaired,) = report(capsys, "cache", "repair", "x.h5", "--images", images, *MODEL)
     assert (status, repaired["computed"]) == (0, 10)
     assert path.read_bytes() == good

@@ -23,7 +23,8 @@ MODEL = ["--model", str(TINY)]
 KINDS = {
     "model": "model",
     "cache.h5": "feature cache",
-    "shards": "folder of feature caches",
+    "parts": "folder of feature caches",
+    "shards": "feature cache in shards",
     "head.npz": "head",
     "moments.h5": "moments file",
     "moments.npz": "moments, NumPy",
@@ -54,9 +55,10 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     shutil.copytree(TINY, folder / "model")
     caches.write(folder / "cache.h5")
-    (folder / "shards").mkdir()
+    (folder / "parts").mkdir()
     for n in (1, 2, 3):
-        caches.write(folder / "shards" / f"{n}.h5", shard=(n, 3))
+        caches.write_part(folder / "parts" / f"{n}.h5", n, 3)
+    caches.write(folder / "shards", shard_size=20)
     fastuq.save_head(folder / "head.npz", caches.tiny_model().head)
     result = fastuq.score(caches.tiny_model(), caches.features()[:9], num_iter=5)
     for name in KINDS:
@@ -102,8 +104,10 @@ def test_what_is_said(made, capsys):
     assert said["class_names"] == list(model.class_names)
     said = said_of(made / "cache.h5", capsys)
     assert (said["model_sha256"], said["num_samples"], said["images"]) == (model.sha256, 50, "random")
-    said = said_of(made / "shards", capsys)
+    said = said_of(made / "parts", capsys)
     assert [part["shard"]["index"] for part in said["parts"]] == [1, 2, 3]
+    said = said_of(made / "shards", capsys)
+    assert (said["shards"], said["num_samples"], said["images"]) == (3, 50, "random")
     for name in ("moments.h5", "moments.npz"):
         said = said_of(made / name, capsys)
         assert said["made"]["model_sha256"] == model.sha256
@@ -124,10 +128,10 @@ def test_cache_info_says_the_same(made, capsys):
 
 
 def test_what_is_not_whole_says_why(made, capsys, tmp_path):
-    (tmp_path / "shards").mkdir()
+    (tmp_path / "parts").mkdir()
     for n in (1, 3):
-        shutil.copy(made / "shards" / f"{n}.h5", tmp_path / "shards")
-    assert "expected the 3 shards" in said_of(tmp_path / "shards", capsys, 1)["problem"]
+        shutil.copy(made / "parts" / f"{n}.h5", tmp_path / "parts")
+    assert "expected the 3 shards" in said_of(tmp_path / "parts", capsys, 1)["problem"]
     shutil.copytree(made / "model", tmp_path / "model")
     (tmp_path / "model" / "head.npz").write_bytes(b"x")
     assert "head.npz is not the file that was saved" in said_of(tmp_path / "model", capsys, 1)["problem"]

@@ -188,14 +188,14 @@ def test_one_changed_pixel_or_label_changes_the_fingerprint():
 
 def test_fingerprint_does_not_depend_on_the_chunk(monkeypatch):
     whole = open_images("bundled").fingerprint()
-    monkeypatch.setattr("fastuq.datasets.imageset.CHUNK_BYTES", 10_000)
+    monkeypatch.setattr("fastuq.datasets.seeing.CHUNK_BYTES", 10_000)
     assert open_images("bundled").fingerprint() == whole
 
 
 def test_images_are_read_as_the_fingerprint_saw_them(monkeypatch):
     images = open_images("bundled")
     pixels = np.array(images.images)
-    monkeypatch.setattr("fastuq.datasets.imageset.CHUNK_BYTES", 10_000)
+    monkeypatch.setattr("fastuq.datasets.seeing.CHUNK_BYTES", 10_000)
     same = open_images(pixels)
     assert np.array_equal(same.read(3, 20), pixels[3:20])
     same.read(3, 20)[:] = 0  # a copy

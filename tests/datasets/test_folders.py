@@ -235,7 +235,7 @@ def test_pictures_are_decoded_once_where_they_can_be_kept(broken, monkeypatch):
 
 
 def test_a_picture_that_changes_after_the_pass_is_seen(photos, monkeypatch):
-    monkeypatch.setattr("fastuq.datasets.imageset.KEPT_BYTES", 4 * 32 * 32 * 3 - 1)
+    monkeypatch.setattr("fastuq.datasets.seeing.KEPT_BYTES", 4 * 32 * 32 * 3 - 1)
     images = open_images(photos)
     images.fingerprint()
     picture(photos / "dog/1.bmp")

@@ -1,14 +1,20 @@
 """Small caches of the tiny model for the tests of the feature cache."""
 
+import hashlib
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 from models import tiny_model
 
-from fastuq.cache import cache_features
+from fastuq.cache import build, cache_features
+from fastuq.cache.file import CacheFile
+from fastuq.cache.header import Shard
+from fastuq.cache.making import create_file
 from fastuq.datasets import ImageSet
 from fastuq.model.backbone import Backbone
+from fastuq.util.file_names import FileNames
 
 
 @cache
@@ -29,6 +35,24 @@ def features(count=50, seed=0):
 def write(path, count=50, batch_size=8, **options):
     """Cache `images` and close the file."""
     cache_features(images(count), tiny_model(), path, batch_size=batch_size, **options).close()
+    return path
+
+
+def write_part(path, index, count, given=None, batch_size=8):
+    """Write part `index` of `count` of a cache, the file that there was in place of a shard once."""
+    given, model = given or images(), tiny_model()
+    header, labels, names = build._header(given, model, batch_size, "")
+    start, stop = len(given) * (index - 1) // count, len(given) * index // count
+    labels, names = labels[start:stop], FileNames(names)[start:stop].to_bytes()
+    digests = {"labels_sha256": hashlib.sha256(labels).hexdigest()}
+    digests |= {"files_sha256": hashlib.sha256(names).hexdigest()} if names else {}
+    header = replace(header, shard=Shard(index, count, start, stop), **digests)
+    create_file(path, header, model.head.num_features, labels, names)
+    rows, file = Backbone(model.backbone_path, threads=2)(given.read(start, stop)), CacheFile(path)
+    with file.locked():
+        for batch in range(header.num_batches):
+            file.write(batch, rows[slice(*file.rows_of(batch))])
+    file.close()
     return path
 
 

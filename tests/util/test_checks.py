@@ -14,7 +14,6 @@ import pytest
 
 import fastuq
 from fastuq.bench.run import scope_of
-from fastuq.cache import default_cache_path
 from fastuq.datasets import open_images
 from fastuq.datasets.corruptions import corrupt
 from fastuq.datasets.corruptions.generate import generate
@@ -77,9 +76,7 @@ WHOLE = {
     "reference": lambda v: naive_moments(model(), None, np.empty((0, 32, 32, 3), np.uint8), num_iter=v),
     "interval": lambda v: interval(mean(), mean(), 0.7, kind="sem", num_iter=v),
     "batch size": lambda v: fastuq.cache_features(caches.images(), model(), "f.h5", batch_size=v),
-    "shard": lambda v: fastuq.cache_features(caches.images(), model(), "f.h5", shard=(v, 4)),
-    "shards": lambda v: fastuq.cache_features(caches.images(), model(), "f.h5", shard=(1, v)),
-    "default path": lambda v: default_cache_path(caches.images(), model(), (v, 4)),
+    "shard size": lambda v: fastuq.cache_features(caches.images(), model(), "f", shard_size=v or 0),
     "subset": lambda v: caches.images().subset(v, 20),
     "jobs": lambda v: generate(caches.images(), Path("out"), corruptions=("fog",), jobs=v or 0),
     "generate": lambda v: generate(caches.images(), Path("out"), corruptions=("fog",), seed=v),
@@ -131,9 +128,8 @@ def test_options_are_refused_before_any_work(tmp_path, monkeypatch, take, values
 
 
 def test_other_options_that_are_wrong(tmp_path):
-    for shard in (1, "1/2", (1,), (1, 2, 3), ()):
-        with pytest.raises(InputError, match=r"shard: expected \(i, n\)"):
-            fastuq.cache_features(caches.images(), model(), tmp_path / "f.h5", shard=shard)
+    with pytest.raises(InputError, match="expected the folder of the shards, found none"):
+        fastuq.cache_features(caches.images(), model(), shard_size=8)
     for words in ({"masks": ["shared"]}, {"precision": 8}, {"interval": None}, {"mixed": np.array(["keep", "keep"])}):
         with pytest.raises(InputError, match="expected one of"):
             Options(**words)
@@ -188,10 +184,9 @@ def test_options_of_numpy_give_what_plain_ones_give(tmp_path):
     assert summaries[0] == summaries[1]
     assert (tmp_path / "0.h5").read_bytes() == (tmp_path / "1.h5").read_bytes()
     assert load_moments(tmp_path / "0.h5")["options"]["seed"] == plain["seed"]
-    with fastuq.cache_features(
-        caches.images(), model(), tmp_path / "f.h5", batch_size=np.int16(8), shard=(np.uint8(2), np.int64(4))
-    ) as cache:
-        assert cache.provenance["shard"]["index"] == 2
+    sizes = {"batch_size": np.int16(8), "shard_size": np.uint8(20)}
+    with fastuq.cache_features(caches.images(), model(), tmp_path / "f", **sizes) as cache:
+        assert len(cache.provenance["files"]) == 3
     recipe = overridden(DEFAULT, epochs=np.int64(2), learning_rate=np.float32(0.5))
     json.dumps(Plan(seed=np.uint32(7), unfreeze=np.int8(1), mirror=np.True_, recipe=recipe), default=vars)
 

@@ -1,0 +1,119 @@
+"""A data set as a list of shards, each small enough to be sent to whoever caches it."""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fastuq.datasets.imageset import ImageSet
+from fastuq.datasets.opening import open_images
+from fastuq.datasets.rows import stamp_of
+from fastuq.errors import InputError
+from fastuq.util.checks import one_of, whole_number
+from fastuq.util.file_names import FileNames
+
+SHARD_SIZE = 10_000
+MAX_SHARDS = 99_999
+"""Most shards of a data set: what five digits count."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageShard:
+    """Shard `index` of `count` of a data set, counted from 1; pickled it is paths and names, and the pixels of arrays.
+
+    Attributes
+    ----------
+    images : ImageSet
+        A range of the data set, not read yet.
+    source : str
+        Name of the whole data set.
+    index, count : int
+    skip : bool
+        Leave out the pictures that cannot be read.
+    """
+
+    images: ImageSet
+    source: str
+    index: int
+    count: int
+    skip: bool = False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of the whole data set."""
+        return self.images.notes
+
+    def open(self) -> ImageSet:
+        """Return the images, a set of its own each time, so that what is kept of its pixels goes with it."""
+        images = replace(self.images)
+        return images.readable() if self.skip else images
+
+    def stamp(self) -> str:
+        """Return what tells, without a look at pixels, whether they can have changed; empty where only they tell.
+
+        Two equal stamps mean files of the same names, sizes and times, read in the same way, with the same labels.
+        """
+        images, inner = self.images, stamp_of(self.images.images)
+        if not inner:
+            return ""
+        labels = b"" if images.labels is None else images.labels.astype("<i8").tobytes()
+        names = b"" if images.files is None else FileNames.of(images.files).to_bytes()
+        parts = (hashlib.sha256(part).hexdigest() for part in (labels, names))
+        how = None if images.prepared is None else dict(images.prepared)
+        about = [inner, [int(n) for n in images.images.shape], how, self.skip, images.labels is None, *parts]
+        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+class Told(NamedTuple):
+    """What is to be said of images in shards, as an `ImageSet` has it."""
+
+    notes: tuple[str, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
+
+
+def open_shards(
+    spec: str | Path | np.ndarray | ImageSet | None = None,
+    *,
+    size: int = SHARD_SIZE,
+    class_names: tuple[str, ...] | None = None,
+    image_size: tuple[int, int] = (32, 32),
+    crop: float | None = None,
+    mirror: bool = False,
+    on_error: str = "stop",
+) -> list[ImageShard]:
+    """Open images as shards; no pixels of files are read.
+
+    Parameters
+    ----------
+    spec, image_size, crop
+        As `open_images` takes them, or a set that is open already.
+    size : int
+        Images of a shard; the last one holds the rest.
+    class_names : tuple of str, optional
+        Those of a model, which labels are to count.
+    mirror : bool
+        Every image mirrored left to right.
+    on_error : {'stop', 'skip'}
+        ``skip``: each shard leaves out the pictures that cannot be read when it is opened.
+
+    Raises
+    ------
+    InputError
+        As `open_images` does, or there would be more than `MAX_SHARDS`.
+    """
+    size, on_error = whole_number("shard size", size, 1), one_of("on_error", on_error, ("stop", "skip"))
+    images = spec if isinstance(spec, ImageSet) else open_images(spec, image_size=image_size, crop=crop)
+    images = images if class_names is None else images.matched_to(class_names)
+    images = images.mirrored() if mirror else images
+    count = -(-len(images) // size)
+    if count > MAX_SHARDS:
+        raise InputError(
+            f"shard size {size}: expected at most {MAX_SHARDS} shards, found {count} of {len(images)} images; "
+            "make them larger"
+        )
+    parts = [images.subset(start, min(start + size, len(images))) for start in range(0, len(images), size)]
+    skip = on_error == "skip" and images.prepared is not None
+    return [ImageShard(part, images.name, number, count, skip) for number, part in enumerate(parts, 1)]
