@@ -194,8 +194,6 @@ class Scorer:
         """
         truth = checked_truth(self.model, features, labels)
         others = checked_views(self.model, features, views)
-        if others and self.options.score_names:
-            raise InputError("views: expected the rule by intervals, found one by scores, which are of a single view")
         if others and self.options.method == "analytic":
             raise InputError("views: expected the method sampling, found analytic, which is of a single view")
         began = time.perf_counter()
@@ -248,7 +246,7 @@ class Scorer:
             columns |= self._analytic(seen[0], seconds)
         columns |= self._of_means(columns["mean"], labels)
         if by_scores:
-            scores = self._scores(seen[0], first)
+            scores = self._scores(seen[0], first, seen[1:])
             prepare(columns, [scores[name] for name in self.options.score_names], float(self._rules.z))
         if self._gate is not None:
             self._gate.close(seen, columns)

@@ -14,10 +14,11 @@ from fastuq.montecarlo.engine import MonteCarlo
 from fastuq.scoring.bank import Bank
 from fastuq.scoring.options import Options, options_of
 from fastuq.scoring.reading import checked_truth, chunks
-from fastuq.scoring.scores.chunk import Chunk
+from fastuq.scoring.scores.chunk import Chunk, Pooled
 from fastuq.scoring.scores.reference import MADE_BY, Reference
 from fastuq.scoring.scores.table import SCORES, score_of
 from fastuq.scoring.scores.training import Training
+from fastuq.scoring.views import Views, checked_views
 
 _SHARED = {
     "hidden": ("hidden",),
@@ -40,6 +41,7 @@ def scores(
     bank: Bank | None = None,
     options: Options | None = None,
     threads: int | None = None,
+    views: Views = (),
     **single: Any,
 ) -> dict[str, np.ndarray]:
     """Return scores of every sample; docs/scores.md says what they are.
@@ -61,6 +63,8 @@ def scores(
         Of the iterations, for the scores that need them.
     threads : int, optional
         For the iterations. Default: the processors this process may use.
+    views : sequence of FeatureCache or ndarray
+        Features of other views of the same samples, in the same order, as in `fastuq.score`.
     **single
         Fields of `Options`, which go before those of `options`.
 
@@ -88,10 +92,12 @@ def scores(
     wanted = available(reference, bank) if names is None else list(names)
     scorer = ScoreSet(model, wanted, reference=reference, bank=bank, options=options, threads=threads, **single)
     checked_truth(model, features, None)
+    every = [features, *checked_views(model, features, views)]
     found = {name: np.empty(len(features)) for name in wanted}
-    for start, rows in chunks(features):
-        for name, values in scorer(rows, start).items():
-            found[name][start : start + len(rows)] = values
+    for seen in zip(*map(chunks, every), strict=True):
+        start = seen[0][0]
+        for name, values in scorer([rows for _, rows in seen], start).items():
+            found[name][start : start + len(values)] = values
     return found
 
 
@@ -131,9 +137,10 @@ class ScoreSet:
         self._run = MonteCarlo(model, self._sampling, entropy=entropies, threads=threads) if iterations else None
         self.seconds: dict[str, float] = {}
 
-    def __call__(self, rows: np.ndarray, start: int = 0) -> dict[str, np.ndarray]:
-        """Return the scores of samples `start` onwards, whose features (n, D) int8 these are."""
-        return self.of(self.chunk(rows, start))
+    def __call__(self, views: Sequence[np.ndarray], start: int = 0) -> dict[str, np.ndarray]:
+        """Return the scores of samples `start` onwards, of which these are features (n, D) int8, one array a view."""
+        seen = [self.chunk(rows, start) for rows in views]
+        return self.of(seen[0] if len(seen) == 1 else Pooled(seen))
 
     def chunk(self, rows: np.ndarray, start: int = 0) -> Chunk:
         """Return these samples with all that scores can be made of."""
@@ -145,8 +152,10 @@ class ScoreSet:
         found = {}
         for name, (score, parameter) in self._scores.items():
             for shared in (each for need in score.needs for each in _SHARED[need]):
-                self._timed(shared, partial(getattr, chunk, shared))
-            values = self._timed(name, partial(score.function, chunk, parameter))
+                for view in chunk.views:
+                    self._timed(shared, partial(getattr, view, shared))
+            of = [chunk] if score.pooled else chunk.views
+            values = np.mean([self._timed(name, partial(score.function, each, parameter)) for each in of], axis=0)
             found[name] = np.asarray(values, np.float64)
             if not np.isfinite(found[name]).all():
                 raise ModelError(
