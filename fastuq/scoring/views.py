@@ -45,6 +45,12 @@ def checked_views(model: Model, features: FeatureCache | np.ndarray, views: View
     return given[1:]
 
 
+def kinds_of(features: FeatureCache | np.ndarray, views: Views) -> list[str]:
+    """Return what is known of views beside that they are of the same samples: ``mirrored``, or ``another``."""
+    images = [each.provenance["images"] if isinstance(each, FeatureCache) else None for each in (features, *views)]
+    return ["mirrored" if name == f"{images[0]}, mirrored" else "another" for name in images[1:]]
+
+
 def moments_together(means: Sequence[np.ndarray], stds: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation (N, C) float32 over the iterations of all views, as many of each."""
     each = np.stack(means).astype(np.float64)

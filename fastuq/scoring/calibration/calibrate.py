@@ -21,6 +21,7 @@ from fastuq.scoring.options import Options, options_of
 from fastuq.scoring.result import Result
 from fastuq.scoring.scores import Reference
 from fastuq.scoring.scoring import score as scored
+from fastuq.scoring.views import Views, kinds_of
 
 RISK, DELTA = 0.05, 0.05
 
@@ -40,6 +41,7 @@ def calibrate(
     bank: Bank | None = None,
     gate: float = 0.0,
     threads: int | None = None,
+    views: Views = (),
     **single: Any,
 ) -> Promise:
     """Return a promise about what is kept, proved on held-out labelled samples.
@@ -66,6 +68,8 @@ def calibrate(
     reference, bank, gate
         As in `fastuq.score`: for scores that need one, for outputs joined by similarities, and for its gate.
     threads : int, optional
+    views : sequence of FeatureCache or ndarray
+        As in `fastuq.score`; what the promise is applied to has to come in the same ones.
     **single
         Fields of `Options`, which go before those of `options`.
 
@@ -101,7 +105,8 @@ def calibrate(
         )
     options = options_of(options, {**single, "rule": "score", "score": score, "coverage": 1.0, "threshold": None})
     labels = _checked_labels(model, features, bank)
-    result = scored(model, features, options, reference=reference, bank=bank, gate=gate, threads=threads)
+    given = {"reference": reference, "bank": bank, "gate": gate}
+    result = scored(model, features, options, **given, threads=threads, views=views)  # type: ignore[arg-type]
     assert result.score is not None
     right = result.prediction == labels
     trusted = np.where(result.reason == Reason.FOREIGN, NEVER_KEPT, result.score)
@@ -124,7 +129,7 @@ def calibrate(
         images=str(features.provenance["images"]),
         data_fingerprint=features.data_fingerprint,
         model_sha256=model.sha256,
-        made_with=known_by(reference, bank, gate),
+        made_with=known_by(reference, bank, gate, kinds_of(features, views)),
         scores=np.sort(result.score[some]),
         digests=digests(features)[some],
     )

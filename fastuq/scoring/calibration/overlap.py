@@ -1,5 +1,6 @@
 """What a calibration is known again by: a digest of the features of each sample, and of what scores were made with."""
 
+from collections.abc import Sequence
 from hashlib import blake2b, sha256
 from typing import Any
 
@@ -33,12 +34,13 @@ def digests(features: FeatureCache) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def known_by(reference: Reference | None, bank: Bank | None, gate: float) -> dict[str, Any]:
-    """Return what is known again of that which changes scores beside model and options."""
+def known_by(reference: Reference | None, bank: Bank | None, gate: float, views: Sequence[str]) -> dict[str, Any]:
+    """Return what is known again of that which changes scores beside model and options; `views` are their kinds."""
     return {
         "reference": None if reference is None else f"{reference.data_fingerprint} {len(reference.rows)}",
         "bank": None if bank is None else _bank_sha256(bank),
         "gate": float(gate),
+        "views": ", ".join(views) or None,
     }
 
 
