@@ -9,7 +9,7 @@ from fastuq.cache import FeatureCache
 from fastuq.errors import InputError
 from fastuq.model.model import Model
 from fastuq.scoring.bank import Bank
-from fastuq.scoring.calibration.overlap import check_cache, digests, known_by
+from fastuq.scoring.calibration.overlap import check_cache, digests_of, known_by
 from fastuq.scoring.calibration.promise import Promise
 from fastuq.scoring.calibration.shift import RATE, Alarm, shift_alarm
 from fastuq.scoring.decisions import Reason
@@ -170,7 +170,7 @@ def _check_applies(promise: Promise, model: Model, features: FeatureCache, made_
             f"promise: calibrated on the very images that are scored ({promise.images}), where its threshold was "
             f"chosen; {way_out}"
         )
-    known = int(np.isin(digests(features), promise.digests).sum())
+    known = int(np.isin(digests_of(features), promise.digests).sum())
     shared = round(known * promise.samples / len(promise.digests))  # of a large calibration some are remembered
     if shared > _SHARED * len(features):
         about = "" if shared == known else "about "

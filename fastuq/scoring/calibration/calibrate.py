@@ -9,8 +9,9 @@ from fastuq.cache import FeatureCache
 from fastuq.errors import InputError
 from fastuq.model.model import Model
 from fastuq.scoring.bank import Bank
+from fastuq.scoring.bank.apart import too_many
 from fastuq.scoring.calibration.conformal import calibrated_sets
-from fastuq.scoring.calibration.overlap import check_cache, digests, known_by
+from fastuq.scoring.calibration.overlap import check_cache, digests_of, known_by
 from fastuq.scoring.calibration.promise import FIGURES, Promise
 from fastuq.scoring.calibration.risk import NEVER_KEPT, threshold_at_coverage, threshold_at_risk
 from fastuq.scoring.calibration.shift import remembered
@@ -104,7 +105,8 @@ def calibrate(
             "kind: expected sets that it is of, found none; give sets, the chance that they hold the class"
         )
     options = options_of(options, {**single, "rule": "score", "score": score, "coverage": 1.0, "threshold": None})
-    labels = _checked_labels(model, features, bank)
+    labels, known = _checked_labels(model, features), digests_of(features)
+    _check_apart(bank, known)
     given = {"reference": reference, "bank": bank, "gate": gate}
     result = scored(model, features, options, **given, threads=threads, views=views)  # type: ignore[arg-type]
     assert result.score is not None
@@ -131,7 +133,7 @@ def calibrate(
         model_sha256=model.sha256,
         made_with=known_by(reference, bank, gate, kinds_of(features, views)),
         scores=np.sort(result.score[some]),
-        digests=digests(features)[some],
+        digests=known[some],
     )
 
 
@@ -149,7 +151,7 @@ def _temperature(result: Result) -> dict[str, Any]:
     return {"temperature": temperature, "before": before, "after": after}
 
 
-def _checked_labels(model: Model, features: FeatureCache, bank: Bank | None) -> np.ndarray:
+def _checked_labels(model: Model, features: FeatureCache) -> np.ndarray:
     check_cache(features)
     labels = features.labels
     if labels is None:
@@ -161,12 +163,16 @@ def _checked_labels(model: Model, features: FeatureCache, bank: Bank | None) -> 
             "calibration: expected held-out samples, found those that the model was trained on, where it errs far less "
             "often; give others"
         )
-    if bank is not None and features.data_fingerprint == bank.origin.held_out_fingerprint:
+    return labels
+
+
+def _check_apart(bank: Bank | None, known: np.ndarray) -> None:
+    fitted = 0 if bank is None else int(np.isin(known, bank.fitted).sum())
+    if bank is not None and too_many(fitted, len(known)):
         raise InputError(
             f"calibration: expected other samples than those that the bank was fitted on ({bank.origin.held_out}), "
-            "where it does best; give others"
+            f"where it does best, found {fitted} of {len(known)} to be of these; give others"
         )
-    return labels
 
 
 def _missing(labels: np.ndarray, model: Model) -> tuple[str, ...]:
