@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from fastuq.cli import add_scoring_options, named_model, say, scoring_options, told
-from fastuq.cli.score import add_companions, add_images, companions, opened_features
+from fastuq.cli.score import add_companions, add_images, companions, opened_features, opened_views
 
 if TYPE_CHECKING:
     from fastuq.scoring.calibration.promise import Promise
@@ -39,6 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from contextlib import ExitStack
+
     from fastuq.datasets import data_root
     from fastuq.scoring.calibration.calibrate import calibrate
     from fastuq.util.files import write_json
@@ -46,12 +48,13 @@ def run(args: argparse.Namespace) -> int:
 
     outputs = {"--output": args.output, "--json": args.json}
     options = scoring_options(args, _ITERATIONS)
-    files = (args.images, args.model, args.classes, args.bank, args.reference, *(args.cache or []))
-    check_outputs(outputs, [data_root(), *files])
+    files = (args.images, args.model, args.classes, args.bank, args.reference)
+    check_outputs(outputs, [data_root(), *files, *(args.cache or []), *(args.views or [])])
     model = named_model(args)
     cache, images = opened_features(args, model, outputs)
     title = args.cache[0] if images is None else images.name
-    with cache:
+    with ExitStack() as opened:
+        opened.enter_context(cache)
         promise = calibrate(
             model,
             cache,
@@ -63,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
             sets=args.sets,
             kind=args.set_kind,
             threads=args.threads,
+            views=[opened.enter_context(view) for view in opened_views(args, model, images)],
             **companions(args, model),
         )
     promise.save(args.output)

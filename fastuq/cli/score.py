@@ -54,9 +54,6 @@ def add_source(parser: argparse.ArgumentParser, source: "argparse._ActionsContai
         metavar="FILE",
         help="decide by what `fastuq calibrate` found, with its options, and say what is promised of those kept",
     )
-    parser.add_argument(
-        "--views", nargs="+", metavar="VIEW", help="other views of the images: mirror, or feature caches of them"
-    )
     add_companions(parser)
     parser.add_argument("--mutual-information", action="store_true", help="compute it too (slower)")
     parser.add_argument("--threads", type=int, help="threads (default: all)")
@@ -79,7 +76,10 @@ def add_images(parser: argparse.ArgumentParser, source: "argparse._ActionsContai
 
 
 def add_companions(parser: argparse.ArgumentParser) -> None:
-    """Add what scoring goes by besides features: reference, bank and gate."""
+    """Add what scoring goes by besides features: other views, reference, bank and gate."""
+    parser.add_argument(
+        "--views", nargs="+", metavar="VIEW", help="other views of the images: mirror, or feature caches of them"
+    )
     parser.add_argument("--reference", metavar="FILE", help="what fit-reference made, for scores that need it")
     parser.add_argument(
         "--bank", metavar="FILE", help="join the similarities to its rows to the logits; bundled is the bundled model's"
@@ -120,11 +120,11 @@ def run(args: argparse.Namespace) -> int:
     title = args.cache[0] if images is None else images.name
     with ExitStack() as opened:
         opened.enter_context(cache)
-        views = [opened.enter_context(view) for view in _views(args, model, images)]
+        views = [opened.enter_context(view) for view in opened_views(args, model, images)]
         cached = time.perf_counter() - began
         wanted = {"mutual_information": args.mutual_information, "details": bool(args.moments)}
-        wanted |= {"views": views} if views else {}
-        result, promised = _scored(args, options, model, cache, {**wanted, **known, "threads": args.threads})
+        wanted |= {"views": views, "threads": args.threads}
+        result, promised = _scored(args, options, model, cache, {**wanted, **known})
         seconds = {**result.seconds, "features": result.seconds["features"] + cached}
         seconds["total"] = time.perf_counter() - began
         result = replace(result, seconds=seconds)
@@ -171,7 +171,7 @@ def _check_given(args: argparse.Namespace, promised: "Options") -> None:
 
     from fastuq.errors import InputError
 
-    for name, value in {**asdict(promised), "views": None}.items():
+    for name, value in asdict(promised).items():
         if (given := getattr(args, name)) not in (None, value):
             raise InputError(
                 f"--{name.replace('_', '-')} {given}: the promise was made with {value}; leave the option out, or "
@@ -179,7 +179,7 @@ def _check_given(args: argparse.Namespace, promised: "Options") -> None:
             )
 
 
-def _views(args: argparse.Namespace, model: "Model", images: "ImageSet | None") -> "Iterator[FeatureCache]":
+def opened_views(args: argparse.Namespace, model: "Model", images: "ImageSet | None") -> "Iterator[FeatureCache]":
     """Yield the caches of the other views, that of mirrored images made first where it is not there."""
     from fastuq.cache import FeatureCache, cache_features, default_cache_path
     from fastuq.errors import InputError

@@ -138,10 +138,10 @@ def _summary_lines(summary: dict[str, Any], title: str) -> list[str]:
         ]
     if summary["bank"] is not None:
         bank = summary["bank"]
-        among = summary["data_fingerprint"] == bank["held_out_fingerprint"]
+        among = f"; {bank['fitted_among']:,} of these images are among them" if bank["fitted_among"] else ""
         lines.append(
             f"  bank      {bank['rows']:,} rows of {bank['training']}; fitted on the first "
-            f"{bank['held_out_samples']:,} of {bank['held_out']}{', which are among these' if among else ''}"
+            f"{bank['held_out_samples']:,} of {bank['held_out']}{among}"
         )
     if summary["accuracy_plain"] is not None:
         lines += [

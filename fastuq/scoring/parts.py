@@ -16,15 +16,15 @@ class Part:
         Number of the first of them in the data set.
     columns : dict of str to ndarray
         Attributes of `Result`.
-    doubles : int
-        How many of them are rows of the bank.
+    doubles : ndarray, (2,), int64
+        How many of them are rows of the bank, and how many it was fitted on.
     seconds : dict of str to float
         As in `Result`, without the total.
     """
 
     first: int
     columns: dict[str, np.ndarray]
-    doubles: int
+    doubles: np.ndarray
     seconds: dict[str, float]
 
 
@@ -33,8 +33,7 @@ def joined(parts: Iterable[Part], count: int) -> Part:
 
     They are put where they belong one after the other: joining them at the end would hold all twice.
     """
-    whole = Part(0, {}, 0, {"features": 0.0, "compile": 0.0, "head": 0.0})
-    doubles = 0
+    whole = Part(0, {}, np.zeros(2, np.int64), {"features": 0.0, "compile": 0.0, "head": 0.0})
     for part in parts:
         for name, values in part.columns.items():
             if name not in whole.columns:
@@ -42,5 +41,5 @@ def joined(parts: Iterable[Part], count: int) -> Part:
             whole.columns[name][part.first : part.first + len(values)] = values
         for name, value in part.seconds.items():
             whole.seconds[name] += value
-        doubles += part.doubles
-    return Part(0, whole.columns, doubles, whole.seconds)
+        whole.doubles[:] += part.doubles
+    return whole

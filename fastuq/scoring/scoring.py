@@ -13,6 +13,7 @@ from fastuq.model.model import Model
 from fastuq.montecarlo.engine import MonteCarlo
 from fastuq.montecarlo.kernels.plan import Columns
 from fastuq.scoring.analytic import analytic_columns, check_analytic
+from fastuq.scoring.bank.apart import check_apart, doubles_of
 from fastuq.scoring.bank.bank import Bank
 from fastuq.scoring.bank.gate import Gate
 from fastuq.scoring.calibration.conformal import Sets
@@ -194,8 +195,6 @@ class Scorer:
         """
         truth = checked_truth(self.model, features, labels)
         others = checked_views(self.model, features, views)
-        if others and self.options.score_names:
-            raise InputError("views: expected the rule by intervals, found one by scores, which are of a single view")
         if others and self.options.method == "analytic":
             raise InputError("views: expected the method sampling, found analytic, which is of a single view")
         began = time.perf_counter()
@@ -215,7 +214,7 @@ class Scorer:
         found = joined(parts, len(features))
         columns: dict[str, Any] = {"labels": None, **found.columns}
         if self._bank is not None:
-            self._bank.check_apart(found.doubles, len(features) * views)
+            check_apart(self._bank, found.doubles[0], len(features) * views)
         if self.options.score_names:
             judge(columns, self.options)
         return Result(
@@ -225,7 +224,7 @@ class Scorer:
             model_sha256=self.model.sha256,
             data_fingerprint=None if cache is None else cache.data_fingerprint,
             files=None if cache is None else cache.files,
-            bank=None if self._bank is None else self._bank.summary(),
+            bank=None if self._bank is None else self._bank.summary() | {"fitted_among": int(found.doubles[1])},
             views=views,
             **columns,
         )
@@ -248,7 +247,7 @@ class Scorer:
             columns |= self._analytic(seen[0], seconds)
         columns |= self._of_means(columns["mean"], labels)
         if by_scores:
-            scores = self._scores(seen[0], first)
+            scores = self._scores(seen[0], first, seen[1:])
             prepare(columns, [scores[name] for name in self.options.score_names], float(self._rules.z))
         if self._gate is not None:
             self._gate.close(seen, columns)
@@ -273,17 +272,17 @@ class Scorer:
             found["set_bits"] = np.packbits(self._sets.of(mean), axis=1, bitorder="little")
         return found
 
-    def _found(self, rows: np.ndarray, start: int, details: bool, seconds: dict[str, float]) -> tuple[Columns, int]:
-        """Return what the kernels find of samples `start` onwards, and how many of them are rows of the bank.
+    def _found(self, rows: np.ndarray, start: int, details: bool, seconds: dict[str, float]) -> tuple[Columns, Any]:
+        """Return what the kernels find of samples `start` onwards, and how many of them a bank knows (`doubles_of`).
 
         The time that it takes is added to `seconds`.
         """
         began, compiling = time.perf_counter(), self._run.seconds_compiling
         ids = np.arange(start, start + len(rows), dtype=np.int64)
-        addend, doubles = None, 0
+        addend, doubles = None, np.zeros(2, np.int64)
         if self._bank is not None:
             similarities = self._bank.similarities(rows, threads=self._run.threads)
-            doubles = self._bank.doubles(rows, similarities)
+            doubles = doubles_of(self._bank, rows, similarities)
             addend = self._bank.addend(similarities)
         found = self._run.decide(rows, ids, self._rules, details=details, addend=addend)
         compiling = self._run.seconds_compiling - compiling

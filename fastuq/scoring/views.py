@@ -45,6 +45,19 @@ def checked_views(model: Model, features: FeatureCache | np.ndarray, views: View
     return given[1:]
 
 
+def kinds_of(features: FeatureCache | np.ndarray, views: Views) -> list[str]:
+    """Return what is known of views beside that they are of the same samples: ``mirrored``, or ``another``."""
+    images = [each.provenance["images"] if isinstance(each, FeatureCache) else None for each in (features, *views)]
+    return ["mirrored" if name == f"{images[0]}, mirrored" else "another" for name in images[1:]]
+
+
+def moments_together(means: Sequence[np.ndarray], stds: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation (N, C) float32 over the iterations of all views, as many of each."""
+    each = np.stack(means).astype(np.float64)
+    within = np.mean(np.stack(stds).astype(np.float64) ** 2, axis=0)
+    return each.mean(axis=0).astype(np.float32), np.sqrt(within + each.var(axis=0)).astype(np.float32)
+
+
 def taken_together(found: Sequence[Columns], rules: Rules, activation: str) -> Columns:
     """Return the columns of samples by the moments over the iterations of all views, with the mean of the plain passes.
 
@@ -56,10 +69,7 @@ def taken_together(found: Sequence[Columns], rules: Rules, activation: str) -> C
     activation : str
         The last one of the head.
     """
-    means = np.stack([each.mean for each in found]).astype(np.float64)
-    squares = np.stack([each.std for each in found]).astype(np.float64) ** 2
-    mean = means.mean(axis=0).astype(np.float32)
-    std = np.sqrt(squares.mean(axis=0) + means.var(axis=0)).astype(np.float32)
+    mean, std = moments_together([each.mean for each in found], [each.std for each in found])
     plain = np.stack([each.plain for each in found]).mean(axis=0, dtype=np.float64).astype(np.float32)
     half = rules.z * std
     lower, upper = mean - half, mean + half

@@ -22,6 +22,7 @@ from fastuq.scoring.bank.projection import Projection, principal
 from fastuq.scoring.calibration.calibrate import calibrate
 from fastuq.scoring.decisions import Reason
 from fastuq.scoring.logits import plain_logits
+from fastuq.scoring.scores import scores
 from fastuq.scoring.scoring import Scorer, score
 
 
@@ -114,7 +115,7 @@ def test_a_saved_bank_is_the_same(tmp_path):
     made = bank()
     made.save(tmp_path / "bank.h5")
     found = Bank.load(tmp_path / "bank.h5", parts().model)
-    for name in ("rows", "counts", "samples"):
+    for name in ("rows", "counts", "samples", "fitted"):
         assert np.array_equal(getattr(found, name), getattr(made, name))
     assert (found.origin, found.projection.step, repr(found)) == (made.origin, made.projection.step, repr(made))
     some = features(parts().other)
@@ -123,7 +124,6 @@ def test_a_saved_bank_is_the_same(tmp_path):
     assert (tmp_path / "again.h5").read_bytes() == (tmp_path / "bank.h5").read_bytes()
     with h5py.File(tmp_path / "bank.h5") as file:
         assert np.array_equal(file["rows"], made.rows)
-        assert file["rows"].attrs["step"] == made.projection.step
 
 
 def test_no_flipped_byte_goes_unseen(tmp_path):
@@ -212,12 +212,31 @@ def test_a_double_among_the_samples_is_no_training_data(doubles, apart):
     """One there may be, and 1 in 100; of 70 samples, two are more."""
     of, made, some = parts(), bank(), features(parts().other).copy()
     some[-doubles:] = features(of.training)[:doubles]
-    assert made.doubles(some, made.similarities(some)) == doubles
-    if apart:
-        assert len(score(of.model, some, bank=made)) == 70
-    else:
-        with pytest.raises(InputError, match=f"not among its rows, found {doubles} of 70 of them in"):
-            score(of.model, some, bank=made)
+    for take in (lambda: score(of.model, some, bank=made), lambda: scores(of.model, some, ["bank"], bank=made)["bank"]):
+        if apart:
+            assert len(take()) == 70
+        else:
+            with pytest.raises(InputError, match=f"not among its rows, found {doubles} of 70 of them in"):
+                take()
+    assert len(scores(of.model, some, ["max"], bank=made)["max"]) == 70
+
+
+def test_samples_of_the_fit_are_known_in_whatever_data_they_come(tmp_path):
+    of, made = parts(), Bank.make(parts().model, parts().training, parts().held_out, held_out_samples=120)
+    for _ in range(2):
+        some = np.concatenate([features(of.other), features(of.held_out)[:122:-1], features(of.held_out)[:3]])
+        found = score(of.model, some, bank=made)
+        assert found.bank["fitted_among"] == 3, "the others of the held-out samples are not of the fit"
+        made.save(tmp_path / "bank.h5")
+        made = Bank.load(tmp_path / "bank.h5").without_rows(made.samples[:1])
+    x, labels = embeddings(150, 2)
+    for part, refusal in ((slice(119, None), None), (slice(118, None), "found 2 of 32 to be of these")):
+        cache = cached(of.model, tmp_path / "part.h5", x[part], labels[part])
+        if refusal is None:
+            assert calibrate(of.model, cache, bank=made, risk=0.5).samples == 31
+        else:
+            with pytest.raises(InputError, match=f"calibration: expected other samples .*{refusal}"):
+                calibrate(of.model, cache, bank=made, risk=0.5)
 
 
 def other_model():
@@ -263,6 +282,7 @@ def refused(folder):
         (make(components=41), "components: expected a whole number from 1 to 40"),
         (lambda: score(other_model(), features(of.other), bank=made), "bank: expected one of model 000000000000"),
         (lambda: score(of.model, of.training, bank=made), "other samples than those of the bank"),
+        (lambda: scores(of.model, of.training, ["bank"], bank=made), "other samples than those of the bank"),
         (lambda: score(of.model, same, bank=made), "not among its rows, found 150 of 150 of them in"),
         (lambda: calibrate(of.model, same, bank=made), "not among its rows, found 150 of 150 of them in"),
         (lambda: score(of.model, of.other, gate=0.1), "gate: expected a bank"),

@@ -22,7 +22,7 @@ from fastuq import cli
 from fastuq.cache import FeatureCache, cache_features
 from fastuq.datasets import ImageSet
 from fastuq.errors import InputError
-from fastuq.scoring.calibration.overlap import digests
+from fastuq.scoring.calibration.overlap import digests_of
 from fastuq.scoring.calibration.promise import _plain, _stamp
 from fastuq.scoring.calibration.risk import split
 from fastuq.scoring.calibration.temperature import probabilities
@@ -254,7 +254,7 @@ def test_of_a_large_calibration_the_share_is_estimated():
     pixels = np.concatenate([caches.images(400, seed=1).images[:10], caches.images(150, seed=2).images])
     cache_features(ImageSet(pixels, None, tiny_model().class_names, "mixed"), tiny_model(), "mixed.h5").close()
     with FeatureCache.open("held.h5") as held:
-        first = digests(held)[:1]
+        first = digests_of(held)[:1]
     promise = replace(calibrated(), digests=np.concatenate([first, np.arange(39, dtype=np.uint64)]))
     with pytest.raises(InputError, match="about 10 of the 160 images were in its calibration"):
         kept(promise, "mixed")

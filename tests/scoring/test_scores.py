@@ -75,7 +75,14 @@ def bank_of(model):
     def check(given, fingerprint):
         assert (given.sha256, fingerprint) == (model.sha256, None)
 
-    return SimpleNamespace(similarities=similarities, fuse=lambda z, s: np.float32(0.2) * z + 3 * s, check=check)
+    return SimpleNamespace(
+        similarities=similarities,
+        fuse=lambda z, s: np.float32(0.2) * z + 3 * s,
+        check=check,
+        projection=SimpleNamespace(codes=lambda rows: rows),
+        codes=frozenset(),
+        fitted=np.empty(0, np.uint64),
+    )
 
 
 BANKED = ["bank", "bank_logit", "bank_similarity"]

@@ -1,19 +1,26 @@
 """Several views of the same samples: moments over the iterations of all of them."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from banks import bank, cached, embeddings, parts
 from heads import LAYOUTS, model_of, random_features, random_head, reference_outputs
+from scipy.special import logsumexp, softmax
 
 from fastuq.datasets import open_images
 from fastuq.errors import CacheError, InputError
 from fastuq.montecarlo.engine import MonteCarlo
+from fastuq.scoring.calibration.applying import keep_by_promise
+from fastuq.scoring.calibration.calibrate import calibrate
+from fastuq.scoring.calibration.promise import load_promise
 from fastuq.scoring.decisions import Reason
 from fastuq.scoring.logits import plain_logits
 from fastuq.scoring.options import Options
 from fastuq.scoring.result import rules_of
+from fastuq.scoring.scores import fit_reference, scores
+from fastuq.scoring.scores.table import SCORES
 from fastuq.scoring.scoring import Scorer, score
 from fastuq.scoring.views import taken_together
 
@@ -105,5 +112,81 @@ def test_bad_views_are_said_in_one_line(tmp_path):
         with pytest.raises((InputError, CacheError)) as caught:
             score(of.model, of.other, views=views)
         assert re.search(words, str(caught.value)), caught.value
-    with pytest.raises(InputError, match="views: expected the rule by intervals"):
-        score(of.model, of.other, views=[short.read(0, 60)[:1].repeat(70, axis=0)], rule="score", coverage=0.5)
+
+
+def test_scores_are_of_the_views_together():
+    """Of mean outputs, logits and iterations; scores of features and hidden units are means of those of the views."""
+    of, made = parts(), bank()
+    model = replace(of.model, coding=None)  # values as the head takes them
+    reference = fit_reference(model, of.training.read(0, 300), labels=of.training.labels, rows=50)
+    views = of.other.read(0, 70), np.roll(of.other.read(0, 70), 1, axis=0), -of.other.read(0, 70).clip(-127)
+    given = {"reference": reference, "bank": made, "num_iter": 20}
+    apart = [scores(model, view, **given) for view in views]
+    found = scores(model, views[0], views=views[1:], **given)
+    back = scores(model, views[2], views=views[1::-1], **given)
+    for name, values in found.items():
+        assert np.allclose(values, back[name], rtol=1e-4, atol=1e-5), f"{name}: the order of views counts"
+        if {"hidden", "features"} & set(SCORES[name].needs):
+            assert np.allclose(values, np.mean([each[name] for each in apart], axis=0)), name
+
+    def mean(of_view):
+        return np.mean([of_view(view) for view in views], axis=0)
+
+    logits = mean(lambda view: plain_logits(model, view, precision="float32"))
+    p = np.sort(mean(lambda view: model.head.forward(model.dequantize(view))), axis=1)
+    q = mean(lambda view: softmax(_fused(model, made, view), axis=1))
+    moments = [score(model, view, num_iter=20) for view in views]
+    expected = {
+        "max_logit": logits.max(axis=1),
+        "energy": logsumexp(logits, axis=1),
+        "max": p[:, -1],
+        "top_alone": p[:, -1] * (1 - p[:, -2]),
+        "odin": mean(lambda view: softmax(plain_logits(model, view, precision="float32") / 1000, axis=1)).max(axis=1),
+        "bank": q.max(axis=1),
+        "bank_logit": mean(lambda view: _fused(model, made, view)).max(axis=1),
+        "bank_similarity": mean(made.similarities).max(axis=1),
+        "mean_max": np.mean([each.mean for each in moments], axis=0).max(axis=1),
+    }
+    for name, values in expected.items():
+        assert np.allclose(found[name], values, rtol=1e-5, atol=1e-6), name
+    decided = score(model, views[0], views=views[1:], bank=made, rule="score", coverage=0.5)
+    assert np.array_equal(decided.score, found["bank"])
+    assert np.array_equal(decided.keep, decided.score >= np.sort(decided.score)[35])
+    assert np.abs(decided.plain - q).max() < 0.02, "of the int8 head"
+    assert np.array_equal(decided.prediction, decided.plain.argmax(axis=1))
+
+
+def _fused(model, made, view):
+    return made.fuse(plain_logits(model, view, precision="float32"), made.similarities(view)).astype(np.float64)
+
+
+def test_a_promise_is_of_its_views(tmp_path):
+    of, made = parts(), bank()
+    x, labels = embeddings(470, 4)
+    turned = x[:, ::-1].copy()
+    names = ("held", "held, mirrored", "new", "new, mirrored", "new, turned")
+    caches = {
+        name: cached(of.model, tmp_path / f"{number}.h5", values[part], labels[part], name)
+        for number, (name, values, part) in enumerate(
+            zip(names, (x, turned, x, turned, turned + 1), [slice(400)] * 2 + [slice(400, 470)] * 3, strict=True)
+        )
+    }
+    given = {"bank": made, "views": [caches["held, mirrored"]]}
+    promise = calibrate(of.model, caches["held"], risk=0.3, **given)
+    result = score(of.model, caches["held"], rule="score", threshold=promise.options.threshold, **given)
+    assert np.array_equal(promise.scores, np.sort(result.score))
+    promise.save(tmp_path / "p.json")
+    promise = load_promise(tmp_path / "p.json")
+    kept = keep_by_promise(promise, of.model, caches["new"], bank=made, views=[caches["new, mirrored"]])
+    assert kept.result.views == 2
+    for views, found in (
+        ([], "none"),
+        ([caches["new, turned"]], "another"),
+        ([caches["new, mirrored"].read(0, 70)], "another"),
+        ([caches["new, mirrored"], caches["new, turned"]], "mirrored, another"),
+    ):
+        with pytest.raises(InputError, match=f"promise: made with views mirrored, found {found}, which changes"):
+            keep_by_promise(promise, of.model, caches["new"], bank=made, views=views)
+    alone = calibrate(of.model, caches["held"], risk=0.3, bank=made)
+    with pytest.raises(InputError, match="promise: made with views none, found mirrored, which changes"):
+        keep_by_promise(alone, of.model, caches["new"], bank=made, views=[caches["new, mirrored"]])

@@ -37,10 +37,10 @@ def parts():
     return SimpleNamespace(model=model, **caches)
 
 
-def cached(model, path, x, labels=None):
+def cached(model, path, x, labels=None, name="embeddings"):
     """Return the feature cache of embeddings, made in the place of an older one."""
     path.unlink(missing_ok=True)
-    cache_embeddings(Features.from_arrays(x, labels, model=model), model, path, batch_size=64).close()
+    cache_embeddings(Features.from_arrays(x, labels, model=model, name=name), model, path, batch_size=64).close()
     return FeatureCache.open(path, model)
 
 

@@ -16,11 +16,6 @@ from fastuq.scoring.bank.projection import Projection
 from fastuq.util.checks import array_of
 from fastuq.util.labels import checked_labels
 
-_DOUBLES = 0.01
-"""Share of samples that may have the very codes of a row: data sets have doubles."""
-_LEAST = 0.95
-"""Cosine that a row has to itself, but for a few: codes are rounded. What is less like a row is not looked up."""
-
 
 @dataclass(frozen=True)
 class Origin:
@@ -64,6 +59,8 @@ class Bank:
         From features to codes.
     weights : Weights
         a, b, and what is usual of the largest logit.
+    fitted : ndarray, (F,), uint64
+        Digests of the features of the held-out samples that a and b were fitted on.
     origin : Origin
 
     Examples
@@ -92,6 +89,7 @@ class Bank:
     samples: np.ndarray
     projection: Projection
     weights: Weights
+    fitted: np.ndarray
     origin: Origin
 
     def __repr__(self) -> str:
@@ -169,19 +167,6 @@ class Bank:
         """Return b s (N, C) float32 of similarities s: what `fuse` adds to a z."""
         return np.float32(self.weights.similarity) * similarities
 
-    def doubles(self, features: np.ndarray, similarities: np.ndarray) -> int:
-        """Return how many samples, of features (N, D) int8 and their similarities, have the very codes of a row."""
-        near = similarities.max(axis=1) >= _LEAST
-        return sum(code.tobytes() in self._there for code in self.projection.codes(features[near]))
-
-    def check_apart(self, doubles: int, count: int) -> None:
-        """Raise InputError where so many of the samples are among the rows that these are not held out."""
-        if doubles > max(1, _DOUBLES * count):
-            raise InputError(
-                f"bank: expected samples that are not among its rows, found {doubles} of {count} of them in "
-                f"{self.origin.training}; similarities to themselves say nothing: give other data"
-            )
-
     def check(self, model: Model, fingerprint: str | None) -> None:
         """Raise where the bank is of another model, or of the very data (their fingerprint) that are to be scored."""
         if model.sha256 != self.origin.model_sha256:
@@ -236,7 +221,8 @@ class Bank:
         return np.repeat(np.arange(len(self.counts)), self.counts)
 
     @cached_property
-    def _there(self) -> frozenset[bytes]:
+    def codes(self) -> frozenset[bytes]:
+        """The codes of all rows, as bytes."""
         return frozenset(row.tobytes() for row in self.rows)
 
     @cached_property

@@ -1,13 +1,17 @@
 """From a cache of labelled training features, and one of held-out ones, to a bank."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from fastuq.cache import FeatureCache
 from fastuq.errors import CacheError, InputError
 from fastuq.model.model import Model
+from fastuq.scoring.bank.apart import check_apart, doubles_of
 from fastuq.scoring.bank.bank import Bank, Origin, counts_of
 from fastuq.scoring.bank.fitting import fit
 from fastuq.scoring.bank.projection import Projection, principal
+from fastuq.scoring.digests import digests
 from fastuq.scoring.logits import plain_logits
 from fastuq.util.checks import whole_number
 from fastuq.util.labels import checked_labels
@@ -51,9 +55,9 @@ def make(
     """
     labels = _labels(model, training, "training")
     counts = counts_of(labels, model.class_names)
-    known = _labels(model, held_out, "held-out")
+    truth = _labels(model, held_out, "held-out")
     count = (
-        len(known) if held_out_samples is None else whole_number("held-out samples", held_out_samples, 1, len(known))
+        len(truth) if held_out_samples is None else whole_number("held-out samples", held_out_samples, 1, len(truth))
     )
     if training.data_fingerprint == held_out.data_fingerprint:
         raise InputError(
@@ -76,11 +80,10 @@ def make(
     )
     features = held_out.read(0, count)
     rows = _rows(training, projection, order)
-    bank = Bank(rows, counts, order, projection, None, origin)  # type: ignore[arg-type]
+    bank = Bank(rows, counts, order, projection, None, digests(features), origin)  # type: ignore[arg-type]
     similarities = bank.similarities(features, threads=threads)
-    bank.check_apart(bank.doubles(features, similarities), count)
-    weights = fit(plain_logits(model, features), similarities, known[:count])
-    return Bank(rows, counts, order, projection, weights, origin)
+    check_apart(bank, doubles_of(bank, features, similarities)[0], count)
+    return replace(bank, weights=fit(plain_logits(model, features), similarities, truth[:count]))
 
 
 def _labels(model: Model, cache: FeatureCache, what: str) -> np.ndarray:

@@ -9,13 +9,14 @@ from fastuq.cache import FeatureCache
 from fastuq.errors import InputError
 from fastuq.model.model import Model
 from fastuq.scoring.bank import Bank
-from fastuq.scoring.calibration.overlap import check_cache, digests, known_by
+from fastuq.scoring.calibration.overlap import check_cache, digests_of, known_by
 from fastuq.scoring.calibration.promise import Promise
 from fastuq.scoring.calibration.shift import RATE, Alarm, shift_alarm
 from fastuq.scoring.decisions import Reason
 from fastuq.scoring.result import Result
 from fastuq.scoring.scores import Reference
 from fastuq.scoring.scoring import Scorer
+from fastuq.scoring.views import Views, kinds_of
 
 _SHARED = 0.01
 """Share of the scored samples that may be among those of the calibration: some images are there twice."""
@@ -57,6 +58,7 @@ def keep_by_promise(
     bank: Bank | None = None,
     gate: float = 0.0,
     details: bool = True,
+    views: Views = (),
     **others: Any,
 ) -> Kept:
     """Score features and decide as was promised.
@@ -67,7 +69,7 @@ def keep_by_promise(
     model : Model
         That the promise was made for.
     features : FeatureCache
-    reference, bank, gate
+    reference, bank, gate, views
         What the promise was made with; see `fastuq.calibrate`.
     details : bool
         As in `fastuq.score`.
@@ -81,7 +83,8 @@ def keep_by_promise(
     Raises
     ------
     InputError
-        The promise is of another model or reference, or its calibration data are among what is scored.
+        The promise is of another model, reference or bank, or of other views; or its calibration data are among what is
+        scored.
 
     Examples
     --------
@@ -104,7 +107,7 @@ def keep_by_promise(
     'promised: of those kept at most 4.52% are wrong'
     """
     check_cache(features)
-    _check_applies(promise, model, features, known_by(reference, bank, gate))
+    _check_applies(promise, model, features, known_by(reference, bank, gate, kinds_of(features, views)))
     scorer = Scorer(
         model,
         promise.options,
@@ -115,7 +118,7 @@ def keep_by_promise(
         sets=promise.sets,
         **others,
     )
-    result = scorer(features, details=details)
+    result = scorer(features, details=details, views=views)
     assert result.score is not None
     alarm = shift_alarm(promise.scores, result.score)
     if alarm.sounds:
@@ -145,7 +148,8 @@ def _about(promise: Promise, alarm: Alarm) -> dict[str, Any]:
 
 
 def _brief(value: Any) -> str:
-    return "none" if value is None else str(value)[:12]
+    text = "none" if value is None else str(value)
+    return text if len(text) < 40 else text[:12]  # a digest
 
 
 def _check_applies(promise: Promise, model: Model, features: FeatureCache, made_with: dict[str, Any]) -> None:
@@ -166,7 +170,7 @@ def _check_applies(promise: Promise, model: Model, features: FeatureCache, made_
             f"promise: calibrated on the very images that are scored ({promise.images}), where its threshold was "
             f"chosen; {way_out}"
         )
-    known = int(np.isin(digests(features), promise.digests).sum())
+    known = int(np.isin(digests_of(features), promise.digests).sum())
     shared = round(known * promise.samples / len(promise.digests))  # of a large calibration some are remembered
     if shared > _SHARED * len(features):
         about = "" if shared == known else "about "

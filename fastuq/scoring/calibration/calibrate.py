@@ -9,8 +9,9 @@ from fastuq.cache import FeatureCache
 from fastuq.errors import InputError
 from fastuq.model.model import Model
 from fastuq.scoring.bank import Bank
+from fastuq.scoring.bank.apart import too_many
 from fastuq.scoring.calibration.conformal import calibrated_sets
-from fastuq.scoring.calibration.overlap import check_cache, digests, known_by
+from fastuq.scoring.calibration.overlap import check_cache, digests_of, known_by
 from fastuq.scoring.calibration.promise import FIGURES, Promise
 from fastuq.scoring.calibration.risk import NEVER_KEPT, threshold_at_coverage, threshold_at_risk
 from fastuq.scoring.calibration.shift import remembered
@@ -21,6 +22,7 @@ from fastuq.scoring.options import Options, options_of
 from fastuq.scoring.result import Result
 from fastuq.scoring.scores import Reference
 from fastuq.scoring.scoring import score as scored
+from fastuq.scoring.views import Views, kinds_of
 
 RISK, DELTA = 0.05, 0.05
 
@@ -40,6 +42,7 @@ def calibrate(
     bank: Bank | None = None,
     gate: float = 0.0,
     threads: int | None = None,
+    views: Views = (),
     **single: Any,
 ) -> Promise:
     """Return a promise about what is kept, proved on held-out labelled samples.
@@ -66,6 +69,8 @@ def calibrate(
     reference, bank, gate
         As in `fastuq.score`: for scores that need one, for outputs joined by similarities, and for its gate.
     threads : int, optional
+    views : sequence of FeatureCache or ndarray
+        As in `fastuq.score`; what the promise is applied to has to come in the same ones.
     **single
         Fields of `Options`, which go before those of `options`.
 
@@ -100,8 +105,10 @@ def calibrate(
             "kind: expected sets that it is of, found none; give sets, the chance that they hold the class"
         )
     options = options_of(options, {**single, "rule": "score", "score": score, "coverage": 1.0, "threshold": None})
-    labels = _checked_labels(model, features, bank)
-    result = scored(model, features, options, reference=reference, bank=bank, gate=gate, threads=threads)
+    labels, known = _checked_labels(model, features), digests_of(features)
+    _check_apart(bank, known)
+    given = {"reference": reference, "bank": bank, "gate": gate}
+    result = scored(model, features, options, **given, threads=threads, views=views)  # type: ignore[arg-type]
     assert result.score is not None
     right = result.prediction == labels
     trusted = np.where(result.reason == Reason.FOREIGN, NEVER_KEPT, result.score)
@@ -124,9 +131,9 @@ def calibrate(
         images=str(features.provenance["images"]),
         data_fingerprint=features.data_fingerprint,
         model_sha256=model.sha256,
-        made_with=known_by(reference, bank, gate),
+        made_with=known_by(reference, bank, gate, kinds_of(features, views)),
         scores=np.sort(result.score[some]),
-        digests=digests(features)[some],
+        digests=known[some],
     )
 
 
@@ -144,7 +151,7 @@ def _temperature(result: Result) -> dict[str, Any]:
     return {"temperature": temperature, "before": before, "after": after}
 
 
-def _checked_labels(model: Model, features: FeatureCache, bank: Bank | None) -> np.ndarray:
+def _checked_labels(model: Model, features: FeatureCache) -> np.ndarray:
     check_cache(features)
     labels = features.labels
     if labels is None:
@@ -156,12 +163,16 @@ def _checked_labels(model: Model, features: FeatureCache, bank: Bank | None) -> 
             "calibration: expected held-out samples, found those that the model was trained on, where it errs far less "
             "often; give others"
         )
-    if bank is not None and features.data_fingerprint == bank.origin.held_out_fingerprint:
+    return labels
+
+
+def _check_apart(bank: Bank | None, known: np.ndarray) -> None:
+    fitted = 0 if bank is None else int(np.isin(known, bank.fitted).sum())
+    if bank is not None and too_many(fitted, len(known)):
         raise InputError(
             f"calibration: expected other samples than those that the bank was fitted on ({bank.origin.held_out}), "
-            "where it does best; give others"
+            f"where it does best, found {fitted} of {len(known)} to be of these; give others"
         )
-    return labels
 
 
 def _missing(labels: np.ndarray, model: Model) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """What a calibration is known again by: a digest of the features of each sample, and of what scores were made with."""
 
-from hashlib import blake2b, sha256
+from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,9 @@ import numpy as np
 from fastuq.cache import FeatureCache
 from fastuq.errors import InputError
 from fastuq.scoring.bank import Bank
+from fastuq.scoring.digests import digests
 from fastuq.scoring.reading import chunks
 from fastuq.scoring.scores import Reference
-
-DIGEST = 8
-"""Bytes that a sample is remembered by."""
 
 
 def check_cache(features: Any) -> None:
@@ -24,21 +23,18 @@ def check_cache(features: Any) -> None:
         )
 
 
-def digests(features: FeatureCache) -> np.ndarray:
-    """Return a digest of the features of each sample, (N,) uint64: the same image has the same."""
-    parts = []
-    for _, rows in chunks(features):
-        each = b"".join(blake2b(row.data, digest_size=DIGEST).digest() for row in np.ascontiguousarray(rows))
-        parts.append(np.frombuffer(each, "<u8"))
-    return np.concatenate(parts)
+def digests_of(features: FeatureCache) -> np.ndarray:
+    """Return a digest of the features of each sample, (N,) uint64."""
+    return np.concatenate([digests(rows) for _, rows in chunks(features)])
 
 
-def known_by(reference: Reference | None, bank: Bank | None, gate: float) -> dict[str, Any]:
-    """Return what is known again of that which changes scores beside model and options."""
+def known_by(reference: Reference | None, bank: Bank | None, gate: float, views: Sequence[str]) -> dict[str, Any]:
+    """Return what is known again of that which changes scores beside model and options; `views` are their kinds."""
     return {
         "reference": None if reference is None else f"{reference.data_fingerprint} {len(reference.rows)}",
         "bank": None if bank is None else _bank_sha256(bank),
         "gate": float(gate),
+        "views": ", ".join(views) or None,
     }
 
 

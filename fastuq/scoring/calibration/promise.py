@@ -50,7 +50,7 @@ class Promise:
         Name of the calibration data, and their fingerprint.
     model_sha256 : str
     made_with : dict
-        What reference and bank are known again by, or None; and the gate.
+        What reference, bank and views are known again by, or None; and the gate.
     scores : ndarray, float64
         Of the calibration, ascending, for the shift alarm; at most 10,000.
     digests : ndarray, uint64
@@ -204,7 +204,7 @@ def _rule(about: Any) -> Options:
 
 
 def _made_with(about: dict[str, Any]) -> dict[str, Any]:
-    names = ("reference", "bank")
+    names = ("reference", "bank", "views")
     known = {name: None if about[name] is None else _text(about[name]) for name in names}
     return {**known, "gate": finite_number("gate", about["gate"], 0, 1)}
 

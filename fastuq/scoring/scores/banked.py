@@ -1,14 +1,13 @@
 """Scores of a bank of training features: logits and likeness to the training rows of each class, fused."""
 
 import numpy as np
-from scipy.special import softmax
 
 from fastuq.scoring.scores.chunk import Chunk
 
 
 def bank(chunk: Chunk, _: None) -> np.ndarray:
     """max_c softmax(q)_c, q = a z + b s."""
-    return softmax(chunk.fused.astype(np.float64), axis=1).max(axis=1)
+    return chunk.fused_probabilities.max(axis=1)
 
 
 def bank_logit(chunk: Chunk, _: None) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Some samples, and what scores are made of, each worked out once and only where a score asks for it."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from fastuq.montecarlo.engine import Moments, MonteCarlo
 from fastuq.montecarlo.masks import keep_bits
 from fastuq.montecarlo.sampling import Sampling
 from fastuq.scoring.bank import Bank
+from fastuq.scoring.views import moments_together
 
 if TYPE_CHECKING:
     from fastuq.scoring.scores.training import Training
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Chunk:
-    """Samples whose scores are taken.
+    """Samples whose scores are taken, of one view.
 
     Its attributes are what `Score.needs` names. Features, hidden units, logits and outputs are of one pass of the
     float32 head without dropout.
@@ -52,6 +54,11 @@ class Chunk:
     run: MonteCarlo | None = None
     bank: Bank | None = None
     threads: int | None = None
+
+    @property
+    def views(self) -> "Sequence[Chunk]":
+        """The views one by one."""
+        return (self,)
 
     @cached_property
     def features(self) -> np.ndarray:
@@ -90,7 +97,11 @@ class Chunk:
     @cached_property
     def probabilities(self) -> np.ndarray:
         """Softmax of the logits, (N, C) float64, whatever the last activation is."""
-        return softmax(self.logits.astype(np.float64), axis=1)
+        return self.softened(1.0)
+
+    def softened(self, temperature: float) -> np.ndarray:
+        """Return softmax(z / temperature), (N, C) float64."""
+        return softmax(self.logits.astype(np.float64) / temperature, axis=1)
 
     @cached_property
     def iterations(self) -> Moments:
@@ -112,6 +123,11 @@ class Chunk:
         similarities = self.similarities
         assert self.bank is not None
         return self.bank.fuse(self.logits, similarities)
+
+    @cached_property
+    def fused_probabilities(self) -> np.ndarray:
+        """Softmax of these, (N, C) float64."""
+        return softmax(self.fused.astype(np.float64), axis=1)
 
     @cached_property
     def votes(self) -> np.ndarray:
@@ -139,6 +155,45 @@ class Chunk:
                 outputs = head.forward(np.repeat(inputs[place : place + 1], len(every), axis=0), masks(sample))
                 counts[place] = np.bincount(outputs.argmax(axis=1), minlength=head.num_classes)
         return counts
+
+
+def _mean_of(name: str) -> "cached_property[np.ndarray]":
+    return cached_property(lambda self: np.mean([getattr(view, name) for view in self.views], axis=0))
+
+
+class Pooled(Chunk):
+    """Several views of the same samples: logits, outputs and what else scores may take of it are means over the views.
+
+    Hidden units and features are not: these stay those of each of the `views`.
+    """
+
+    logits = _mean_of("logits")
+    outputs = _mean_of("outputs")
+    similarities = _mean_of("similarities")
+    fused = _mean_of("fused")
+    fused_probabilities = _mean_of("fused_probabilities")
+    votes = _mean_of("votes")
+
+    def __init__(self, views: Sequence[Chunk]) -> None:
+        super().__init__(**{field.name: getattr(views[0], field.name) for field in fields(Chunk)})
+        self._views = views
+
+    @property
+    def views(self) -> Sequence[Chunk]:
+        """The views one by one."""
+        return self._views
+
+    def softened(self, temperature: float) -> np.ndarray:
+        """Return the mean over the views of softmax(z / temperature), (N, C) float64."""
+        return np.mean([view.softened(temperature) for view in self.views], axis=0)
+
+    @cached_property
+    def iterations(self) -> Moments:
+        """Mean and standard deviation over the iterations of all views."""
+        found = [view.iterations for view in self.views]
+        mean, std = moments_together([each.mean for each in found], [each.std for each in found])
+        entropies = [each.mean_entropy for each in found if each.mean_entropy is not None]
+        return Moments(mean, std, np.mean(entropies, axis=0) if entropies else None)
 
 
 def two_largest(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

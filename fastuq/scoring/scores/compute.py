@@ -12,12 +12,14 @@ from fastuq.errors import InputError, ModelError
 from fastuq.model.model import Model
 from fastuq.montecarlo.engine import MonteCarlo
 from fastuq.scoring.bank import Bank
+from fastuq.scoring.bank.apart import check_apart, doubles_of
 from fastuq.scoring.options import Options, options_of
 from fastuq.scoring.reading import checked_truth, chunks
-from fastuq.scoring.scores.chunk import Chunk
+from fastuq.scoring.scores.chunk import Chunk, Pooled
 from fastuq.scoring.scores.reference import MADE_BY, Reference
 from fastuq.scoring.scores.table import SCORES, score_of
 from fastuq.scoring.scores.training import Training
+from fastuq.scoring.views import Views, checked_views
 
 _SHARED = {
     "hidden": ("hidden",),
@@ -40,6 +42,7 @@ def scores(
     bank: Bank | None = None,
     options: Options | None = None,
     threads: int | None = None,
+    views: Views = (),
     **single: Any,
 ) -> dict[str, np.ndarray]:
     """Return scores of every sample; docs/scores.md says what they are.
@@ -61,6 +64,8 @@ def scores(
         Of the iterations, for the scores that need them.
     threads : int, optional
         For the iterations. Default: the processors this process may use.
+    views : sequence of FeatureCache or ndarray
+        Features of other views of the same samples, in the same order, as in `fastuq.score`.
     **single
         Fields of `Options`, which go before those of `options`.
 
@@ -72,7 +77,8 @@ def scores(
     Raises
     ------
     InputError
-        A name is not known, or there is no reference or bank for a score that needs it.
+        A name is not known, there is no reference or bank for a score that needs it, or the samples are among the rows
+        of the bank.
     CacheError
         The cache is damaged, or cache, reference or bank are of another model.
 
@@ -88,10 +94,19 @@ def scores(
     wanted = available(reference, bank) if names is None else list(names)
     scorer = ScoreSet(model, wanted, reference=reference, bank=bank, options=options, threads=threads, **single)
     checked_truth(model, features, None)
-    found = {name: np.empty(len(features)) for name in wanted}
+    banked = bank is not None and any("bank" in score_of(name)[0].needs for name in wanted)
+    if bank is not None and isinstance(features, FeatureCache):
+        bank.check(model, features.data_fingerprint)
+    others = [chunks(view) for view in checked_views(model, features, views)]
+    found, doubles = {name: np.empty(len(features)) for name in wanted}, 0
     for start, rows in chunks(features):
-        for name, values in scorer(rows, start).items():
+        chunk = scorer.chunk(rows, start, [next(view)[1] for view in others])
+        for name, values in scorer.of(chunk).items():
             found[name][start : start + len(rows)] = values
+        if bank is not None and banked:
+            doubles += sum(doubles_of(bank, view.rows, view.similarities)[0] for view in chunk.views)
+    if bank is not None:
+        check_apart(bank, doubles, len(features) * (1 + len(others)))
     return found
 
 
@@ -131,22 +146,26 @@ class ScoreSet:
         self._run = MonteCarlo(model, self._sampling, entropy=entropies, threads=threads) if iterations else None
         self.seconds: dict[str, float] = {}
 
-    def __call__(self, rows: np.ndarray, start: int = 0) -> dict[str, np.ndarray]:
-        """Return the scores of samples `start` onwards, whose features (n, D) int8 these are."""
-        return self.of(self.chunk(rows, start))
+    def __call__(self, rows: np.ndarray, start: int = 0, others: Sequence[np.ndarray] = ()) -> dict[str, np.ndarray]:
+        """Return the scores of samples `start` onwards, whose features (n, D) int8 these are, and of `others` views."""
+        return self.of(self.chunk(rows, start, others))
 
-    def chunk(self, rows: np.ndarray, start: int = 0) -> Chunk:
+    def chunk(self, rows: np.ndarray, start: int = 0, others: Sequence[np.ndarray] = ()) -> Chunk:
         """Return these samples with all that scores can be made of."""
         ids = np.arange(start, start + len(rows), dtype=np.int64)
-        return Chunk(self._model, rows, ids, self._training, self._sampling, self._run, self._bank, self._threads)
+        made_with = self._training, self._sampling, self._run, self._bank, self._threads
+        views = [Chunk(self._model, view, ids, *made_with) for view in (rows, *others)]
+        return Pooled(views) if others else views[0]
 
     def of(self, chunk: Chunk) -> dict[str, np.ndarray]:
         """Return the scores of a chunk."""
         found = {}
         for name, (score, parameter) in self._scores.items():
             for shared in (each for need in score.needs for each in _SHARED[need]):
-                self._timed(shared, partial(getattr, chunk, shared))
-            values = self._timed(name, partial(score.function, chunk, parameter))
+                for view in chunk.views:
+                    self._timed(shared, partial(getattr, view, shared))
+            of = [chunk] if score.pooled else chunk.views
+            values = np.mean([self._timed(name, partial(score.function, each, parameter)) for each in of], axis=0)
             found[name] = np.asarray(values, np.float64)
             if not np.isfinite(found[name]).all():
                 raise ModelError(

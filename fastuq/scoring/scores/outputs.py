@@ -1,7 +1,7 @@
 """Scores of the outputs and the logits of one pass."""
 
 import numpy as np
-from scipy.special import entr, logsumexp, softmax
+from scipy.special import entr, logsumexp
 
 from fastuq.scoring.scores.chunk import Chunk, two_largest
 
@@ -28,9 +28,7 @@ def top_alone(chunk: Chunk, _: None) -> np.ndarray:
 
 def largest_probability(chunk: Chunk, temperature: float) -> np.ndarray:
     """max_c softmax(z / T)_c."""
-    if temperature == 1:
-        return chunk.probabilities.max(axis=1)
-    return softmax(chunk.logits.astype(np.float64) / temperature, axis=1).max(axis=1)
+    return (chunk.probabilities if temperature == 1 else chunk.softened(temperature)).max(axis=1)
 
 
 def entropy(chunk: Chunk, _: None) -> np.ndarray:

@@ -61,6 +61,11 @@ class Score:
     function: Callable[[Chunk, Any], np.ndarray]
     parameter: Parameter | None = None
 
+    @property
+    def pooled(self) -> bool:
+        """Whether it is taken of several views together; of features and hidden units it is the mean of theirs."""
+        return not {"hidden", "features"} & set(self.needs)
+
 
 _TEMPERATURE = Parameter("temperature T", 1, 0.01, 1e6, (0.5, 2, 5))
 _PERCENTILE = Parameter("percentile", 90, 0, 99.9, (65, 80, 85, 95, 99))
