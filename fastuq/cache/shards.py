@@ -154,7 +154,8 @@ def cache_shard(
             images.skipped,
         )
     with cache:
-        common = {name: cache.provenance[name] for name in ALIKE}
+        said = cache.provenance
+        common = {name: said[name] for name in ALIKE}
         did = (cache.computed, cache.labels_restored, skipped)
         return ShardRecord(shard.index, shard.count, len(cache), cache.data_fingerprint, common, *did)
 

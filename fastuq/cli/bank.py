@@ -12,7 +12,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "two weights fitted on held-out labels, which join similarities and logits."
     )
     parser.add_argument(
-        "training", nargs="+", metavar="CACHE", help="feature cache of the training images (all shards)"
+        "training",
+        nargs="+",
+        metavar="CACHE",
+        help="feature cache of the training images: a file, or a folder of shards",
     )
     parser.add_argument(
         "--fit", nargs="+", required=True, metavar="FILE", help="feature cache of labelled images not trained on"

@@ -13,7 +13,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "thresholds are chosen on one half of the data and reported on the other, over several splits."
     )
     add = parser.add_argument
-    add("--cache", nargs="+", required=True, metavar="FILE", help="feature cache of labelled test images (all shards)")
+    add(
+        "--cache",
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="feature cache of labelled test images: a file, or a folder of shards",
+    )
     add("--ood", nargs="*", default=[], metavar="NAME=FILE", help="caches of images that the model does not know")
     add(
         "--shifted",

@@ -14,7 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "and covariances, the space that features fill, some samples as neighbours. Once per model; docs/scores.md "
         "says which scores need it."
     )
-    parser.add_argument("cache", nargs="+", metavar="CACHE", help="feature cache of the training images (all shards)")
+    parser.add_argument(
+        "cache", nargs="+", metavar="CACHE", help="feature cache of the training images: a file, or a folder of shards"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the reference, as reference.h5")
     parser.add_argument("--model", metavar="DIR", help="model folder (default: the bundled one)")
     parser.add_argument(

@@ -69,7 +69,9 @@ def add_images(parser: argparse.ArgumentParser, source: "argparse._ActionsContai
         help="a folder, .npy, .npz, cifar100, cifar100c/fog/3, bundled (default: the CIFAR-100 test set where it is "
         "there, else the bundled 20 images)",
     )
-    source.add_argument("--cache", nargs="+", metavar="FILE", help="score this feature cache (all its shards)")
+    source.add_argument(
+        "--cache", nargs="+", metavar="FILE", help="score this feature cache: a file, or a folder of shards"
+    )
     parser.add_argument("--model", metavar="DIR", help="model folder (default: the bundled one)")
     add_classes(parser)
     add_on_error(parser)

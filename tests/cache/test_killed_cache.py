@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 
 import caches
@@ -15,6 +16,7 @@ from forked import Forks
 from fastuq.cache import FeatureCache, cache_features
 from fastuq.cache import file as cache_file
 from fastuq.cache.file import CacheFile
+from fastuq.cache.manifest import MANIFEST
 from fastuq.errors import CacheError, InputError
 from fastuq.report.moments_file import save_moments
 
@@ -83,6 +85,30 @@ def kill_often(forks, folder, kills, seed):
 
 def test_kills_lose_at_most_the_batch_in_flight(forks, tmp_path):
     assert kill_often(forks, tmp_path, 25, seed=0) == 25
+
+
+def test_a_killed_run_of_shards_is_no_cache_and_goes_on(forks, tmp_path):
+    def files():
+        return {path.name: path.read_bytes() for path in (tmp_path / "shards").iterdir()}
+
+    rng, work, hits = np.random.default_rng(1), ("write_cache", tmp_path / "shards", COUNT, BATCH, 60), 0
+    assert forks.run(*work) == 0
+    whole, duration = files(), forks.seconds
+    batches = sum(-(-min(60, COUNT - start) // BATCH) for start in range(0, COUNT, 60))
+    shutil.rmtree(tmp_path / "shards")
+    computed, killed = 0, 0
+    while hits < 12:
+        status = forks.run(*work, kill_after=rng.uniform(0, duration))
+        hits, killed, computed = hits + (status != 0), killed + (status != 0), computed + forks.computed()
+        if not (tmp_path / "shards" / MANIFEST).exists():
+            assert status != 0
+            with pytest.raises(CacheError, match="did not end|no such file|without shards"):
+                FeatureCache.open(tmp_path / "shards")
+            continue
+        assert files() == whole
+        assert computed <= batches + killed, "more than the batch in flight was lost"
+        shutil.rmtree(tmp_path / "shards")
+        computed, killed = 0, 0
 
 
 @pytest.mark.torture

@@ -25,13 +25,13 @@ class Logged(fastuq.model.backbone.Backbone):
         return features
 
 
-def write_cache(path, count, batch_size):
+def write_cache(path, count, batch_size, shard_size=None):
     """Cache features as `caches.write` does."""
     caches.images(count).fingerprint()
 
     def work():
         fastuq.model.backbone.Backbone = Logged
-        caches.write(path, count, batch_size)
+        caches.write(path, count, batch_size, shard_size=shard_size)
 
     return work
 
