@@ -1,5 +1,6 @@
 """From a data set to its features: in one file, or shard by shard in a folder, which is read as one cache."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,7 +156,8 @@ def cache_shard(
         )
     with cache:
         said = cache.provenance
-        common = {name: said[name] for name in ALIKE}
+        names = hashlib.sha256("\n".join(cache.class_names).encode()).hexdigest()
+        common = {**{name: said[name] for name in ALIKE}, "class names (SHA-256)": names}
         did = (cache.computed, cache.labels_restored, skipped)
         return ShardRecord(shard.index, shard.count, len(cache), cache.data_fingerprint, common, *did)
 

@@ -77,11 +77,8 @@ class NpyArray:
         return np.array(self[:], dtype=dtype)
 
     def stamp(self) -> str:
-        """Return what tells whether the file has changed: its name, size and time; empty where it is gone."""
-        try:
-            found = os.stat(self._path)
-        except OSError:
-            return ""
+        """Return what tells whether the file that is open has changed: its name, size and time."""
+        found = os.fstat(self._descriptor)  # another file may have the name by now
         return f"{self._path.name} {found.st_size} {found.st_mtime_ns}"
 
     def __reduce__(self) -> tuple[Any, ...]:

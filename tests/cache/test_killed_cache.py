@@ -102,7 +102,7 @@ def test_a_killed_run_of_shards_is_no_cache_and_goes_on(forks, tmp_path):
         hits, killed, computed = hits + (status != 0), killed + (status != 0), computed + forks.computed()
         if not (tmp_path / "shards" / MANIFEST).exists():
             assert status != 0
-            with pytest.raises(CacheError, match="did not end|no such file|without shards"):
+            with pytest.raises(CacheError, match=r"did not end|no such file|without shards"):
                 FeatureCache.open(tmp_path / "shards")
             continue
         assert files() == whole

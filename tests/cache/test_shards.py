@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import caches
 import numpy as np
@@ -337,6 +338,18 @@ def test_records_in_any_order_make_the_manifest(place):
     with pytest.raises(CacheError, match=r"shard-00003-of-00003\.h5: expected the runtime of the first shard.*9\.9"):
         write_manifest(place / "shards", "x", caches.tiny_model(), records)
     assert contents(place / "shards") == before
+
+
+def test_shards_with_other_class_names_are_no_cache(place):
+    other = replace(caches.tiny_model(), class_names=tuple(f"class {n}" for n in range(100)))
+    shards = open_shards(place / "images.npy", size=20)
+    (place / "shards" / shard_name(3, 3)).unlink()
+    before = (place / "shards" / MANIFEST).read_bytes()
+    with pytest.raises(CacheError, match=r"shard-00003-of-00003\.h5: expected the class names"):
+        cache_shards(shards, other, place / "shards")
+    assert (place / "shards" / MANIFEST).read_bytes() == before
+    with pytest.raises(CacheError, match=r"shard-00003-of-00003\.h5: .*another class names"):
+        FeatureCache.open(place / "shards").read(40, 50)
 
 
 def test_broken_pictures_are_left_out(tmp_path):

@@ -114,6 +114,16 @@ def test_a_stamp_is_the_same_until_something_changes(array, photos):
     assert not set(stamps(array)) & set(before)
 
 
+def test_the_stamp_is_that_of_the_file_that_is_read(array):
+    (opened,) = open_shards(array, size=50)
+    before = opened.stamp()
+    np.save(array.parent / "new.npy", 255 - caches.images().images)
+    (array.parent / "new.npy").rename(array)
+    assert opened.stamp() == before
+    assert open_shards(array, size=50)[0].stamp() != before
+    np.testing.assert_array_equal(opened.open().read(0, 50), caches.images().images)
+
+
 def test_pixels_in_memory_have_no_stamp(tmp_path):
     assert stamps(caches.images()) == [""] * 10
     np.savez(tmp_path / "images.npz", images=caches.images().images)
