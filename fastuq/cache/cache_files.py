@@ -78,6 +78,9 @@ class CacheFiles:
             data_fingerprint=manifest.data_fingerprint,
             num_samples=manifest.num_samples,
             shard=Shard(1, 1, 0, manifest.num_samples),
+            labels_sha256="",
+            files_sha256="",
+            stamp="",
         )
         paths = [folder / name for name in names]
         opened = _Opened(lambda place: open_shard(folder, manifest, place, first=first) if place else first)

@@ -32,7 +32,7 @@ def shards_about(folder: Path) -> dict[str, Any]:
         problem = {"problem": str(error)}
     finally:
         files.close()
-    of_files = ("shard", "batch_size", "labels_sha256", "files_sha256", "stamp", "fastuq_version")
+    of_files = ("shard", "batch_size", "labels_sha256", "fastuq_version")
     header = {key: value for key, value in files.header.to_json().items() if key not in of_files}
     about = {"file": str(folder), "shards": len(files.paths), "num_features": files.num_features, **header}
     return {**about, "whole": not problem, **problem}
