@@ -1,5 +1,6 @@
 """Scores from cached features, against their formulas one sample at a time; what is refused; one read of a cache."""
 
+from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 
@@ -8,6 +9,8 @@ import pytest
 from caches import write
 from damage import damage
 from heads import FEATURE_SCALE, ZERO_POINT, model_of, random_features, random_head, reference_outputs
+from hypothesis import given
+from hypothesis import strategies as st
 from models import save_again
 from places import ROOT
 from score_oracles import ITERATION_ORACLES, ORACLES, World
@@ -19,6 +22,7 @@ from fastuq.scoring import reading
 from fastuq.scoring.metrics import auroc
 from fastuq.scoring.scores import fit_reference, load_reference, scores
 from fastuq.scoring.scores.compute import available
+from fastuq.scoring.scores.neighbours import _largest
 from fastuq.scoring.scores.table import SCORES, score_of
 
 WIDTH, HIDDEN, CLASSES, TRAIN, TEST = 24, 18, 7, 300, 12
@@ -255,3 +259,31 @@ def test_a_head_that_overflows_is_refused():
     broken = type(model)(**{**vars(model), "head": head})
     with np.errstate(all="ignore"), pytest.raises(ModelError, match="score energy is NaN or infinite"):
         scores(broken, test, ["energy"])
+
+
+@pytest.mark.parametrize(("samples", "k"), [(2003, 1), (2003, 10), (2003, 150), (5, 10), (61, 60)])
+def test_neighbours_among_many_rows_are_nearly_always_those_of_all(samples, k):
+    """Whatever their number is, and where it fills no group of rows."""
+    model, reference, test, _ = world("softmax")
+    rng = np.random.default_rng(4)
+    rows = random_features(samples, WIDTH, seed=4)
+    test = np.concatenate(
+        [test, np.clip(rows[rng.integers(0, samples, 700)] + rng.integers(-9, 9, (700, WIDTH)), -128, 127)]
+    )
+    test = test.astype(np.int8)
+    f, all_f = (FEATURE_SCALE * (x.astype(float) - ZERO_POINT) for x in (test, rows))
+    likeness = (f / np.linalg.norm(f, axis=1)[:, None]) @ (all_f / np.linalg.norm(all_f, axis=1)[:, None]).T
+    expected = 2 * np.sort(likeness, axis=1)[:, -min(k, samples)] - 2
+    found = scores(model, test, [f"knn({k})"], reference=replace(reference, rows=rows))[f"knn({k})"]
+    assert (found < expected + 1e-5).all(), "nearer than it is"
+    assert (found < expected - 1e-5).mean() < 0.01
+    assert (found > expected - 0.01).all()
+
+
+@given(st.integers(1, 90), st.integers(1, 9), st.integers(0, 9))
+def test_the_largest_of_many_are_found(columns, count, seed):
+    values = np.random.default_rng(seed).integers(0, 50, (3, columns))
+    count = min(count, columns)
+    found = np.take_along_axis(values, _largest(values, count), axis=1)
+    assert np.array_equal(np.sort(found, axis=1), np.sort(values, axis=1)[:, -count:])
+    assert all(len(set(row)) == count for row in _largest(values, count).tolist())

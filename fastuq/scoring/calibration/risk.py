@@ -4,10 +4,11 @@ Samples are kept whose score reaches a threshold. Where the samples at hand had 
 of them, the number of wrong ones among these is binomial with its true risk, whatever n came out as: so the exact
 (Clopper-Pearson) bound holds given n. Nothing is asked of the score, and ties are kept together or not at all.
 
-To search for a threshold, `split` sets a fifth of the samples aside. They name the thresholds and the one to begin
-with, the one they speak for most; the others, which had no say in it, test these in order, each at the full `delta`,
-down to the first that fails (fixed-sequence testing, Angelopoulos et al. 2021, arXiv 2110.01052). For a promise to be
-broken, the first threshold in order that is too risky has to pass its test, and the chance of that is `delta` at most.
+To search for a threshold, `split` sets a fifth of the samples aside, 500 at most. They name the thresholds and the one
+to begin with, the one they speak for most; the others, which had no say in it, test these in order, each at the full
+`delta`, down to the first that fails (fixed-sequence testing, Angelopoulos et al. 2021, arXiv 2110.01052). For a
+promise to be broken, the first threshold in order that is too risky has to pass its test, and the chance of that is
+`delta` at most.
 """
 
 import math
@@ -23,7 +24,10 @@ LEAST_SCORE = -float(np.finfo(np.float32).max)
 """The threshold that keeps everything but `NEVER_KEPT`."""
 NEVER_KEPT = -float(np.finfo(np.float64).max)
 """The score of a sample that no threshold keeps."""
-_CHOOSING = 0.2
+_CHOOSING, _MOST_CHOOSING = 0.2, 500
+"""Share of the samples that choose, and how many do at most: more would find no better place to begin."""
+_STEPS = 4
+"""Thresholds between one score and the next: a test that fails costs the fewest samples where steps are small."""
 _SEED = 0
 
 
@@ -66,10 +70,14 @@ def upper_bound(errors: int, kept: int, delta: float) -> float:
 
 
 def split(n: int) -> np.ndarray:
-    """Return which of n samples choose, (n,) bool: a fifth, drawn once for each n; the others prove."""
+    """Return which of n samples choose, (n,) bool: a fifth, 500 at most, drawn once for each n; the others prove."""
     choosing = np.zeros(n, bool)
-    choosing[np.random.default_rng(_SEED).permutation(n)[: round(n * _CHOOSING)]] = True
+    choosing[np.random.default_rng(_SEED).permutation(n)[: _choosing(n)]] = True
     return choosing
+
+
+def _choosing(n: int) -> int:
+    return min(round(n * _CHOOSING), _MOST_CHOOSING)
 
 
 def samples_needed(risk: float, delta: float) -> int:
@@ -82,7 +90,7 @@ def samples_needed(risk: float, delta: float) -> int:
     """
     proving = math.ceil(math.log(delta) / math.log1p(-risk))
     n = proving
-    while n - round(n * _CHOOSING) < proving:
+    while n - _choosing(n) < proving:
         n += 1
     return n
 
@@ -110,7 +118,7 @@ def threshold_at_risk(score: Any, correct: Any, risk: float, delta: float) -> Ch
     >>> score = np.linspace(0, 1, 1000)
     >>> chosen = threshold_at_risk(score, score > 0.2, risk=0.05, delta=0.05)
     >>> round(chosen.threshold, 3), chosen.kept, chosen.errors
-    (0.186, 650, 10)
+    (0.175, 661, 21)
     """
     values, right = _checked(score, correct)
     risk, delta = check_rate("risk", risk), check_rate("delta", delta)
@@ -123,8 +131,10 @@ def threshold_at_risk(score: Any, correct: Any, risk: float, delta: float) -> Ch
     choosing = split(len(values))
     thresholds = np.unique(np.maximum(values[choosing], LEAST_SCORE))[::-1]
     some, some_errors = _kept(values[choosing], right[choosing], thresholds)
+    first = _first(some, some_errors, (len(values) - choosing.sum()) / choosing.sum(), risk) * _STEPS
+    places = np.arange((len(thresholds) - 1) * _STEPS + 1) / _STEPS
+    thresholds = np.interp(places, np.arange(len(thresholds)), thresholds)
     kept, errors = _kept(values[~choosing], right[~choosing], thresholds)
-    first = _first(some, some_errors, (len(values) - choosing.sum()) / choosing.sum(), risk)
     failed = np.flatnonzero(_p_values(errors[first:], kept[first:], risk) > delta)
     place = first + (int(failed[0]) if len(failed) else len(thresholds) - first) - 1
     if place < first:

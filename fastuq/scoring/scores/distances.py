@@ -6,18 +6,16 @@ import numpy as np
 from scipy.special import logsumexp
 
 from fastuq.errors import InputError
-from fastuq.scoring.scores.chunk import Chunk, unit
+from fastuq.scoring.scores.chunk import Chunk
+from fastuq.scoring.scores.neighbours import Neighbours
 from fastuq.scoring.scores.outputs import largest_output
-
-ROWS_AT_ONCE = 512
-"""Samples whose similarities to all training rows are in memory at once."""
 
 
 def knn(chunk: Chunk, neighbours: float) -> np.ndarray:
     """-|f - f_(k)|^2, f and the training rows scaled to length 1."""
     training = chunk.training
-    rows = training.once("unit rows", lambda: unit(training.sample.features))
-    return _nearest(unit(chunk.features), rows, min(int(neighbours), len(rows)))
+    rows = training.once("neighbours", lambda: Neighbours(training.reference, chunk))
+    return 2 * rows.cosines(chunk, int(neighbours)) - 2
 
 
 def mahalanobis(chunk: Chunk, _: None) -> np.ndarray:
@@ -89,15 +87,6 @@ def _sirc(chunk: Chunk, key: Hashable, second: np.ndarray, of: Callable[[Chunk],
 
     a, b = training.once(key, fitted)
     return -(1 - largest_output(chunk, None)) * (1 + np.exp(np.minimum(-b * (second - a), 700)))
-
-
-def _nearest(rows: np.ndarray, bank: np.ndarray, neighbours: int) -> np.ndarray:
-    found = np.empty(len(rows))
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        likeness = rows[start : start + ROWS_AT_ONCE] @ bank.T
-        likeness.partition(likeness.shape[1] - neighbours, axis=1)
-        found[start : start + ROWS_AT_ONCE] = 2 * likeness[:, -neighbours].astype(np.float64) - 2
-    return found
 
 
 def _mahalanobis(values: np.ndarray, chunk: Chunk, kind: str) -> np.ndarray:

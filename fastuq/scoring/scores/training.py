@@ -10,6 +10,8 @@ from fastuq.scoring.scores.chunk import Chunk
 from fastuq.scoring.scores.reference import Reference, Statistics
 
 Made = TypeVar("Made")
+SAMPLE = 5000
+"""Most training samples that percentiles and the like are taken of."""
 
 
 class Training:
@@ -24,7 +26,8 @@ class Training:
 
     def __init__(self, model: Model, reference: Reference) -> None:
         self.reference = reference
-        self.sample = Chunk(model, reference.rows, np.arange(len(reference.rows)), self)
+        some = np.unique(np.linspace(0, len(reference.rows) - 1, SAMPLE).astype(np.int64))
+        self.sample = Chunk(model, reference.rows[some], some, self)
         self._made: dict[Hashable, Any] = {}
 
     @property
