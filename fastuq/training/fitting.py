@@ -171,7 +171,7 @@ def _run_epoch(model: Any, samples: Samples, recipe: Recipe, seed: int, epoch: i
     rng = np.random.default_rng((seed, epoch))
     order = rng.permutation(len(samples.labels))
     view_of = rng.integers(len(samples.views), size=len(order))
-    dropouts = (layer for layer in model.layers if type(layer).__name__ == "Dropout")
+    dropouts = (layer for layer in model.layers if type(layer).__name__ == "Dropout" and layer.rate)
     for number, layer in enumerate(dropouts):
         layer.seed_generator.state.assign(np.array([(seed * 1009 + number) % 2**32, epoch], np.uint32))
     model.reset_metrics()

@@ -121,7 +121,9 @@ def test_the_needs_of_a_score_are_what_it_reads():
     assert list(everything) == list(SCORES)
     without = scores(model, test, num_iter=5)
     assert (
-        list(without) == available(model) == [name for name in SCORES if not {"reference", "bank"} & {*SCORES[name].needs}]
+        list(without)
+        == available(model)
+        == [name for name in SCORES if not {"reference", "bank"} & {*SCORES[name].needs}]
     )
     assert all(np.array_equal(without[name], everything[name]) for name in without)
 
