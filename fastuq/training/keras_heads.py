@@ -117,7 +117,7 @@ def _keras_activation(name: str) -> Any:
 
 
 def head_network(head: Head, place: int = 0) -> Any:
-    """Return a frozen head, the one at this place, as a Keras model to convert, its affines as 1 x 1 depthwise products."""
+    """Return a frozen head as a Keras model to convert, named by its place, its affines as 1 x 1 depthwise products."""
     tensorflow()
     import keras
     from keras import layers
