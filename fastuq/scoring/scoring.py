@@ -274,7 +274,9 @@ class Scorer:
             found["set_bits"] = np.packbits(self._sets.of(mean), axis=1, bitorder="little")
         return found
 
-    def _found(self, rows: np.ndarray, start: int, details: bool, seconds: dict[str, float]) -> tuple[list[Columns], Any]:
+    def _found(
+        self, rows: np.ndarray, start: int, details: bool, seconds: dict[str, float]
+    ) -> tuple[list[Columns], Any]:
         """Return what each head finds of samples `start` onwards, and how many of them a bank knows (`doubles_of`).
 
         The time that it takes is added to `seconds`.

@@ -14,8 +14,8 @@ from fastuq.model.model import Model
 from fastuq.montecarlo.engine import Moments, MonteCarlo
 from fastuq.montecarlo.masks import keep_bits
 from fastuq.montecarlo.sampling import Sampling
-from fastuq.scoring.bank import Bank
 from fastuq.montecarlo.together import moments_together
+from fastuq.scoring.bank import Bank
 
 if TYPE_CHECKING:
     from fastuq.scoring.scores.training import Training
