@@ -37,7 +37,7 @@ from fastuq.training.head_check import rounded_heads
 from fastuq.training.keras_heads import head_from_model, parse_layout
 from fastuq.util.files import write_text
 
-COVERAGE, NUM_ITER, SPLITS, RESAMPLES = 0.862, 50, 10, 500
+COVERAGE, NUM_ITER, SPLITS, RESAMPLES = 0.862, 50, 5, 500
 PRIORS = 10.0 ** np.arange(-1, 5)
 
 
