@@ -11,11 +11,13 @@ from heads import random_features, random_head
 from models import save_again, tiny_model
 
 import fastuq
+import fastuq.cli
 from fastuq.errors import ModelError
 from fastuq.montecarlo.analytic import analytic_moments
 from fastuq.montecarlo.engine import MonteCarlo
 from fastuq.montecarlo.masks import head_seed, keep_bits
 from fastuq.montecarlo.reference import naive_moments
+from fastuq.report.page.pictures import looks
 from fastuq.scoring.decisions import Reason
 from fastuq.scoring.logits import plain_logits
 from fastuq.scoring.scoring import Scorer, score
@@ -136,6 +138,20 @@ def test_scores_are_of_all_heads_or_refused():
     for name in ("grad_norm", "knn", "vote_share"):
         with pytest.raises(ModelError, match=f"score {name}: expected a model of one head, found one of 3 heads"):
             fastuq.scores(model, features, [name])
+
+
+def test_the_page_and_the_screen_are_of_all_heads(workplace, capsys):
+    model = save_again(tiny_model(), "m", others=several(tiny_model()).others)
+    fastuq.cache_features(caches.images(), model, "features.h5").close()
+    command = ["score", "--cache", "features.h5", "--model", "m", "--num-iter", "5", "--report", "page.html"]
+    assert fastuq.cli.main([*command, "--csv", "table.csv", "--moments", "moments.npz"]) == 0
+    assert "T = 5 of each of 3 heads" in capsys.readouterr().out
+    with fastuq.FeatureCache.open("features.h5", model) as cache:
+        result = score(model, cache, num_iter=5)
+        seen = looks([3], result, model, cache, None)
+    assert np.abs(seen[3].mean - result.mean[3]).max() < 1e-6
+    with np.load("moments.npz") as moments:
+        assert np.array_equal(moments["mean"], result.mean)
 
 
 def test_what_is_made_for_one_head_refuses_several_before_any_work(workplace, capsys):
