@@ -24,6 +24,9 @@ from fastuq.bench.score_data import halves
 from fastuq.cache import FeatureCache
 from fastuq.model.head import Head
 from fastuq.model.model import load_model
+from fastuq.montecarlo.engine import MonteCarlo
+from fastuq.montecarlo.sampling import Sampling
+from fastuq.montecarlo.together import heads_of
 from fastuq.report.tables import markdown_table
 from fastuq.scoring.bank import Bank
 from fastuq.scoring.bank.fitting import fit
@@ -150,6 +153,16 @@ def laplace_rows(model, train, features, bank):
     return rows
 
 
+def monte_carlo_error(model, features, seeds=10):
+    """Return how far means move with the seed (root mean square): heads under masks of their own, and all under one."""
+    own, one = [], []
+    for seed in range(seeds):
+        sampling = Sampling(num_iter=NUM_ITER, seed=seed)
+        own.append(np.mean([run(features).mean for run in heads_of(model, sampling)], axis=0))
+        one.append(np.mean([MonteCarlo(each, sampling)(features).mean for each in model.members], axis=0))
+    return [float(np.sqrt(np.var(each, axis=0, ddof=1).mean())) for each in (own, one)]
+
+
 def figures(outputs, labels, choosing, reporting):
     """Return the figures of one half; temperature and threshold are those of the other."""
     score, right = outputs.max(axis=1), outputs.argmax(axis=1) == labels
@@ -235,7 +248,8 @@ def main():
         models.append(("one head without dropout", first, False))
         several = replace(first, others=tuple(plain[1:]))
         models.append((f"{args.plain_heads} heads without dropout", several, False))
-    rows = []
+    rows, errors = [], monte_carlo_error(models[len(args.heads)][1], features[:1000])
+    print("Monte-Carlo error, masks of their own and the same: {:.5f} and {:.5f}".format(*errors), flush=True)
     for name, with_bank, with_views in groups(bank, views):
         seen = [features, *views] if with_views else [features]
         for which, each, dropout in models:
