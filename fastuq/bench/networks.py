@@ -60,6 +60,9 @@ class NetworkTimings:
 
 def missing_networks(names: Sequence[str], folder: Path) -> list[str]:
     """Return the networks that have to be made in `folder`; raises InputError where a name is none that is known."""
+    for name in names:
+        if Path(name).is_dir():
+            load_model(name).check_one_head("bench")
     missing = [name for name in names if name != BUNDLED and not Path(name).is_dir() and not _is_kept(folder / name)]
     for name in missing:
         network_of(name)

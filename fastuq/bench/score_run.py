@@ -99,7 +99,7 @@ def benchmark_scores(
     plan: Plan,
 ) -> dict[str, Any]:
     """Measure scores and rules; docs/scores.md says what each figure is. Returns JSON values."""
-    families = _families(plan, reference, bank)
+    families = _families(model, plan, reference, bank)
     first = _check_data(cache, reference, bank)
     _check_shifted(cache, shifted)
     rules = {name: Scorer(model, each, threads=plan.threads) for name, each in interval_rules(plan.options).items()}
@@ -167,8 +167,8 @@ def _of_rules(clean: Scored) -> set[str]:
     return {name for name in (BASELINE, *PLAIN_RULES, *(gate for gate, _ in GATES)) if name in clean.scores}
 
 
-def _families(plan: Plan, reference: Reference | None, bank: Bank | None) -> dict[str, list[str]]:
-    names = available(reference, bank) if plan.names is None else [BASELINE, *plan.names]
+def _families(model: Model, plan: Plan, reference: Reference | None, bank: Bank | None) -> dict[str, list[str]]:
+    names = available(model, reference, bank) if plan.names is None else [BASELINE, *plan.names]
     return {score_of(name)[0].name: variants_of(score_of(name)[0].name) for name in names}
 
 

@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
     check_outputs({"--json": args.json}, [args.model])
     options = scoring_options(args)
     model, images = load_model(args.model), open_images("bundled")
+    model.check_one_head("demo")
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         with cache_features(images, model, Path(folder, "features.h5")) as cache:

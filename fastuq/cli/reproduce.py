@@ -86,5 +86,8 @@ def _networks(args: argparse.Namespace) -> "dict[str, Model | None]":
         if found is not None and found.network != expected:
             raise InputError(f"{folder}: expected a model of network {expected}, found {found.network}")
     ours = load_model(args.model)
+    for model in (ours, *networks.values()):
+        if model is not None:
+            model.check_one_head("reproduce")
     networks["EfficientNet-Lite0" if ours.network == "efficientnet_lite0" else ours.network] = ours
     return networks

@@ -46,6 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--crop", type=float, metavar="FRACTION", help=CROP)
     add_on_error(parser)
+    add(
+        "--heads",
+        type=int,
+        default=1,
+        metavar="K",
+        help="heads to fit on the same features, each from a seed of its own, scored as one (default: %(default)s)",
+    )
     add("--seed", type=int, default=0, help="seed of everything random (default: %(default)s)")
     add("--output", required=True, metavar="DIR", help="model folder to write")
     add("--work", metavar="DIR", help="folder of checkpoints and features, to resume from (default: OUTPUT.work)")
@@ -85,6 +92,7 @@ def _on_features(args: argparse.Namespace) -> int:
         class_names=None if args.classes is None else read_class_names(args.classes),
         holdout=args.holdout or 0,
         seed=args.seed,
+        heads=args.heads,
     )
     made = model.info["made"]
     say(args, [f"model {model.path}, SHA-256 {model.sha256}", *features_lines(made["report"])])
@@ -114,6 +122,7 @@ def _on_images(args: argparse.Namespace) -> int:
         tune=overridden(tune, epochs=args.tune_epochs, learning_rate=args.tune_learning_rate),
         mirror=args.mirror,
         seed=args.seed,
+        heads=args.heads,
     )
     images = _images(args)
     test: ImageSet | None

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -13,7 +14,9 @@ from fastuq.errors import InputError, ModelError, short
 from fastuq.util.files import partial_prefix
 from fastuq.util.json_reading import read_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSIONS = (1, 2)
+"""Of a model with one head, and with several."""
+MAX_HEADS = 100
 HEADS = ("head.npz", "head_int8.npz")
 PARTS = ("backbone.tflite", "full.tflite", *HEADS)
 """What a model folder of images holds; the heads are always there."""
@@ -21,6 +24,7 @@ CODING = "features.npz"
 """What a model of embeddings has in place of the networks."""
 DESCRIPTION = "model.json"
 CARD = "README.md"
+_FURTHER = re.compile(r"head_([2-9]|[1-9]\d|100)(_int8)?\.npz")
 MAX_NETWORK_BYTES = 2**30
 """Largest TFLite file that is read."""
 MAX_HEAD_BYTES = 2**28
@@ -48,16 +52,24 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise ModelError(
             f"model {folder}: {DESCRIPTION} is damaged or not fastuq's ({short(error, 80)}); {AGAIN}"
         ) from error
-    if version != FORMAT_VERSION:
+    if version not in FORMAT_VERSIONS:
         raise ModelError(
-            f"model {folder}: {DESCRIPTION}: expected format version {FORMAT_VERSION}, found {short(version, 80)}; "
+            f"model {folder}: {DESCRIPTION}: expected format version 1 or 2, found {short(version, 80)}; "
             "it was written by another version of fastuq: use that one, or make the model again"
         )
-    if not set(HEADS) <= set(parts) <= {*PARTS, CODING} or ("backbone.tflite" in parts) == (CODING in parts):
+    further = [part for part in parts if _FURTHER.fullmatch(part)]
+    known = {*PARTS, CODING, *further}
+    whole = {*HEADS, *(name for number in range((len(further) + 1) // 2) for name in head_names(number + 1))}
+    if not whole <= set(parts) <= known or ("backbone.tflite" in parts) == (CODING in parts):
         raise ModelError(f"model {folder}: {DESCRIPTION} lists other parts than {', '.join(PARTS)}; {AGAIN}")
     if info.get("sha256") != identity(info):
         raise ModelError(f"model {folder}: {DESCRIPTION} was altered after it was saved; {AGAIN}")
     return info
+
+
+def head_names(number: int) -> tuple[str, str]:
+    """Return the names of the float and the int8 head of this number, from 0."""
+    return HEADS if number == 0 else (f"head_{number + 1}.npz", f"head_{number + 1}_int8.npz")
 
 
 def read_part(folder: Path, name: str, info: Mapping[str, Any]) -> bytes:
@@ -103,7 +115,8 @@ def check_replaceable(target: Path) -> None:
     if not target.exists():
         return
     known = {*PARTS, CODING, DESCRIPTION, CARD}
-    foreign = sorted(p.name for p in target.iterdir() if p.name not in known) if target.is_dir() else [target.name]
+    there = [p.name for p in target.iterdir() if not _FURTHER.fullmatch(p.name)] if target.is_dir() else [target.name]
+    foreign = sorted(name for name in there if name not in known) if target.is_dir() else there
     if foreign:
         raise InputError(
             f"model {target}: would replace {foreign[0]!r}, which is no part of a model; choose another path"

@@ -1,31 +1,33 @@
 """The model folder: load, check, save.
 
 A folder holds `backbone.tflite`, `full.tflite`, `head.npz`, `head_int8.npz` and `model.json`, which says what they are
-and carries the SHA-256 of each. A model of embeddings has `features.npz` in place of the networks, and one whose head
-was put on a tensor no `full.tflite`. The identity of a model is the SHA-256 over the sorted lines ``name:sha256`` of
-its parts and of what `model.json` says, so no part can change unseen.
+and carries the SHA-256 of each. Further heads are `head_2.npz`, `head_2_int8.npz` and so on. A model of embeddings has
+`features.npz` in place of the networks, and one whose head was put on a tensor no `full.tflite`. The identity of a
+model is the SHA-256 over the sorted lines ``name:sha256`` of its parts and of what `model.json` says, so no part can
+change unseen.
 """
 
 import hashlib
 import io
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastuq.errors import InputError, ModelError, short
+from fastuq.errors import InputError, ModelError
 from fastuq.model.coding import Coding
+from fastuq.model.description import HeadPair, check_heads, check_values
 from fastuq.model.folder import (
     AGAIN,
     CODING,
     DESCRIPTION,
-    FORMAT_VERSION,
+    FORMAT_VERSIONS,
     MAX_HEAD_BYTES,
     check_replaceable,
+    head_names,
     identity,
     read_description,
     read_part,
@@ -37,8 +39,6 @@ from fastuq.model.int8_head import QuantizedHead
 from fastuq.util.bundled import bundled_path
 from fastuq.util.checks import checked_path
 from fastuq.util.npy import read_npz
-
-MAX_IMAGE_SIDE = 4096
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ class Model:
     crop : float or None
         What of a picture the network sees: the middle, this fraction of the largest that has the proportions of
         `input_shape`; None: all of it, stretched. `fastuq.open_images` takes it.
+    others : tuple of (Head, QuantizedHead)
+        Further heads on the same features: a model of several heads is scored as all of them together.
     sha256 : str
         The identity of the model, see the module.
     info : dict
@@ -92,13 +94,29 @@ class Model:
     info: dict[str, Any]
     coding: Coding | None = None
     crop: float | None = None
+    others: tuple[HeadPair, ...] = ()
 
     def __repr__(self) -> str:
         takes = f"images {self.input_shape}" if self.input_shape else "embeddings"
+        heads = f"{1 + len(self.others)} heads, " if self.others else ""
         return (
             f"Model({str(self.path)!r}, network={self.network!r}, {len(self.class_names)} classes, "
-            f"{takes}, {self.head.num_features} features, sha256={self.sha256[:12]!r})"
+            f"{takes}, {self.head.num_features} features, {heads}sha256={self.sha256[:12]!r})"
         )
+
+    @property
+    def members(self) -> tuple["Model", ...]:
+        """The model with each of its heads alone."""
+        alone = replace(self, others=())
+        return (alone, *(replace(alone, head=head, head_int8=rounded) for head, rounded in self.others))
+
+    def check_one_head(self, what: str) -> None:
+        """Raise ModelError where the model has several heads and `what` is made for one."""
+        if self.others:
+            raise ModelError(
+                f"{what}: expected a model of one head, found one of {1 + len(self.others)} heads; give another model, "
+                "or one of `Model.members`"
+            )
 
     @property
     def backbone_path(self) -> Path:
@@ -162,10 +180,10 @@ def load_model(path: str | Path | None = None) -> Model:
     folder = bundled_path("model") if path is None else checked_path(path)
     info = read_description(folder)
     contents = {name: read_part(folder, name, info) for name in info["parts"]}
-    head = Head.from_arrays(_read_arrays(folder, "head.npz", contents))
-    head_int8 = QuantizedHead.from_arrays(_read_arrays(folder, "head_int8.npz", contents))
+    count = sum(name.startswith("head") for name in contents) // 2
+    heads = [_read_heads(folder, contents, number) for number in range(count)]
     coding = Coding.from_bytes(contents[CODING], MAX_HEAD_BYTES) if CODING in contents else None
-    return _from_description(folder, info, head, head_int8, coding)
+    return _from_description(folder, info, heads, coding)
 
 
 def save_model(
@@ -183,6 +201,7 @@ def save_model(
     info: Mapping[str, Any],
     coding: Coding | None = None,
     crop: float | None = None,
+    others: Sequence[HeadPair] = (),
 ) -> Model:
     """Write a model folder, whole or not at all, and return it loaded.
 
@@ -191,7 +210,7 @@ def save_model(
     Parameters
     ----------
     path : str or Path
-    network, head, head_int8, class_names, input_shape, feature_scale, feature_zero_point, coding, crop
+    network, head, head_int8, class_names, input_shape, feature_scale, feature_zero_point, coding, crop, others
         The attributes of `Model`.
     backbone, full : bytes or None
         The two TFLite files; None where there is none.
@@ -208,13 +227,12 @@ def save_model(
     target = checked_path(path)
     check_replaceable(target)
     given = {"backbone.tflite": backbone, "full.tflite": full, CODING: None if coding is None else coding.to_bytes()}
-    parts = {
-        **{name: content for name, content in given.items() if content is not None},
-        "head.npz": npz_of(head.to_arrays()),
-        "head_int8.npz": npz_of(head_int8.to_arrays()),
-    }
+    heads = [(head, head_int8), *others]
+    parts = {name: content for name, content in given.items() if content is not None}
+    for number, pair in enumerate(heads):
+        parts |= {name: npz_of(each.to_arrays()) for name, each in zip(head_names(number), pair, strict=True)}
     description = {
-        "format_version": FORMAT_VERSION,
+        "format_version": FORMAT_VERSIONS[len(heads) > 1],
         "network": network,
         "input_shape": None if input_shape is None else list(input_shape),
         "feature_scale": float(feature_scale),
@@ -225,7 +243,7 @@ def save_model(
         "parts": {name: hashlib.sha256(data).hexdigest() for name, data in parts.items()},
     }
     description["sha256"] = identity(description)
-    _from_description(target, description, head, head_int8, coding)  # what could not be loaded is not written
+    _from_description(target, description, heads, coding)  # what could not be loaded is not written
     text = json.dumps(description, indent=2, allow_nan=False) + "\n"
     try:
         write_folder(target, {**parts, DESCRIPTION: text.encode()})
@@ -234,42 +252,21 @@ def save_model(
     return load_model(target)
 
 
-def check_names(network: str, class_names: Sequence[str]) -> None:
-    """Raise InputError where `save_model` would refuse the names, or two are the same, before the work."""
-    for what, name in (("network", network), *(("class", name) for name in class_names)):
-        if not _is_name(name):
-            raise InputError(
-                f"{what} {name!r}: expected a name of printable characters, found a line feed or the like; rename it"
-            )
-
-
-def _from_description(
-    folder: Path, info: dict[str, Any], head: Head, head_int8: QuantizedHead, coding: Coding | None
-) -> Model:
+def _from_description(folder: Path, info: dict[str, Any], heads: Sequence[HeadPair], coding: Coding | None) -> Model:
     """Make the model that `model.json` describes; raises ModelError where values or parts do not fit."""
-    for key, right in _RIGHT.items():
-        if not right(info.get(key)):
-            found = short(info.get(key), 80)
-            raise ModelError(f"model {folder}: {DESCRIPTION} does not describe a model ({key}: {found}); {AGAIN}")
-    shape = info["input_shape"]
-    if (shape is None) == ("backbone.tflite" in info["parts"]):
-        raise ModelError(f"model {folder}: {DESCRIPTION} has images without a backbone or the other way round; {AGAIN}")
+    check_values(folder, info)
+    names = tuple(info["class_names"])
+    check_heads(folder, heads, len(names))
+    (head, head_int8), *others = heads
     if coding is not None and len(coding.scale) != head.num_features:
         raise ModelError(
             f"model {folder}: {CODING} is of {len(coding.scale)} features, not {head.num_features}; {AGAIN}"
-        )
-    names = tuple(info["class_names"])
-    kinds = [[(b.rate, b.activation) for b in each.blocks] for each in (head, head_int8)]
-    if head.widths != head_int8.widths or kinds[0] != kinds[1] or head.num_classes != len(names):
-        raise ModelError(
-            f"model {folder}: its parts are of different models: float head {head.widths} "
-            f"to {head.num_classes}, int8 head {head_int8.widths}, {len(names)} class names; {AGAIN}"
         )
     return Model(
         path=folder,
         network=info["network"],
         class_names=names,
-        input_shape=None if shape is None else (shape[0], shape[1], shape[2]),
+        input_shape=None if (shape := info["input_shape"]) is None else (shape[0], shape[1], shape[2]),
         feature_scale=info["feature_scale"],
         feature_zero_point=info["feature_zero_point"],
         head=head,
@@ -278,26 +275,13 @@ def _from_description(
         info=info,
         coding=coding,
         crop=info.get("crop"),
+        others=tuple(others),
     )
 
 
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and value.isprintable()  # names reach the terminal, where escape codes act
-
-
-def _is_side(value: Any) -> bool:
-    return type(value) is int and 1 <= value <= MAX_IMAGE_SIDE
-
-
-_RIGHT: dict[str, Callable[[Any], bool]] = {
-    "network": _is_name,
-    "input_shape": lambda x: x is None or (type(x) is list and len(x) == 3 and all(map(_is_side, x)) and x[2] == 3),
-    "class_names": lambda x: type(x) is list and len(x) > 0 and all(map(_is_name, x)),
-    "feature_scale": lambda x: type(x) is float and math.isfinite(x) and x > 0,
-    "feature_zero_point": lambda x: type(x) is int and -128 <= x <= 127,
-    "crop": lambda x: x is None or (type(x) is float and 0.01 <= x <= 1),
-}
-"""What each value of `model.json` must be."""
+def _read_heads(folder: Path, contents: Mapping[str, bytes], number: int) -> HeadPair:
+    first, second = (_read_arrays(folder, name, contents) for name in head_names(number))
+    return Head.from_arrays(first), QuantizedHead.from_arrays(second)
 
 
 def _read_arrays(folder: Path, name: str, contents: Mapping[str, bytes]) -> dict[str, np.ndarray]:

@@ -101,6 +101,8 @@ def moments(
 class MonteCarlo:
     """A head made ready to run on features piece by piece; arguments as in `moments`, or a `Sampling`.
 
+    Of a model of several heads, `fastuq.montecarlo.together.heads_of` makes one for each.
+
     `target` is what the kernels are compiled for; by default the processor decides. All give the same
     integers, and those that fuse multiply-adds (`Target.fused`) the same bits.
     """
@@ -115,6 +117,7 @@ class MonteCarlo:
         target: Target | None = None,
         **single: Any,
     ) -> None:
+        model.check_one_head("iterations")
         sampling = replace(sampling or Sampling(), **single)
         self._num_iter, self._seed, self._masks = sampling.num_iter, np.uint64(sampling.seed), sampling.masks
         self._entropy = entropy

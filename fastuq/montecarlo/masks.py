@@ -8,6 +8,9 @@ The counter is (block, iteration, sample low, sample high), the key (seed low, s
 gives 16 bytes; units go by groups of 256: group g holds blocks 16 g to 16 g + 15, and unit r of a group is byte
 r % 4 of word r // 64 of block 16 g + (r % 64) // 4. A 16-bit draw is 256 times the byte of plane 0 plus the byte
 of plane 1, and the unit is kept where the draw is below ``keep_threshold(rate)``.
+
+Several heads of a model have masks of seeds of their own (`head_seed`). The same masks for all would do as well for the
+spread, but heads would err together where a feature is dropped: the mean over heads and masks would be less exact.
 """
 
 from collections.abc import Sequence
@@ -45,6 +48,19 @@ def threefry(counter: Sequence[Any], key: Sequence[Any], rounds: int = ROUNDS) -
             x = [word + words[(s + i) % 5] for i, word in enumerate(x)]
             x[3] = x[3] + np.uint32(s)
     return x
+
+
+def head_seed(seed: int, number: int) -> int:
+    """Return the seed of the masks of a head: `seed` itself for the first, number 0, and for others drawn from it.
+
+    The draw is the first 64 bits at counter (number, 0, 0, 0) and key (seed low, seed high, 2^32 - 1, 2), which no mask
+    has.
+    """
+    seed, low = checked_seed(seed), 2**32 - 1
+    if number == 0:
+        return seed
+    words = threefry([number, 0, 0, 0], [seed & low, seed >> 32, low, 2])
+    return int(words[0][0]) | int(words[1][0]) << 32
 
 
 def keep_threshold(rate: float) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from fastuq.model.head import Head
 from fastuq.model.int8_head import QuantizedHead
 from fastuq.model.model import Model
-from fastuq.montecarlo.masks import check_sample_ids, keep_bits
+from fastuq.montecarlo.masks import check_sample_ids, head_seed, keep_bits
 from fastuq.montecarlo.sampling import Sampling
 
 
@@ -30,6 +30,8 @@ def naive_moments(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation (ddof 0) per class, running the backbone in every iteration.
 
+    Of a model of several heads, over the iterations of all of them.
+
     Parameters
     ----------
     model : Model
@@ -48,10 +50,12 @@ def naive_moments(
     means, stds = [], []
     for image, sample in zip(images, ids, strict=True):
         outputs = []
-        for iteration in range(chosen.num_iter):
-            features = backbone(image[None])
-            sample_or_0 = int(sample) if chosen.masks == "per_sample" else 0
-            outputs.append(one_iteration(model, features, chosen.seed, iteration, sample_or_0, chosen.precision))
+        for number, one in enumerate(model.members):
+            seed = head_seed(chosen.seed, number)
+            for iteration in range(chosen.num_iter):
+                features = backbone(image[None])
+                sample_or_0 = int(sample) if chosen.masks == "per_sample" else 0
+                outputs.append(one_iteration(one, features, seed, iteration, sample_or_0, chosen.precision))
         stack = np.stack(outputs).astype(np.float64)
         means.append(stack.mean(axis=0))
         stds.append(stack.std(axis=0))

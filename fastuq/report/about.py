@@ -149,6 +149,7 @@ def _model(model: Model) -> About:
         "network": model.network,
         "takes": "embeddings" if model.input_shape is None else list(model.input_shape),
         **({} if model.input_shape is None else {"crop": model.crop or "none"}),
+        **({"heads": 1 + len(model.others)} if model.others else {}),
         **_head(model.head),
         "class_names": list(model.class_names),
         "sha256": model.sha256,

@@ -170,7 +170,8 @@ def _how(summary: dict[str, Any]) -> str:
     if summary["method"] == "analytic":
         return f"no iterations, {_rule(summary)}"
     masks = summary["masks"].replace("_", "-")
-    return f"T = {summary['num_iter']}, {_rule(summary)}, {masks} masks, {summary['precision']}"
+    heads = f" of each of {summary['heads']} heads" if summary["heads"] > 1 else ""
+    return f"T = {summary['num_iter']}{heads}, {_rule(summary)}, {masks} masks, {summary['precision']}"
 
 
 def _rule(summary: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ import numpy as np
 from fastuq.errors import InputError
 from fastuq.model.model import Model
 from fastuq.montecarlo.analytic import analytic_moments
+from fastuq.montecarlo.together import moments_together
 from fastuq.scoring.decisions import decide, ternary_vector
 from fastuq.scoring.options import Options
 from fastuq.scoring.result import interval_of, predictive_entropy
@@ -21,7 +22,8 @@ def check_analytic(options: Options, *, others: bool) -> None:
 
 def analytic_columns(model: Model, features: np.ndarray, options: Options) -> dict[str, np.ndarray]:
     """Return the columns of `Result` that moments decide about, of features (N, D) int8."""
-    mean, std = analytic_moments(model.head, model.dequantize(features))
+    values = model.dequantize(features)
+    mean, std = moments_together(*zip(*(analytic_moments(each.head, values) for each in model.members), strict=True))
     lower, upper = interval_of(mean, std, options)
     ternary = ternary_vector(lower, upper, options.presence)
     decision = decide(ternary, mean, mixed=options.mixed, doubt_floor=options.doubt_floor)

@@ -14,7 +14,7 @@ _ROWS = 8192
 
 
 def plain_logits(model: Model, features: FeatureCache | np.ndarray, *, precision: str = "int8") -> np.ndarray:
-    """Return what the last activation is taken of in one pass without dropout.
+    """Return what the last activation is taken of in one pass without dropout, of several heads the mean.
 
     Parameters
     ----------
@@ -37,18 +37,19 @@ def plain_logits(model: Model, features: FeatureCache | np.ndarray, *, precision
     True
     """
     integers = one_of("precision", precision, PRECISIONS) == "int8"
-    judged = with_logits(model)
-    head: Any = judged.head_int8 if integers else judged.head
+    judged = [with_logits(each) for each in model.members]
+    heads: list[Any] = [each.head_int8 if integers else each.head for each in judged]
     logits = np.empty((len(features), model.head.num_classes), np.float32)
     for start in range(0, len(logits), _ROWS):
         stop = min(start + _ROWS, len(logits))
         rows = features.read(start, stop) if isinstance(features, FeatureCache) else features[start:stop]
-        logits[start:stop] = head.forward(rows if integers else model.dequantize(rows))
+        given = rows if integers else model.dequantize(rows)
+        logits[start:stop] = np.mean([head.forward(given) for head in heads], axis=0)
     return logits
 
 
 def with_logits(model: Model) -> Model:
-    """Return the model without its last activation: its outputs are logits."""
+    """Return the model, of one head, without its last activation: its outputs are logits."""
     heads: dict[str, Any] = {}
     for name in ("head", "head_int8"):
         head: Any = getattr(model, name)

@@ -74,8 +74,8 @@ class Result:
         The file of each sample, relative to the folder of images; None where samples are not files.
     bank : dict or None
         What was said by the bank that it was scored with.
-    views : int
-        Views of each sample, T iterations of each.
+    views, heads : int
+        Views of each sample, and heads that looked at each view, T iterations of each.
     promise : dict or None
         What was promised of the kept, and whether it stands; see `fastuq.keep_by_promise`.
 
@@ -118,6 +118,7 @@ class Result:
     files: Sequence[str] | None = None
     bank: dict[str, Any] | None = None
     views: int = 1
+    heads: int = 1
     promise: dict[str, Any] | None = None
     score: np.ndarray | None = None
     foreign_score: np.ndarray | None = None
@@ -203,6 +204,7 @@ class Result:
             "data_fingerprint": self.data_fingerprint,
             "bank": self.bank,
             "views": self.views,
+            "heads": self.heads,
             "fastuq_version": __version__,
         }
 

@@ -10,8 +10,8 @@ import numpy as np
 from fastuq.cache import FeatureCache
 from fastuq.errors import InputError
 from fastuq.model.model import Model
-from fastuq.montecarlo.engine import MonteCarlo
 from fastuq.montecarlo.kernels.plan import Columns
+from fastuq.montecarlo.together import heads_of
 from fastuq.scoring.analytic import analytic_columns, check_analytic
 from fastuq.scoring.bank.apart import check_apart, doubles_of
 from fastuq.scoring.bank.bank import Bank
@@ -165,7 +165,7 @@ class Scorer:
             sampling = replace(sampling, num_iter=2)  # the kernels are left the plain pass
         judged = model if bank is None else bank.fused(model)
         self._activation = judged.head.blocks[-1].activation
-        self._run = MonteCarlo(judged, sampling, entropy=mutual_information, threads=threads)
+        self._runs = heads_of(judged, sampling, entropy=mutual_information, threads=threads)
         names = self.options.score_names
         self._scores = ScoreSet(model, names, reference=reference, bank=bank, options=self.options, threads=threads)
 
@@ -226,6 +226,7 @@ class Scorer:
             files=None if cache is None else cache.files,
             bank=None if self._bank is None else self._bank.summary() | {"fitted_among": int(found.doubles[1])},
             views=views,
+            heads=len(self._runs),
             **columns,
         )
 
@@ -239,10 +240,11 @@ class Scorer:
     ) -> Part:
         """Return what there is to say of samples `first` onwards, of features (N, D) in every view."""
         by_scores = bool(self.options.score_names)
-        wanted = details or by_scores or len(seen) > 1 or labels is not None or self._sets is not None
-        every, doubles = zip(*(self._found(rows, first, wanted, seconds) for rows in seen), strict=True)
-        together = len(every) > 1
-        columns = columns_of(self.model, taken_together(every, self._rules, self._activation) if together else every[0])
+        several = len(seen) * len(self._runs) > 1
+        wanted = details or by_scores or several or labels is not None or self._sets is not None
+        by_view, doubles = zip(*(self._found(rows, first, wanted, seconds) for rows in seen), strict=True)
+        every = [found for view in by_view for found in view]
+        columns = columns_of(self.model, taken_together(every, self._rules, self._activation))
         if self.options.method == "analytic":
             columns |= self._analytic(seen[0], seconds)
         columns |= self._of_means(columns["mean"], labels)
@@ -272,20 +274,25 @@ class Scorer:
             found["set_bits"] = np.packbits(self._sets.of(mean), axis=1, bitorder="little")
         return found
 
-    def _found(self, rows: np.ndarray, start: int, details: bool, seconds: dict[str, float]) -> tuple[Columns, Any]:
-        """Return what the kernels find of samples `start` onwards, and how many of them a bank knows (`doubles_of`).
+    def _found(
+        self, rows: np.ndarray, start: int, details: bool, seconds: dict[str, float]
+    ) -> tuple[list[Columns], Any]:
+        """Return what each head finds of samples `start` onwards, and how many of them a bank knows (`doubles_of`).
 
         The time that it takes is added to `seconds`.
         """
-        began, compiling = time.perf_counter(), self._run.seconds_compiling
+        began, compiling = time.perf_counter(), self._compiling()
         ids = np.arange(start, start + len(rows), dtype=np.int64)
         addend, doubles = None, np.zeros(2, np.int64)
         if self._bank is not None:
-            similarities = self._bank.similarities(rows, threads=self._run.threads)
+            similarities = self._bank.similarities(rows, threads=self._runs[0].threads)
             doubles = doubles_of(self._bank, rows, similarities)
             addend = self._bank.addend(similarities)
-        found = self._run.decide(rows, ids, self._rules, details=details, addend=addend)
-        compiling = self._run.seconds_compiling - compiling
+        found = [run.decide(rows, ids, self._rules, details=details, addend=addend) for run in self._runs]
+        compiling = self._compiling() - compiling
         seconds["compile"] += compiling
         seconds["head"] += time.perf_counter() - began - compiling
         return found, doubles
+
+    def _compiling(self) -> float:
+        return sum(run.seconds_compiling for run in self._runs)

@@ -1,4 +1,4 @@
-"""Several views of the same samples: the iterations of all of them taken together."""
+"""Several views of the same samples, or several heads: the iterations of all of them taken together."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +9,7 @@ from fastuq.cache import FeatureCache
 from fastuq.errors import InputError
 from fastuq.model.model import Model
 from fastuq.montecarlo.kernels.plan import Columns, Rules
+from fastuq.montecarlo.together import moments_together
 from fastuq.scoring.decisions import decide, ternary_vector
 from fastuq.scoring.reading import checked_truth
 from fastuq.scoring.result import predictive_entropy
@@ -51,24 +52,19 @@ def kinds_of(features: FeatureCache | np.ndarray, views: Views) -> list[str]:
     return ["mirrored" if name == f"{images[0]}, mirrored" else "another" for name in images[1:]]
 
 
-def moments_together(means: Sequence[np.ndarray], stds: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation (N, C) float32 over the iterations of all views, as many of each."""
-    each = np.stack(means).astype(np.float64)
-    within = np.mean(np.stack(stds).astype(np.float64) ** 2, axis=0)
-    return each.mean(axis=0).astype(np.float32), np.sqrt(within + each.var(axis=0)).astype(np.float32)
-
-
 def taken_together(found: Sequence[Columns], rules: Rules, activation: str) -> Columns:
-    """Return the columns of samples by the moments over the iterations of all views, with the mean of the plain passes.
+    """Return the columns of samples by the moments over all iterations of all views and heads, and the mean plain pass.
 
     Parameters
     ----------
     found : sequence of Columns
-        Of each view, with the moments of all classes.
+        Of each view by each head, with the moments of all classes.
     rules : Rules
     activation : str
         The last one of the head.
     """
+    if len(found) == 1:
+        return found[0]
     mean, std = moments_together([each.mean for each in found], [each.std for each in found])
     plain = np.stack([each.plain for each in found]).mean(axis=0, dtype=np.float64).astype(np.float32)
     half = rules.z * std

@@ -9,11 +9,12 @@ import numpy as np
 from fastuq.cache.features import Features
 from fastuq.errors import InputError, ModelError
 from fastuq.model.coding import CutOff
+from fastuq.model.description import check_names
 from fastuq.model.folder import check_replaceable
 from fastuq.model.head import Head
-from fastuq.model.model import Model, check_names, save_model
-from fastuq.training.head_check import check_head
-from fastuq.training.head_rounding import CALIBRATION_SAMPLES, quantize_head
+from fastuq.model.model import Model, save_model
+from fastuq.training.head_check import rounded_heads
+from fastuq.training.head_rounding import CALIBRATION_SAMPLES
 from fastuq.util.checks import checked_path
 from fastuq.util.labels import check_width
 
@@ -70,7 +71,7 @@ def embedding_model(
         on_codes = head.after(features.coding.scale, features.coding.offset)
     except ModelError:
         raise InputError("embeddings: values so large that the head's numbers overflow; scale them down") from None
-    return model_on_codes(target, on_codes, features, names, name, {})
+    return model_on_codes(target, [on_codes], features, names, name, {})
 
 
 def check_class_names(given: Sequence[str] | None, count: int, *, at_least: bool = False) -> tuple[str, ...]:
@@ -83,21 +84,22 @@ def check_class_names(given: Sequence[str] | None, count: int, *, at_least: bool
 
 
 def model_on_codes(
-    path: str | Path, on_codes: Head, features: Features, names: tuple[str, ...], name: str, made: dict[str, Any]
+    path: str | Path, heads: Sequence[Head], features: Features, names: tuple[str, ...], name: str, made: dict[str, Any]
 ) -> Model:
-    """Write the model of a head that takes the codes themselves; up to 4,096 of the features round it to int8."""
+    """Write the model of heads that take the codes themselves; up to 4,096 of the features round them to int8."""
     check_names(name, names)
     drawn = np.sort(np.random.default_rng(0).permutation(len(features))[:CALIBRATION_SAMPLES])
     codes = features.rows(drawn, cut_off := CutOff(features.num_features))
-    head_int8 = quantize_head(on_codes, codes, 1.0, 0)
-    found = {"cut_off": cut_off.report(), "head_int8": check_head(on_codes, head_int8, codes, 1.0, 0)}
+    (first, *others), rounding = rounded_heads(heads, codes, 1.0, 0)
+    found = {"cut_off": cut_off.report(), "head_int8": rounding}
     return save_model(
         path,
         network=name,
         backbone=None,
         full=None,
-        head=on_codes,
-        head_int8=head_int8,
+        head=first[0],
+        head_int8=first[1],
+        others=others,
         class_names=names,
         input_shape=None,
         feature_scale=1.0,

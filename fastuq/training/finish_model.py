@@ -1,5 +1,6 @@
 """The last steps to a model folder: head and whole network to int8, sizes and accuracies, the parts written."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,7 @@ from fastuq.model.backbone import Backbone
 from fastuq.model.coding import Coding
 from fastuq.model.head import Head
 from fastuq.model.model import Model, save_model
-from fastuq.training.head_check import check_head, head_lines
-from fastuq.training.head_rounding import quantize_head
+from fastuq.training.head_check import head_lines, rounded_heads
 from fastuq.training.keras_heads import head_network
 from fastuq.training.tflite import (
     MIN_CORRELATION,
@@ -46,7 +46,7 @@ def finish_model(
     network: str,
     backbone: Any,
     data: bytes,
-    head: Head,
+    heads: Sequence[Head],
     *,
     class_names: tuple[str, ...],
     calibration: np.ndarray,
@@ -59,7 +59,7 @@ def finish_model(
     sizes: bool = True,
     threads: int | None = None,
 ) -> Model:
-    """Quantize the head, convert the whole network, measure sizes and accuracies, and write the model folder.
+    """Quantize the heads, convert the whole network, measure sizes and accuracies, and write the model folder.
 
     Parameters
     ----------
@@ -67,10 +67,12 @@ def finish_model(
         The float backbone.
     data : bytes
         The int8 backbone.
+    heads : sequence of Head
+        The whole network gives the mean of their outputs.
     calibration : ndarray, (M, H, W, 3), uint8
         The images that the int8 backbone was calibrated on; the whole network is calibrated on them too.
     features : ndarray, (N, D), int8
-        Features of training images, for the activation ranges of the int8 head.
+        Features of training images, for the activation ranges of the int8 heads.
     test : ImageSet, optional
         Images to report the accuracy on.
     sizes : bool
@@ -84,19 +86,19 @@ def finish_model(
     """
     runner = Backbone(data, threads=threads)
     correlation = check_backbone(backbone, runner, calibration, minimum_correlation)
-    whole, full, report = _whole_network(backbone, runner, head, None if by_image else calibration, test, threads)
+    whole, full, report = _whole_network(backbone, runner, heads, None if by_image else calibration, test, threads)
     if sizes:
         report = {"bytes_float32": float_size(whole), "bytes_int8": len(full), **report}
     features = np.asarray(features)
-    head_int8 = quantize_head(head, features, runner.scale, runner.zero_point)
-    report["head_int8"] = check_head(head, head_int8, features, runner.scale, runner.zero_point)
+    (first, *others), report["head_int8"] = rounded_heads(heads, features, runner.scale, runner.zero_point)
     return save_model(
         output,
         network=network,
         backbone=data,
         full=full,
-        head=head,
-        head_int8=head_int8,
+        head=first[0],
+        head_int8=first[1],
+        others=others,
         class_names=class_names,
         input_shape=tuple(backbone.input_shape[1:]),
         feature_scale=runner.scale,
@@ -109,7 +111,7 @@ def finish_model(
 def _whole_network(
     backbone: Any,
     runner: Backbone,
-    head: Head,
+    heads: Sequence[Head],
     calibration: np.ndarray | None,
     test: ImageSet | None,
     threads: int | None,
@@ -120,19 +122,22 @@ def _whole_network(
     """
     import keras
 
-    whole = keras.Model(backbone.input, head_network(head)(backbone.output))
+    outputs = [head_network(head, number)(backbone.output) for number, head in enumerate(heads)]
+    whole = keras.Model(backbone.input, outputs[0] if len(outputs) == 1 else keras.layers.Average()(outputs))
     if calibration is None:
-        full = to_int8_by_image(coded(whole, Coding.spanning(np.tile([[0], [1]], head.num_classes))))
+        full = to_int8_by_image(coded(whole, Coding.spanning(np.tile([[0], [1]], heads[0].num_classes))))
     else:
         full = to_int8(whole, calibration)
     full_runner = Backbone(full, threads=threads)
     if test is None or test.labels is None:
         return whole, full, {}
-    return whole, full, {"test_images": test.name, **_accuracies(whole, runner, full_runner, head, test)}
+    return whole, full, {"test_images": test.name, **_accuracies(whole, runner, full_runner, heads, test)}
 
 
-def _accuracies(whole: Any, backbone: Backbone, full: Backbone, head: Head, test: ImageSet) -> dict[str, float]:
-    """Return top-1 accuracy in float, with the int8 backbone and the float head, and all in int8."""
+def _accuracies(
+    whole: Any, backbone: Backbone, full: Backbone, heads: Sequence[Head], test: ImageSet
+) -> dict[str, float]:
+    """Return top-1 accuracy in float, with the int8 backbone and the float heads, and all in int8."""
     right = {"accuracy_float32": 0, "accuracy_int8_backbone": 0, "accuracy_int8": 0}
     labels = np.asarray(test.labels)
     forward = predictor(whole)
@@ -140,7 +145,7 @@ def _accuracies(whole: Any, backbone: Backbone, full: Backbone, head: Head, test
         for start in range(0, len(test), 256):
             chunk, truth = np.ascontiguousarray(test.images[start : start + 256]), labels[start : start + 256]
             features = (backbone(chunk).astype(np.float32) - backbone.zero_point) * np.float32(backbone.scale)
-            outputs = forward(chunk), head.forward(features), full(chunk)
+            outputs = forward(chunk), np.mean([head.forward(features) for head in heads], axis=0), full(chunk)
             for key, output in zip(right, outputs, strict=True):
                 right[key] += int((output.argmax(axis=1) == truth).sum())
             bar.update(len(chunk))

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastuq.errors import InputError
 from fastuq.model.activations import activation_of
+from fastuq.training.keras_heads import Layout, build_head
 from fastuq.training.tensorflow import silence, tensorflow
 from fastuq.training.work_folder import partial_of
 from fastuq.util.checks import finite_number, whole_number
@@ -128,6 +129,20 @@ def fit(model: Any, samples: Samples, recipe: Recipe, *, seed: int, title: str, 
             _save(model, checkpoint)
 
 
+def fit_heads(layout: Layout, samples: Samples, recipe: Recipe, *, seed: int, count: int, folder: Path) -> list[Any]:
+    """Return `count` heads (Keras models) fitted on the same features, each from a seed of its own, `seed` and on.
+
+    Each has a checkpoint of its own in `folder`, whatever their number: more heads than last time go on from there.
+    """
+    heads = []
+    for number in range(count):
+        own = (seed + number) % 2**32
+        heads.append(build_head(layout, samples.views[0].shape[1], seed=own))
+        title, place = ("head", "head") if number == 0 else (f"head {number + 1}", f"head-{number + 1}")
+        fit(heads[-1], samples, recipe, seed=own, title=title, checkpoint=folder / f"{place}.keras")
+    return heads
+
+
 def _compile(model: Any, recipe: Recipe, steps: int) -> None:
     tensorflow()
     import keras
@@ -156,7 +171,7 @@ def _run_epoch(model: Any, samples: Samples, recipe: Recipe, seed: int, epoch: i
     rng = np.random.default_rng((seed, epoch))
     order = rng.permutation(len(samples.labels))
     view_of = rng.integers(len(samples.views), size=len(order))
-    dropouts = (layer for layer in model.layers if type(layer).__name__ == "Dropout")
+    dropouts = (layer for layer in model.layers if type(layer).__name__ == "Dropout" and layer.rate)
     for number, layer in enumerate(dropouts):
         layer.seed_generator.state.assign(np.array([(seed * 1009 + number) % 2**32, epoch], np.uint32))
     model.reset_metrics()

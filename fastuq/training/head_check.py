@@ -1,16 +1,29 @@
 """The int8 head beside the float32 head, under the same masks: what rounding costs the moments."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from fastuq.model.description import HeadPair
 from fastuq.model.head import Head
 from fastuq.model.int8_head import QuantizedHead
 from fastuq.montecarlo.sampling import Sampling
+from fastuq.training.head_rounding import quantize_head
 
 ROWS, ITERATIONS = 64, 64
 _MOST_VALUES = 2**23
 _LEAST_BOUND = 0.01
+
+
+def rounded_heads(
+    heads: Sequence[Head], features: np.ndarray, feature_scale: float, feature_zero_point: int
+) -> tuple[list[HeadPair], dict[str, Any]]:
+    """Return heads with their int8 forms, and what `check_head` finds of the one that rounding costs most."""
+    scale, zero_point = feature_scale, feature_zero_point
+    pairs = [(head, quantize_head(head, features, scale, zero_point)) for head in heads]
+    found = [check_head(*pair, features, scale, zero_point) for pair in pairs]
+    return pairs, max(found, key=lambda each: max(each["mean_difference"], each["std_difference"]) / each["bound"])
 
 
 def check_head(

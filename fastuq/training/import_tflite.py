@@ -12,11 +12,12 @@ from fastuq.datasets import ImageSet, open_images
 from fastuq.errors import InputError, ModelError
 from fastuq.model.activations import activation_of
 from fastuq.model.backbone import Backbone
+from fastuq.model.description import check_names
 from fastuq.model.folder import check_replaceable
 from fastuq.model.head import Head
 from fastuq.model.head_file import load_head
 from fastuq.model.int8_head import QuantizedHead
-from fastuq.model.model import Model, check_names, save_model
+from fastuq.model.model import Model, save_model
 from fastuq.model.tflite_dense import DenseLayer, dense_layers, two_classes
 from fastuq.model.tflite_graph import Graph
 from fastuq.model.tflite_heads import Heads, heads_of, reaches_between

@@ -116,8 +116,8 @@ def _keras_activation(name: str) -> Any:
     return partial(keras.activations.gelu, approximate=True) if name == "gelu_tanh" else name
 
 
-def head_network(head: Head) -> Any:
-    """Return a frozen head as a Keras model for conversion, its affines as 1 x 1 depthwise products."""
+def head_network(head: Head, place: int = 0) -> Any:
+    """Return a frozen head as a Keras model to convert, named by its place, its affines as 1 x 1 depthwise products."""
     tensorflow()
     import keras
     from keras import layers
@@ -136,4 +136,4 @@ def head_network(head: Head) -> Any:
         dense = layers.Dense(block.bias.shape[0], activation=activation, name=f"head_dense_{number}")
         x = dense(layers.Dropout(block.rate, name=f"head_dropout_{number}")(x))
         dense.set_weights([block.weights, block.bias])
-    return keras.Model(inputs, x, name="head")
+    return keras.Model(inputs, x, name=f"head_{place + 1}" if place else "head")

@@ -10,11 +10,12 @@ import numpy as np
 from fastuq.datasets import ImageSet
 from fastuq.errors import InputError
 from fastuq.model.backbone import Backbone
+from fastuq.model.description import check_names
 from fastuq.model.folder import check_replaceable
 from fastuq.model.folding import as_classifier, fold
 from fastuq.model.head import Head
 from fastuq.model.int8_head import MAX_INPUTS
-from fastuq.model.model import Model, check_names
+from fastuq.model.model import Model
 from fastuq.training.class_names import classes_of, matched_test, said_of
 from fastuq.training.cut import Cut, find_cut
 from fastuq.training.finish_model import finish_model
@@ -123,7 +124,7 @@ def quantize_file(
         parts.name,
         quantized.network,
         quantized.data,
-        quantized.head,
+        [quantized.head],
         class_names=parts.class_names,
         calibration=calibration,
         features=_features(quantized.runner, drawn),

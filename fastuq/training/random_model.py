@@ -54,14 +54,13 @@ def random_model(
     data = to_int8(backbone, calibration)
     runner = Backbone(data)
     features = runner(images)
+    values = (features.astype(np.float32) - runner.zero_point) * np.float32(runner.scale)
     return finish_model(
         path,
         network,
         backbone,
         data,
-        _random_head(
-            head, len(names), (features.astype(np.float32) - runner.zero_point) * np.float32(runner.scale), seed
-        ),
+        [_random_head(head, len(names), values, seed)],
         class_names=names,
         calibration=calibration,
         features=features,

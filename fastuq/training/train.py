@@ -10,10 +10,11 @@ import numpy as np
 from fastuq.datasets import ImageSet
 from fastuq.errors import InputError
 from fastuq.model.backbone import Backbone
-from fastuq.model.folder import check_replaceable
-from fastuq.model.model import Model, check_names
+from fastuq.model.description import check_names
+from fastuq.model.folder import MAX_HEADS, check_replaceable
+from fastuq.model.model import Model
 from fastuq.training.finish_model import finish_model
-from fastuq.training.fitting import Recipe, Samples, fit
+from fastuq.training.fitting import Recipe, Samples, fit, fit_heads
 from fastuq.training.keras_heads import Layout, attach, build_head, head_from_model, parse_layout
 from fastuq.training.networks import build_backbone, split_backbone
 from fastuq.training.tensorflow import silence, tensorflow
@@ -49,6 +50,8 @@ class Plan:
         Also train on every image mirrored left to right.
     seed : int
         Of everything random, 0 to 2^32 - 1.
+    heads : int
+        Heads that are fitted on the same features, each from a seed of its own, and scored as one model.
 
     Raises
     ------
@@ -64,12 +67,14 @@ class Plan:
     tune: Recipe = TUNE
     mirror: bool = False
     seed: int = 0
+    heads: int = 1
 
     def __post_init__(self) -> None:
         # Plain numbers: NumPy's would fail as JSON.
         object.__setattr__(self, "seed", checked_seed(self.seed, 2**32 - 1))
         object.__setattr__(self, "unfreeze", whole_number("unfreeze", self.unfreeze, 0, 1000))
         object.__setattr__(self, "mirror", bool(self.mirror))
+        object.__setattr__(self, "heads", whole_number("heads", self.heads, 1, MAX_HEADS))
 
 
 def train(
@@ -116,7 +121,8 @@ def train(
     backbone = build_backbone(plan.network, weights=plan.weights, input_shape=shape, seed=plan.seed)
     parts = split_backbone(backbone, plan.network, plan.unfreeze) if plan.unfreeze else None
     # All that can be refused is by now: a refused option leaves no work folder that refuses the right one.
-    folder = open_work(checked_path(work), {"plan": asdict(plan), "images": images.fingerprint()})
+    run = {name: value for name, value in asdict(plan).items() if name != "heads"}  # a run may go on with more heads
+    folder = open_work(checked_path(work), {"plan": run, "images": images.fingerprint()})
     width = backbone.output_shape[-1]
     if parts:
         _tune(plan, *parts, build_head(layout, width, seed=plan.seed), images, folder)
@@ -126,16 +132,15 @@ def train(
     check_backbone(backbone, runner, images.images[:256])
     features = [_features(runner, data, images, folder, view, "train") for view in range(1 + plan.mirror)]
     samples = Samples(features, labels, len(names), runner.scale, runner.zero_point)
-    top = build_head(layout, width, seed=plan.seed)
-    fit(top, samples, plan.recipe, seed=plan.seed, title="head", checkpoint=folder / "head.keras")
-    _save_network(backbone, top, plan.network, folder / "network.keras")
+    tops = fit_heads(layout, samples, plan.recipe, seed=plan.seed, count=plan.heads, folder=folder)
+    _save_network(backbone, tops[0], plan.network, folder / "network.keras")
     made = {**asdict(plan), "training_images": images.name, "training_fingerprint": images.fingerprint()}
     return finish_model(
         output,
         plan.network,
         backbone,
         data,
-        head_from_model(top),
+        [head_from_model(top) for top in tops],
         class_names=names,
         calibration=calibration,
         features=features[0][:],
@@ -204,7 +209,7 @@ def _tune(plan: Plan, body: Any, tail: Any, head: Any, images: ImageSet, folder:
 
 
 def _save_network(backbone: Any, head: Any, name: str, file: Path) -> None:
-    """Keep the float network, which `fastuq quantize` can take up."""
+    """Keep the float network, with the first head, which `fastuq quantize` can take up."""
     import keras
 
     with silence():

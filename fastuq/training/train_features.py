@@ -3,21 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fastuq.cache.features import Features
 from fastuq.errors import InputError
 from fastuq.model.coding import CODES_TO_ONE
-from fastuq.model.folder import check_replaceable
+from fastuq.model.folder import MAX_HEADS, check_replaceable
+from fastuq.model.head import Head
 from fastuq.model.model import Model
 from fastuq.training.embedding_model import check_class_names, model_on_codes
-from fastuq.training.fitting import Recipe, Samples, fit
-from fastuq.training.keras_heads import build_head, head_from_model
+from fastuq.training.fitting import Recipe, Samples, fit_heads
+from fastuq.training.keras_heads import head_from_model
 from fastuq.training.train import DEFAULT, trainable_layout
 from fastuq.training.work_folder import open_work
-from fastuq.util.checks import checked_path, checked_seed
+from fastuq.util.checks import checked_path, checked_seed, whole_number
 from fastuq.util.defaults import PAPER_HEAD
 
 
@@ -31,10 +31,11 @@ def train_features(
     class_names: Sequence[str] | None = None,
     holdout: int = 0,
     seed: int = 0,
+    heads: int = 1,
 ) -> Model:
-    """Fit a head on labelled embeddings and write the model folder.
+    """Fit a head, or several, on labelled embeddings and write the model folder.
 
-    The head sees the int8 codes, as it will when it scores.
+    Heads see the int8 codes, as they will when they score.
 
     Parameters
     ----------
@@ -52,6 +53,8 @@ def train_features(
     holdout : int
         Samples at the end that are not fitted on; the accuracy on them is reported.
     seed : int
+    heads : int
+        How many heads are fitted, each from a seed of its own, and scored as one model.
 
     Raises
     ------
@@ -68,16 +71,15 @@ def train_features(
         raise InputError(f"--holdout: expected 0 to {len(features) - 1} samples, found {holdout}")
     count = features.one_hot or int(features.labels.max()) + 1
     names = check_class_names(class_names, count, at_least=features.one_hot is None)
-    layout = trainable_layout(head, len(names))
+    layout, heads = trainable_layout(head, len(names)), whole_number("heads", heads, 1, MAX_HEADS)
     plan = {"head": head, "recipe": asdict(recipe), "seed": checked_seed(seed, 2**32 - 1), "holdout": holdout}
     folder = open_work(checked_path(work), {"plan": plan, "features": features.fingerprint()})
     samples = Samples([_Codes(features)], features.labels[:fitted], len(names), 1 / CODES_TO_ONE, 0)
-    top = build_head(layout, features.num_features, seed=seed)
-    fit(top, samples, recipe, seed=seed, title="head", checkpoint=folder / "head.keras")
-    made = head_from_model(top)
-    on_codes = replace(made, scale=made.scale / np.float32(CODES_TO_ONE))
+    tops = fit_heads(layout, samples, recipe, seed=seed, count=heads, folder=folder)
+    made = [head_from_model(top) for top in tops]
+    on_codes = [replace(each, scale=each.scale / np.float32(CODES_TO_ONE)) for each in made]
     report = {"report": _accuracy(features, on_codes, fitted)} if holdout else {}
-    return model_on_codes(output, on_codes, features, names, "embeddings", {**plan, **report})
+    return model_on_codes(output, on_codes, features, names, "embeddings", {**plan, "heads": heads, **report})
 
 
 class _Codes:
@@ -91,11 +93,12 @@ class _Codes:
         return self._features.rows(rows)
 
 
-def _accuracy(features: Features, head: Any, start: int) -> dict[str, float]:
+def _accuracy(features: Features, heads: Sequence[Head], start: int) -> dict[str, float]:
     right, labels = 0, features.labels
     assert labels is not None
     for begin in range(start, len(features), 8192):
         stop = min(begin + 8192, len(features))
-        outputs = head.forward(features.read(begin, stop).astype(np.float32))
+        codes = features.read(begin, stop).astype(np.float32)
+        outputs = np.mean([head.forward(codes) for head in heads], axis=0)
         right += int((outputs.argmax(axis=1) == labels[begin:stop]).sum())
     return {"accuracy_holdout": right / (len(features) - start)}

@@ -125,7 +125,9 @@ def test_the_needs_of_a_score_are_what_it_reads():
     assert list(everything) == list(SCORES)
     without = scores(model, test, num_iter=5)
     assert (
-        list(without) == available() == [name for name in SCORES if not {"reference", "bank"} & {*SCORES[name].needs}]
+        list(without)
+        == available(model)
+        == [name for name in SCORES if not {"reference", "bank"} & {*SCORES[name].needs}]
     )
     assert all(np.array_equal(without[name], everything[name]) for name in without)
 
@@ -161,7 +163,7 @@ def test_a_head_of_one_layer_and_one_with_negative_hidden_units():
         model.sha256, model.class_names = "0" * 64, tuple("abcde")
         reference = fit_reference(model, train, labels=np.arange(60) % 5)
         shaped = ("ash_b", "ash_s", "scale")
-        names = [name for name in available(reference) if name not in shaped]
+        names = [name for name in available(model, reference) if name not in shaped]
         found = scores(model, train, names, reference=reference, num_iter=3)
         activation = head.forward(model.dequantize(train))
         assert np.allclose(found["max"], activation.max(axis=1), atol=1e-5)
@@ -189,7 +191,7 @@ def test_a_reference_comes_back_from_its_file(workplace):
     model, reference, test, _ = world("sigmoid")
     reference.save("reference.h5")
     again = load_reference("reference.h5")
-    names = available(reference)
+    names = available(model, reference)
     one, other = (scores(model, test, names, reference=each, num_iter=3) for each in (reference, again))
     assert all(np.array_equal(one[name], other[name]) for name in names)
     assert repr(again) == repr(reference)

@@ -78,13 +78,17 @@ def dequantize(features):
 
 def model_of(head, features, seed=0):
     """Make what the engine reads of a model: no files, no backbone."""
-    return SimpleNamespace(
+    model = SimpleNamespace(
         head=head,
         head_int8=quantize_head(head, features, FEATURE_SCALE, ZERO_POINT, seed=seed),
+        others=(),
+        check_one_head=lambda what: None,
         feature_scale=FEATURE_SCALE,
         feature_zero_point=ZERO_POINT,
         dequantize=dequantize,
     )
+    model.members = (model,)
+    return model
 
 
 def reference_outputs(model, features, num_iter, seed, masks, precision, ids):

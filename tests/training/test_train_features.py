@@ -43,6 +43,23 @@ def test_a_head_on_embeddings(workplace, capsys):
     assert result.std.max() > 0.01
 
 
+def test_several_heads_on_embeddings(workplace, capsys):
+    x, labels = clusters(300, 0)
+    np.savez("x.npz", features=x, labels=labels)
+    command = ["train", "--features", "x.npz", "--head", "0:12:relu,0:softmax", "--epochs", "2", "--work", "w"]
+    assert cli.main([*command, "--output", "one"]) == 0
+    assert cli.main([*command, "--heads", "3", "--output", "three"]) == 0
+    one, three = load_model("one"), load_model("three")
+    assert (len(one.others), len(three.others), three.info["made"]["heads"]) == (0, 2, 3)
+    first, *others = (each.head.blocks[0].weights for each in three.members)
+    assert np.array_equal(first, one.head.blocks[0].weights)
+    assert all(np.abs(each - first).max() > 0.01 for each in others)
+    fresh, truth = clusters(200, 1)
+    result = score(three, Features.from_arrays(fresh, model=three).read(0, 200), labels=truth, num_iter=2)
+    assert result.std.max() > 0.01  # of the heads, which have no dropout
+    assert "heads: expected a whole number" in refusal(capsys, [*command, "--heads", "0", "--output", "none"])
+
+
 def test_refusals(workplace, capsys):
     np.save("x.npy", clusters(50, 0)[0])
     np.savez("labelled.npz", features=clusters(50, 0)[0], labels=clusters(50, 0)[1])

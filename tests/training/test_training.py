@@ -15,7 +15,9 @@ from state_dicts import write_state_dict
 from fastuq.bench.baselines import keras_head
 from fastuq.datasets import ImageSet, open_images
 from fastuq.errors import InputError, ModelError
+from fastuq.model.backbone import Backbone
 from fastuq.model.head import Block, Head
+from fastuq.scoring.scoring import score
 from fastuq.training import fitting
 from fastuq.training.efficientnet_lite0 import WEIGHTS_PACKAGE, imagenet_weights
 from fastuq.training.fitting import Recipe
@@ -223,6 +225,24 @@ def test_a_work_folder_of_another_run_is_refused(trained, tmp_path):
         train(replace(PLAN, seed=4), coloured(1024, 0), None, tmp_path / "model", work=work)
 
 
+def test_more_heads_go_on_from_the_same_work_folder(trained, tmp_path, monkeypatch):
+    epochs, run = [], fitting._run_epoch
+    monkeypatch.setattr(fitting, "_run_epoch", lambda *args: epochs.append(args[4]) or run(*args))
+    work, test = trained.path.parent / "work", coloured(128, 1)
+    model = train(replace(PLAN, heads=2), coloured(1024, 0), test, tmp_path / "model", work=work)
+    assert epochs == list(range(RECIPE.epochs))  # of the second head alone
+    (other, _), first = model.others[0], model.head
+    assert np.array_equal(first.blocks[0].weights, trained.head.blocks[0].weights)
+    assert not np.array_equal(other.blocks[0].weights, first.blocks[0].weights)
+    assert model.info["made"]["heads"] == 2
+    features = Backbone(model.read_backbone())(test.images)
+    plain = score(model, features).plain
+    whole = Backbone(model.read_full())
+    outputs = (whole(test.images).astype(np.float32) - whole.zero_point) * whole.scale
+    assert np.abs(outputs - plain).mean() < 0.02
+    assert (plain.argmax(axis=1) == test.labels).mean() > 0.8
+
+
 def test_a_refused_work_folder_says_which_options_differ(trained, tmp_path):
     plan = replace(PLAN, mirror=True, recipe=replace(RECIPE, epochs=9))
     with pytest.raises(InputError, match=r"recipe.epochs 5, now 9; mirror False, now True\)"):
@@ -239,7 +259,7 @@ def test_recipes_that_fit_nothing_are_refused(change):
         replace(RECIPE, **change)
 
 
-@pytest.mark.parametrize("change", [{"seed": -1}, {"seed": 2**32}, {"unfreeze": -1}])
+@pytest.mark.parametrize("change", [{"seed": -1}, {"seed": 2**32}, {"unfreeze": -1}, {"heads": 0}, {"heads": 101}])
 def test_plans_out_of_range_are_refused(change):
     with pytest.raises(InputError, match=next(iter(change))):
         replace(PLAN, **change)

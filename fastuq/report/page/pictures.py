@@ -8,7 +8,7 @@ import numpy as np
 from fastuq.cache import FeatureCache
 from fastuq.datasets import ImageSet
 from fastuq.model.model import Model
-from fastuq.montecarlo.engine import moments
+from fastuq.montecarlo.together import moments_of_heads
 from fastuq.report.page.markup import number, picture, text
 from fastuq.report.samples import sample_name
 from fastuq.scoring.columns import decision_word
@@ -46,11 +46,10 @@ def looks(
     chosen = sorted({int(n) for n in numbers})
     read = features.read if isinstance(features, FeatureCache) else lambda start, stop: features[start:stop]
     rows = np.concatenate([read(n, n + 1) for n in chosen])
-    sampling = vars(result.options.sampling)
-    found = moments(model, rows, sample_ids=np.array(chosen, np.int64), **sampling)
-    lower, upper = interval_of(found.mean, found.std, result.options)
+    mean, std = moments_of_heads(model, rows, np.array(chosen, np.int64), result.options.sampling)
+    lower, upper = interval_of(mean, std, result.options)
     return {
-        n: Look(found.mean[k], lower[k], upper[k], None if images is None else thumbnail(images.read(n, n + 1)[0]))
+        n: Look(mean[k], lower[k], upper[k], None if images is None else thumbnail(images.read(n, n + 1)[0]))
         for k, n in enumerate(chosen)
     }
 

@@ -9,6 +9,9 @@ import numpy as np
 
 from fastuq.cache import FeatureCache
 from fastuq.errors import CacheError, InputError
+from fastuq.model.description import HeadPair
+from fastuq.model.head import Head
+from fastuq.model.int8_head import QuantizedHead
 from fastuq.model.model import Model
 from fastuq.montecarlo.nearest import Nearest
 from fastuq.scoring.bank.fitting import Weights
@@ -150,17 +153,21 @@ class Bank:
 
     def fused(self, model: Model) -> Model:
         """Return the model with softmax(a z) as its last activation: what is left to add before it is `addend`."""
+        others = [self._fused(*pair) for pair in model.others]
+        head, head_int8 = self._fused(model.head, model.head_int8)
+        return replace(model, head=head, head_int8=head_int8, others=tuple(others))
+
+    def _fused(self, head: Head, head_int8: QuantizedHead) -> HeadPair:
         factor = np.float32(self.weights.logit)
-        *first, last = model.head.blocks
-        head = replace(last, weights=last.weights * factor, bias=last.bias * factor, activation="softmax")
-        *first_int8, last_int8 = model.head_int8.blocks
-        head_int8 = replace(
+        *first, last = head.blocks
+        scaled = replace(last, weights=last.weights * factor, bias=last.bias * factor, activation="softmax")
+        *first_int8, last_int8 = head_int8.blocks
+        scaled_int8 = replace(
             last_int8, scale=last_int8.scale * factor, bias=last_int8.bias * factor, activation="softmax"
         )
-        return replace(
-            model,
-            head=replace(model.head, blocks=(*first, head)),
-            head_int8=replace(model.head_int8, blocks=(*first_int8, head_int8)),
+        return (
+            replace(head, blocks=(*first, scaled)),
+            replace(head_int8, blocks=(*first_int8, scaled_int8)),
         )
 
     def addend(self, similarities: np.ndarray) -> np.ndarray:

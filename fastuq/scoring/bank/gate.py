@@ -7,6 +7,7 @@ import numpy as np
 from fastuq.model.model import Model
 from fastuq.montecarlo.engine import MonteCarlo
 from fastuq.montecarlo.kernels.plan import Rules
+from fastuq.montecarlo.sampling import Sampling
 from fastuq.scoring.bank.fitting import Weights
 from fastuq.scoring.decisions import Reason
 from fastuq.scoring.logits import with_logits
@@ -16,16 +17,23 @@ _ANY = Rules(np.float32(0), np.float32(0), False)
 
 
 class Gate:
-    """Closed for samples whose largest logit (of views: the mean) is less than a share of the held-out samples has."""
+    """Closed for samples whose largest logit (of views: the mean) is less than a share of the held-out samples has.
+
+    Of several heads, logits are the mean of theirs.
+    """
 
     def __init__(self, model: Model, weights: Weights, share: float, precision: str, threads: int | None) -> None:
         self._least = np.float32(weights.gate(finite_number("gate", share, 0, 1)))
-        self._run = MonteCarlo(with_logits(model), num_iter=2, precision=precision, threads=threads)
+        sampling = Sampling(num_iter=2, precision=precision)
+        self._runs = [MonteCarlo(with_logits(each), sampling, threads=threads) for each in model.members]
 
     def close(self, views: Sequence[np.ndarray], columns: dict[str, np.ndarray]) -> None:
         """Ignore, in columns of `Result`, the samples that it is closed for; views are features (N, D) int8."""
         ids = np.arange(len(views[0]))
-        largest = [self._run.decide(rows, ids, _ANY, details=True).plain.max(axis=1) for rows in views]
+        largest = []
+        for rows in views:
+            logits = [run.decide(rows, ids, _ANY, details=True).plain for run in self._runs]
+            largest.append(np.mean(logits, axis=0).max(axis=1))
         closed = np.mean(largest, axis=0, dtype=np.float64).astype(np.float32) < self._least
         columns["keep"][closed], columns["reason"][closed] = False, Reason.FOREIGN
         columns["positive_bits"][closed] = 0

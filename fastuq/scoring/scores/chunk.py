@@ -14,8 +14,8 @@ from fastuq.model.model import Model
 from fastuq.montecarlo.engine import Moments, MonteCarlo
 from fastuq.montecarlo.masks import keep_bits
 from fastuq.montecarlo.sampling import Sampling
+from fastuq.montecarlo.together import moments_together
 from fastuq.scoring.bank import Bank
-from fastuq.scoring.views import moments_together
 
 if TYPE_CHECKING:
     from fastuq.scoring.scores.training import Training
@@ -26,7 +26,7 @@ class Chunk:
     """Samples whose scores are taken, of one view.
 
     Its attributes are what `Score.needs` names. Features, hidden units, logits and outputs are of one pass of the
-    float32 head without dropout.
+    float32 head without dropout; of several heads logits and outputs are the mean of theirs.
 
     Attributes
     ----------
@@ -69,13 +69,18 @@ class Chunk:
 
     @cached_property
     def hidden(self) -> np.ndarray:
-        """What the last dense layer takes, (N, H) float32."""
+        """What the last dense layer takes, (N, H) float32; of the first head."""
         return self.model.head.hidden(self.model.dequantize(self.rows))
 
     @cached_property
     def logits(self) -> np.ndarray:
         """What the last activation takes, (N, C) float32."""
-        return self.logits_of(self.hidden)
+        return np.mean(self._logits_by_head, axis=0)
+
+    @cached_property
+    def _logits_by_head(self) -> np.ndarray:
+        others = (replace(self, model=each) for each in self.model.members[1:])
+        return np.stack([self.logits_of(self.hidden), *(each.logits_of(each.hidden) for each in others)])
 
     @property
     def training(self) -> "Training":
@@ -92,7 +97,8 @@ class Chunk:
     @cached_property
     def outputs(self) -> np.ndarray:
         """What the last activation gives, (N, C) float64."""
-        return activation_of(self.model.head.blocks[-1].activation).forward(self.logits.astype(np.float64))
+        activation = activation_of(self.model.head.blocks[-1].activation)
+        return np.mean([activation.forward(each.astype(np.float64)) for each in self._logits_by_head], axis=0)
 
     @cached_property
     def probabilities(self) -> np.ndarray:

@@ -31,6 +31,8 @@ _SHARED = {
     "bank": ("hidden", "logits", "similarities", "fused"),
 }
 """What of a chunk each need takes, in the order in which one is made of the other."""
+_OF_ONE_HEAD = {"hidden", "reference", "iterations"}
+"""What several heads do not have in common."""
 
 
 def scores(
@@ -91,7 +93,7 @@ def scores(
     >>> {name: values.shape for name, values in found.items()}
     {'max': (20,), 'energy': (20,), 'gen(0.5)': (20,)}
     """
-    wanted = available(reference, bank) if names is None else list(names)
+    wanted = available(model, reference, bank) if names is None else list(names)
     scorer = ScoreSet(model, wanted, reference=reference, bank=bank, options=options, threads=threads, **single)
     checked_truth(model, features, None)
     banked = bank is not None and any("bank" in score_of(name)[0].needs for name in wanted)
@@ -110,9 +112,10 @@ def scores(
     return found
 
 
-def available(reference: Reference | None = None, bank: Bank | None = None) -> list[str]:
+def available(model: Model, reference: Reference | None = None, bank: Bank | None = None) -> list[str]:
     """Return the names of the scores that need nothing else."""
     missing = {name for name, given in (("reference", reference), ("bank", bank)) if given is None}
+    missing |= _OF_ONE_HEAD if model.others else set()
     return [name for name, score in SCORES.items() if not missing & set(score.needs)]
 
 
@@ -175,7 +178,10 @@ class ScoreSet:
         return found
 
     def _check_needs(self, reference: Reference | None, bank: Bank | None) -> None:
-        """Raise InputError or CacheError where a score lacks what it needs, or that is of another model."""
+        """Raise InputError, ModelError or CacheError where a score lacks what it needs, or that is of another model."""
+        for name, (score, _) in self._scores.items():
+            if _OF_ONE_HEAD & set(score.needs):
+                self._model.check_one_head(f"score {name}")
         for need, given, made_by in (("reference", reference, MADE_BY), ("bank", bank, "fastuq bank")):
             asking = [name for name, (score, _) in self._scores.items() if need in score.needs]
             if asking and given is None:

@@ -56,6 +56,7 @@ def fit_reference(
     >>> reference.num_samples, reference.rows.shape
     (400, (50, 300))
     """
+    model.check_one_head("reference")
     truth = checked_truth(model, features, labels)
     _check_classes(model, truth)
     assert truth is not None
