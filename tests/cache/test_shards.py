@@ -295,11 +295,11 @@ def test_the_same_command_mends_it(place, name):
 
 def test_flipped_bits_of_the_manifest_are_seen(place):
     path, rng = place / "shards" / MANIFEST, generator(0)
-    data = path.read_bytes()
+    data, whole = path.read_bytes(), read_manifest(place / "shards")
     for bit in drawn_bits(rng, data, 300):
         path.write_bytes(flipped(data, bit))
         found = outcome(lambda: read_manifest(place / "shards"))
-        assert refused(found) or found.data_fingerprint == json.loads(data)["data_fingerprint"]
+        assert refused(found) or found == whole  # a blank between two keys
 
 
 def test_few_files_are_open_at_once(tmp_path, monkeypatch):
