@@ -10,6 +10,7 @@ replacement, calibrates, and looks up the true risk of the threshold.
 """
 
 import argparse
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -27,15 +28,21 @@ RISKS, DELTA = (0.05, 0.08, 0.1), 0.05
 SEVERITIES = 5
 
 
-def judged(path, model, bank=None, names=NAMES):
-    """Return scores by name, and which predictions are right; without the samples that the bank was fitted on."""
+def judged(path, model, bank=None, names=NAMES, mirror=None):
+    """Return scores by name, and which predictions are right; without the samples that the bank was fitted on.
+
+    `mirror` is the cache of the mirrored images, which go in as another view.
+    """
     given = {name: {} for name in names} | ({} if bank is None else {"bank": {"bank": bank}})
     found = {}
-    with fastuq.FeatureCache.open(path, model) as cache:
+    with ExitStack() as opened:
+        cache = opened.enter_context(fastuq.FeatureCache.open(path, model))
+        views = [opened.enter_context(fastuq.FeatureCache.open(mirror, model))] if mirror else []
         fitted = bank is not None and bank.origin.held_out_fingerprint == cache.data_fingerprint
         first = bank.origin.held_out_samples if fitted else 0
         for name, options in given.items():
-            result = fastuq.score(model, cache, rule="score", score=name, coverage=1.0, details=False, **options)
+            how = {"rule": "score", "score": name, "coverage": 1.0, "details": False}
+            result = fastuq.score(model, cache, views=views, **how, **options)
             found[name] = (result.score[first:], (result.prediction == result.labels)[first:])
     return found
 
@@ -153,14 +160,17 @@ def main():
     parser.add_argument("test", type=Path)
     parser.add_argument("corrupted", type=Path, nargs="*")
     parser.add_argument("--bank", type=Path)
+    parser.add_argument("--mirror", type=Path, help="cache of the mirrored test images: every score is of both")
     parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument("--samples", type=int, default=5000)
     args = parser.parse_args()
     model = fastuq.load_model()
     bank = fastuq.Bank.load(args.bank, model) if args.bank else None
     outputs(args.test, model, bank, min(args.rounds, 20))
-    found = judged(args.test, model, bank)
+    found = judged(args.test, model, bank, mirror=args.mirror)
     promises(found, args.samples, args.rounds)
+    if args.mirror:
+        return
     alarms(found, {path: judged(path, model, names=["max"])["max"] for path in args.corrupted}, args.rounds)
 
 

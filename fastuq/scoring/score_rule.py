@@ -7,6 +7,7 @@ import numpy as np
 
 from fastuq.errors import InputError
 from fastuq.scoring.decisions import Reason
+from fastuq.scoring.metrics.checks import samples_of
 from fastuq.scoring.options import SCORE, Options
 from fastuq.scoring.scores.table import score_of
 
@@ -66,13 +67,15 @@ def judge(columns: dict[str, Any], options: Options) -> None:
 def threshold_at(score: np.ndarray, coverage: float, count: int) -> float:
     """Return the largest threshold that keeps at least `coverage` of `count` samples, or all where these are too few.
 
+    Of scores that are the same it keeps all. A promise keeps none of them (`calibration.risk.threshold_at_coverage`).
+
     Examples
     --------
     >>> import numpy as np
     >>> threshold_at(np.array([0.1, 0.4, 0.2, 0.3]), 0.5, 4)
     0.3
     """
-    wanted = min(len(score), int(np.ceil(coverage * count * (1 - 1e-12))))  # 0.07 * 100 is a little more than 7
+    wanted = min(len(score), samples_of(coverage, count))
     if wanted == 0:
         return float("inf")
     return float(np.partition(score, len(score) - wanted)[len(score) - wanted])

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastuq.errors import InputError
-from fastuq.scoring.metrics.checks import checked_scores
+from fastuq.scoring.metrics.checks import checked_scores, samples_of
 from fastuq.util.checks import finite_number
 
 LEAST_SCORE = -float(np.finfo(np.float32).max)
@@ -150,7 +150,8 @@ def threshold_at_coverage(score: Any, correct: Any, coverage: float, delta: floa
     """Return the threshold that keeps a share `coverage` of the samples, and the risk that they prove for it.
 
     Parameters and errors as in `threshold_at_risk`. Nothing is searched for, so all samples count: the threshold lies
-    just above the score of one of them, and given that score those above it are as good as drawn afresh.
+    just above the score of one of them, and given that score those above it are as good as drawn afresh. Those of
+    the same score are left out for that, so that less than `coverage` can be kept.
 
     Examples
     --------
@@ -162,7 +163,7 @@ def threshold_at_coverage(score: Any, correct: Any, coverage: float, delta: floa
     """
     values, right = _checked(score, correct)
     coverage, delta = finite_number("coverage", coverage, np.finfo(float).tiny, 1), check_rate("delta", delta)
-    wanted = math.ceil(coverage * len(values) * (1 - 1e-12))  # 0.07 * 100 is a little more than 7
+    wanted = samples_of(coverage, len(values))
     ranked = np.sort(values)[::-1]
     threshold = max(float(np.nextafter(ranked[wanted], np.inf)) if wanted < len(values) else LEAST_SCORE, LEAST_SCORE)
     keep = values >= threshold

@@ -1,5 +1,6 @@
 """What every figure asks of its arguments."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -21,3 +22,14 @@ def checked_scores(score: Any, flags: Any) -> tuple[np.ndarray, np.ndarray]:
     if not np.isfinite(values).all():
         raise InputError("metrics: expected finite scores, found NaN or infinity")
     return values, marks
+
+
+def samples_of(coverage: float, count: int) -> int:
+    """Return the fewest of `count` samples that are a share `coverage` of them.
+
+    Examples
+    --------
+    >>> samples_of(0.07, 100)
+    7
+    """
+    return math.ceil(coverage * count * (1 - 1e-12))  # 0.07 * 100 is a little more than 7

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastuq.scoring.metrics.checks import checked_scores
+from fastuq.scoring.metrics.checks import checked_scores, samples_of
 from fastuq.util.checks import finite_number
 
 
@@ -65,8 +65,7 @@ def risk_at_coverage(score: Any, correct: Any, coverage: float) -> float:
     """Return the selective risk of the strictest threshold that accepts at least this share of the samples."""
     coverage = finite_number("coverage", coverage, np.finfo(float).tiny, 1)
     accepted, errors = _thresholds(*checked_scores(score, correct))
-    wanted = np.ceil(coverage * accepted[-1] * (1 - 1e-12))  # 0.07 * 100 is a little more than 7
-    place = np.searchsorted(accepted, wanted)
+    place = np.searchsorted(accepted, samples_of(coverage, accepted[-1]))
     return float(errors[place] / accepted[place])
 
 
