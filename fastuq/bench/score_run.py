@@ -29,6 +29,7 @@ from fastuq.scoring.scores.compute import ScoreSet, available
 from fastuq.scoring.scores.reference import Reference
 from fastuq.scoring.scores.table import SCORES, score_of
 from fastuq.scoring.scoring import Scorer
+from fastuq.scoring.settled import check_settling
 from fastuq.util.progress import progress_bar
 
 LEAST = 200
@@ -99,6 +100,7 @@ def benchmark_scores(
     plan: Plan,
 ) -> dict[str, Any]:
     """Measure scores and rules; docs/scores.md says what each figure is. Returns JSON values."""
+    check_settling(plan.options, others=True)
     families = _families(model, plan, reference, bank)
     first = _check_data(cache, reference, bank)
     _check_shifted(cache, shifted)

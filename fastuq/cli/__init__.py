@@ -46,7 +46,7 @@ SUMMARIES = {
     "corrupt": "make CIFAR-100-C from the CIFAR-100 test images",
 }
 SCORING = {
-    "num_iter": "Monte-Carlo iterations",
+    "num_iter": "Monte-Carlo iterations; auto: of each image as many as settle its decision",
     "conf_factor": "confidence of the interval, between 0 and 1",
     "threshold": "where a class counts as present",
     "interval": "half width z*std, or z*std/sqrt(T)",
@@ -55,6 +55,8 @@ SCORING = {
     "masks": "one set of masks for all images, or per image",
     "precision": "of the head",
     "seed": "seed of the masks",
+    "settle_error": "with --num-iter auto: settled is what endless iterations change with at most this chance",
+    "max_iter": "with --num-iter auto: the most iterations of an image",
     "method": "moments over iterations, or without any and without a seed",
 }
 BY_SCORE = {
@@ -65,7 +67,15 @@ BY_SCORE = {
     "foreign_coverage": "share of the samples that it leaves in",
     "foreign_threshold": "the least second score that is kept, in place of a share",
 }
-_METAVARS = {"num_iter": "T", "conf_factor": "C", "score": "NAME", "foreign": "NAME", "coverage": "C"}
+_METAVARS = {
+    "num_iter": "T",
+    "max_iter": "T",
+    "settle_error": "E",
+    "conf_factor": "C",
+    "score": "NAME",
+    "foreign": "NAME",
+    "coverage": "C",
+}
 USER_ERROR = 2
 CROP = (
     "of a picture take the middle, this fraction of the largest that fits, such as 0.875 (default: stretch all of it)"
@@ -197,12 +207,13 @@ def told(images: "ImageSet | Told | None") -> dict[str, Any]:
 
 def add_scoring_options(parser: argparse.ArgumentParser, names: Iterable[str] = tuple(SCORING)) -> None:
     """Add options of scoring, whose names and defaults are the fields of `fastuq.scoring.options.Options`."""
-    from fastuq.scoring.options import CHOICES, Options
+    from fastuq.scoring.options import CHOICES, Options, iterations
 
+    kinds = {"score": str, "foreign": str, "num_iter": iterations}
     for name in names:
         default = getattr(Options(), name)
         text = {**SCORING, **BY_SCORE}[name] + ("" if default is None else f" (default: {default})")
-        kind: Any = (str if name in ("score", "foreign") else float) if default is None else type(default)
+        kind: Any = kinds.get(name, float if default is None else type(default))
         option = f"--{name.replace('_', '-')}"
         parser.add_argument(option, help=text, choices=CHOICES.get(name), metavar=_METAVARS.get(name), type=kind)
 
@@ -214,7 +225,8 @@ def scoring_options(args: argparse.Namespace, names: Iterable[str] = (*SCORING, 
     values = {name: getattr(args, name, None) for name in names}
     given = {name: value for name, value in values.items() if value is not None}
     options = Options(**given)
-    check_together(given, rule=options.rule, method=options.method)  # a default may have been given, too
+    # a default may have been given, too
+    check_together(given, rule=options.rule, method=options.method, num_iter=options.num_iter)
     return options
 
 

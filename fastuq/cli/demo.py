@@ -34,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
     check_outputs({"--json": args.json}, [args.model])
     options = scoring_options(args)
+    num_iter = options.sampling.num_iter
     model, images = load_model(args.model), open_images("bundled")
     model.check_one_head("demo")
     with tempfile.TemporaryDirectory() as folder:
@@ -43,12 +44,12 @@ def run(args: argparse.Namespace) -> int:
             result = score(model, cache, options)
     seconds = {**result.seconds, "features": cached, "total": cached + result.seconds["total"]}
     summary = replace(result, seconds=seconds).summary()
-    times = time_one_image(model, np.ascontiguousarray(images.images[:1]), num_iter=options.num_iter)
+    times = time_one_image(model, np.ascontiguousarray(images.images[:1]), num_iter=num_iter)
     if args.json:
         write_json(args.json, {**summary, "one_image_ms": times})
     rows = readable_rows(result, model.class_names, screen_width())
     lines = summary_lines(summary, "bundled images", screen_width())
-    say(args, [*rows, "", *lines, "", *_both_ways(options.num_iter, times)])
+    say(args, [*rows, "", *lines, "", *_both_ways(num_iter, times)])
     return 0
 
 

@@ -106,11 +106,14 @@ def run(args: argparse.Namespace) -> int:
     from fastuq.report.page.heat_map import read_splits
     from fastuq.report.page.write import save_report
     from fastuq.report.samples import summary_lines, verdict_lines
+    from fastuq.scoring.settled import check_settling
     from fastuq.util.files import write_json
     from fastuq.util.outputs import check_outputs
 
     began = time.perf_counter()
     options = None if args.promise else scoring_options(args)
+    if options is not None:
+        check_settling(options, others=bool(args.mutual_information or args.views))
     check_suffix(args.moments or "")
     outputs = _outputs(args)
     files = (args.images, args.model, args.classes, args.cifar100c, args.bank, args.reference, args.promise)

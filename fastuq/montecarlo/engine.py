@@ -1,12 +1,13 @@
 """Monte-Carlo dropout on features: checks shapes, bounds memory, calls the kernels. Features + head -> moments."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from fastuq.errors import InputError
 from fastuq.model.model import Model
+from fastuq.montecarlo.inputs import check_features, checked_addend
 from fastuq.montecarlo.kernels.flatten import float32_plan, int8_plan, packed_bytes
 from fastuq.montecarlo.kernels.heads import HeadKernels, Run
 from fastuq.montecarlo.kernels.plan import (
@@ -16,6 +17,7 @@ from fastuq.montecarlo.kernels.plan import (
     Part,
     Rules,
     Selection,
+    Sums,
     columns,
     joined,
     running_sums,
@@ -121,7 +123,7 @@ class MonteCarlo:
         sampling = replace(sampling or Sampling(), **single)
         self._num_iter, self._seed, self._masks = sampling.num_iter, np.uint64(sampling.seed), sampling.masks
         self._entropy = entropy
-        self._num_features, self._num_classes = model.head.num_features, model.head.num_classes
+        self.num_features, self.num_classes = model.head.num_features, model.head.num_classes
         if sampling.precision == "int8":
             plan = int8_plan(model.head_int8)
         else:
@@ -162,23 +164,30 @@ class MonteCarlo:
         """Return the columns of samples under `rules`, with `details` mean, std and plain pass of every class."""
         return self._run(features, sample_ids, rules, addend, details=details)
 
+    def _one_by_one(self, samples: int) -> bool:
+        return self._masks == "per_sample" or samples <= FEW_SAMPLES  # both ways give the same bits
+
+    def _checked(self, features: np.ndarray, ids: Any, addend: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return sample numbers and addend as kernels take them, of features that fit."""
+        check_features(features, self.num_features)
+        return check_sample_ids(ids, len(features)), checked_addend(addend, len(features), self.num_classes)
+
+    def _mask_ids(self, ids: np.ndarray) -> np.ndarray:
+        return ids if self._masks == "per_sample" else np.zeros_like(ids)
+
     def _run(
         self, features: np.ndarray, sample_ids: Any, rules: Rules | None, addend: np.ndarray | None, *, details: bool
     ) -> Columns:
-        ids = self._check_features(features, sample_ids)
-        added = np.ascontiguousarray(np.empty((0, self._num_classes)) if addend is None else addend, np.float32)
-        if addend is not None and added.shape != (len(features), self._num_classes):
-            raise InputError(f"addend: expected ({len(features)}, {self._num_classes}) numbers, found {added.shape}")
+        ids, added = self._checked(features, sample_ids, addend)
         n, decide = len(features), rules is not None
-        found = columns(n, self._num_classes, decide=decide, details=details, scores=self._entropy)
+        found = columns(n, self.num_classes, decide=decide, details=details, scores=self._entropy)
         rows = np.ascontiguousarray(features)
-        one_by_one = self._masks == "per_sample" or n <= FEW_SAMPLES  # both ways give the same bits
         for start in range(0, n, SAMPLES_AT_ONCE):
             stop = min(start + SAMPLES_AT_ONCE, n)
-            if one_by_one:
+            if self._one_by_one(n):
                 self._run_one_by_one(rows, ids, (start, stop), added, rules, found)
             else:
-                self._run_shared(rows, (start, stop), added, rules, found)
+                self._run_shared(rows, (start, stop), added, rules, found, (0, self._num_iter))
         return found
 
     def _run_one_by_one(
@@ -190,21 +199,24 @@ class MonteCarlo:
         rules: Rules | None,
         found: Columns,
     ) -> None:
-        ids = ids if self._masks == "per_sample" else np.zeros_like(ids)
-        judged, total = rules or _NO_RULES, self._num_iter
+        ids, judged, total = self._mask_ids(ids), rules or _NO_RULES, self._num_iter
         part, kernels = Part(0, total, total, self._entropy, rules is not None), self._kernels
 
         def work(start: int, stop: int) -> None:
             kernels.run_per_sample(features, ids, self._seed, start, stop, part, None, addend, judged, found)
 
-        self._threads.run("rows", lambda start, stop: kernels.prepare_per_sample(), 1)
-        least, most = _WORTH_A_TASK // total, max(1, RUNS_AT_ONCE // total)
         if samples[1] - samples[0] >= self.threads or total < SHARED_FROM or self._entropy:
-            self._threads.run("one by one", work, samples[1], least, most, first=samples[0])
+            self._run_rows(work, samples, total)
             return
-        self._threads.run("one by one", work, samples[0], first=samples[0])  # compiles, and no more
+        self._run_rows(work, (samples[0], samples[0]), total)  # compiles, and no more
         for n in range(*samples):
             self._run_one(features, ids, n, part, addend, judged, found)
+
+    def _run_rows(self, work: Callable[[int, int], None], samples: tuple[int, int], iterations: int) -> None:
+        """Call work(start, stop) over ranges of samples, of which each has so many iterations to run."""
+        self._threads.run("rows", lambda start, stop: self._kernels.prepare_per_sample(), 1)
+        least, most = _WORTH_A_TASK // iterations, max(1, RUNS_AT_ONCE // iterations)
+        self._threads.run("one by one", work, samples[1], least, most, first=samples[0])
 
     def _run_one(
         self,
@@ -217,7 +229,7 @@ class MonteCarlo:
         found: Columns,
     ) -> None:
         """Run one sample, whose iterations the threads share."""
-        kernels, width = self._kernels, -(-self._num_classes // LANES) * LANES
+        kernels, width = self._kernels, -(-self.num_classes // LANES) * LANES
         kept = np.zeros((-(-part.iterations // FOLD), 2, width))
         state = running_sums(width)
 
@@ -239,17 +251,19 @@ class MonteCarlo:
         addend: np.ndarray,
         rules: Rules | None,
         found: Columns,
+        span: tuple[int, int],
+        state: Sums | None = None,
     ) -> None:
-        kernels, size = self._kernels, self._block_size(samples[1] - samples[0])
+        kernels, size, (begin, end) = self._kernels, self._block_size(samples[1] - samples[0]), span
         blocks = samples[0] // size, -(-samples[1] // size)
         fitting = PACKED_BYTES // packed_bytes(kernels.plan) // TOGETHER * TOGETHER
-        at_once = min(self._num_iter, max(fitting, TOGETHER))
-        # The sums of all blocks are kept from one round to the next.
-        state = running_sums((blocks[1] - blocks[0]) * self._num_classes * LANES) if at_once < self._num_iter else None
+        at_once = min(end, max(fitting, TOGETHER))
+        if state is None and at_once < end:  # the sums of all blocks are kept from one round to the next
+            state = running_sums((blocks[1] - blocks[0]) * self.num_classes * LANES)
         made: tuple[Selection, Packed] | None = None
-        for first in range(0, self._num_iter, at_once):
-            count = min(at_once, self._num_iter - first)
-            part = Part(first, count, self._num_iter, self._entropy, rules is not None)
+        for first in range(begin, end, at_once):
+            count = min(at_once, end - first)
+            part = Part(first, count, end, self._entropy, rules is not None)
             selection, packed = made = self._pack(part, made)
 
             def work(start: int, stop: int) -> None:
@@ -283,13 +297,3 @@ class MonteCarlo:
         if complete:
             self._packed[part.decide] = made
         return made
-
-    def _check_features(self, features: np.ndarray, sample_ids: np.ndarray | None) -> np.ndarray:
-        """Return the sample numbers, or raise InputError where the features are not int8 (N, D)."""
-        if getattr(features, "dtype", None) != np.int8 or features.ndim != 2 or features.shape[1] != self._num_features:
-            found = f"{getattr(features, 'dtype', type(features).__name__)} {getattr(features, 'shape', '')}".strip()
-            raise InputError(
-                f"features: expected int8 (N, {self._num_features}), found {found}; "
-                "use the features of this model's backbone"
-            )
-        return check_sample_ids(sample_ids, len(features))

@@ -27,6 +27,7 @@ from fastuq.scoring.metrics import risk_at_coverage
 from fastuq.scoring.options import Options, options_of
 from fastuq.scoring.result import Result
 from fastuq.scoring.scoring import score
+from fastuq.scoring.settled import check_settling
 from fastuq.util.progress import progress_bar
 
 SEVERITIES = (1, 5)
@@ -78,6 +79,7 @@ def reproduce(
         `full` without CIFAR-100 or CIFAR-100-C, or a model of other classes.
     """
     began, options = time.perf_counter(), options_of(options, single)
+    check_settling(options, others=True)
     clean, first20 = _clean_images(), open_images("bundled")
     figures: dict[str, Any] = {
         "fastuq_version": __version__,

@@ -25,6 +25,8 @@ _ARRAYS = (
     "prediction",
     "entropy",
     "mutual_information",
+    "iterations",
+    "flips",
     "labels",
 )
 

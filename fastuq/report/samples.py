@@ -11,6 +11,7 @@ from fastuq.errors import printable
 from fastuq.report.tables import write_csv
 from fastuq.scoring.columns import COLUMNS, decision_word
 from fastuq.scoring.decisions import Reason
+from fastuq.scoring.options import AUTO
 from fastuq.scoring.result import Result
 
 ENDLESS = 10_000
@@ -136,6 +137,11 @@ def _summary_lines(summary: dict[str, Any], title: str) -> list[str]:
             f"            {ignored - strange:>7,}  {(ignored - strange) / n:6.1%}  probably wrong",
             f"            {strange:>7,}  {strange / n:6.1%}  foreign",
         ]
+    if summary["num_iter"] == AUTO:
+        lines.append(
+            f"  settled   in {summary['iterations']:,.0f} iterations on average; {summary['at_max_iter']:,} images "
+            f"took {summary['max_iter']:,}. Another seed would change {summary['flips']:.2%} of the decisions"
+        )
     if summary["bank"] is not None:
         bank = summary["bank"]
         among = f"; {bank['fitted_among']:,} of these images are among them" if bank["fitted_among"] else ""
@@ -170,8 +176,9 @@ def _how(summary: dict[str, Any]) -> str:
     if summary["method"] == "analytic":
         return f"no iterations, {_rule(summary)}"
     masks = summary["masks"].replace("_", "-")
+    most = f" to {summary['max_iter']:,}" if summary["num_iter"] == AUTO else ""
     heads = f" of each of {summary['heads']} heads" if summary["heads"] > 1 else ""
-    return f"T = {summary['num_iter']}{heads}, {_rule(summary)}, {masks} masks, {summary['precision']}"
+    return f"T = {summary['num_iter']}{most}{heads}, {_rule(summary)}, {masks} masks, {summary['precision']}"
 
 
 def _rule(summary: dict[str, Any]) -> str:

@@ -33,6 +33,8 @@ COLUMNS: tuple[tuple[str, Callable[["Result", tuple[str, ...]], Iterable[Any] | 
     ("score", lambda r, names: r.score, ".6g"),
     ("foreign_score", lambda r, names: r.foreign_score, ".6g"),
     ("plain_prediction", lambda r, names: r.plain_prediction, ""),
+    ("iterations", lambda r, names: r.iterations, ""),
+    ("flip", lambda r, names: r.flips, ".6g"),
     ("set", lambda r, names: _sets(r), ""),
 )
 """The columns of the table: name, values of a result and its class names, and their format; without values, no column.

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from fastuq.errors import InputError
-from fastuq.montecarlo.sampling import MASKS, PRECISIONS, Sampling
-from fastuq.util.checks import finite_number, one_of, shown
+from fastuq.montecarlo.sampling import MASKS, MAX_ITERATIONS, PRECISIONS, Sampling
+from fastuq.util.checks import finite_number, one_of, shown, whole_number
 
 INTERVALS = ("std", "sem")
 MIXED = ("ignore", "keep")
@@ -16,6 +16,8 @@ THRESHOLD = 0.5
 """Where a class counts as present, unless another value is given."""
 SCORE = "max"
 """What a rule by a score goes by, unless another one or a bank is given."""
+AUTO = "auto"
+"""As many iterations for each sample as settle its decision."""
 SAMPLED = ("num_iter", "masks", "seed")
 CHOICES = {
     "method": METHODS,
@@ -29,6 +31,7 @@ _ONLY_WITH = {
     **dict.fromkeys(("mixed", "doubt_floor"), ("rule", "interval")),
     **dict.fromkeys(("score", "coverage", "foreign", "foreign_coverage", "foreign_threshold"), ("rule", "score")),
     **dict.fromkeys(SAMPLED, ("method", "sampling")),
+    **dict.fromkeys(("settle_error", "max_iter"), ("num_iter", AUTO)),
 }
 """By option: what else has to be so, or it would be ignored."""
 _ONE_OF_TWO = (("coverage", "threshold"), ("foreign_coverage", "foreign_threshold"))
@@ -46,9 +49,9 @@ def check_threshold(value: Any) -> float:
     return finite_number("threshold", value, -_LARGEST_FLOAT32, _LARGEST_FLOAT32)
 
 
-def check_together(given: Collection[str], *, rule: str, method: str) -> None:
+def check_together(given: Collection[str], *, rule: str, method: str, num_iter: int | str) -> None:
     """Raise InputError where an option is given that would be ignored, for the rule, the method or another option."""
-    found = {"rule": rule, "method": method}
+    found = {"rule": rule, "method": method, "num_iter": num_iter}
     for option, (name, value) in _ONLY_WITH.items():
         if option in given and found[name] != value:
             raise InputError(
@@ -66,14 +69,19 @@ def check_together(given: Collection[str], *, rule: str, method: str) -> None:
             )
 
 
+def iterations(text: str) -> int | str:
+    """Return a number of iterations, or 'auto', as people type it; raises ValueError for anything else."""
+    return text if text == AUTO else int(text)
+
+
 @dataclass(frozen=True)
 class Options:
     """How predictions are judged; the defaults are the paper's, and a threshold of 0.5.
 
     Attributes
     ----------
-    num_iter : int
-        Monte-Carlo iterations T, from 2.
+    num_iter : int or 'auto'
+        Monte-Carlo iterations T, from 2; with 'auto' each sample runs until its decision is settled.
     conf_factor : float
         Confidence of the interval, between 0 and 1.
     threshold : float
@@ -103,6 +111,11 @@ class Options:
         Share of the samples that the second score leaves in.
     foreign_threshold : float, optional
         The least second score that is kept, in place of a share.
+    settle_error : float
+        For ``num_iter="auto"``: a decision is settled where endless iterations would change it with at most this
+        chance, from 1e-6 to 0.25.
+    max_iter : int
+        For ``num_iter="auto"``: the most iterations of a sample.
 
     Examples
     --------
@@ -114,7 +127,7 @@ class Options:
     fastuq.errors.InputError: conf_factor: expected a number between 0 and 1, both excluded, found 2
     """
 
-    num_iter: int = Sampling.num_iter
+    num_iter: int | str = Sampling.num_iter
     conf_factor: float = 0.7
     threshold: float = None  # type: ignore[assignment]  # 0.5; a score has no such default
     interval: str = "std"
@@ -130,10 +143,15 @@ class Options:
     foreign: str | None = None
     foreign_coverage: float = 0.95
     foreign_threshold: float | None = None
+    settle_error: float = 0.005
+    max_iter: int = 8000
 
     def __post_init__(self) -> None:
         plain = {
-            **asdict(self.sampling),
+            **asdict(self.most),
+            "num_iter": AUTO if self.settles else self.most.num_iter,
+            "max_iter": whole_number("max_iter", self.max_iter, 2, MAX_ITERATIONS),
+            "settle_error": finite_number("settle_error", self.settle_error, 1e-6, 0.25),
             "conf_factor": check_conf_factor(self.conf_factor),
             "method": one_of("method", self.method, METHODS),
             "rule": one_of("rule", self.rule, RULES),
@@ -150,7 +168,12 @@ class Options:
         for name, value in plain.items():  # NumPy's numbers would fail as JSON, after the work
             object.__setattr__(self, name, value)
         # whoever tries several num_iter may do so whatever the method
-        check_together(self._given() - set(SAMPLED), rule=self.rule, method=self.method)
+        check_together(self._given() - set(SAMPLED), rule=self.rule, method=self.method, num_iter=self.num_iter)
+        if self.settles and (self.rule, self.method, self.interval) != ("interval", "sampling", "std"):
+            raise InputError(
+                f"num_iter {AUTO}: expected the rule of the interval of the outputs' spread, by sampling, found "
+                f"{self.rule}, {self.method}, {self.interval}, where iterations settle nothing; give a number of them"
+            )
 
     def _given(self) -> set[str]:
         """Return the names of the options that are not at their defaults."""
@@ -183,8 +206,21 @@ class Options:
 
     @property
     def sampling(self) -> Sampling:
-        """What the iterations depend on."""
-        return Sampling(self.num_iter, self.seed, self.masks, self.precision)
+        """What the iterations depend on; raises InputError where their number does on the samples."""
+        if self.settles:
+            raise InputError(f"num_iter: expected a number of iterations here, found {AUTO}; give one, such as 50")
+        return self.most
+
+    @property
+    def settles(self) -> bool:
+        """Whether each sample runs until its decision is settled."""
+        return isinstance(self.num_iter, str) and self.num_iter == AUTO
+
+    @property
+    def most(self) -> Sampling:
+        """What the iterations depend on, and the most of them that a sample takes."""
+        count = self.max_iter if self.settles else self.num_iter
+        return Sampling(count, self.seed, self.masks, self.precision)  # type: ignore[arg-type]
 
 
 def options_of(options: Options | None, single: dict[str, Any]) -> Options:

@@ -12,6 +12,8 @@ from fastuq.model.model import Model
 from fastuq.util.labels import checked_labels
 
 ROWS_AT_ONCE = 8192
+SETTLED_AT_ONCE = 32768
+"""The same for samples that run until they are settled: the few that are left share the work of making the masks."""
 
 
 def checked_truth(model: Model, features: FeatureCache | np.ndarray, labels: Any) -> np.ndarray | None:
@@ -43,8 +45,8 @@ def checked_truth(model: Model, features: FeatureCache | np.ndarray, labels: Any
     return checked_labels("labels", labels, len(features), model.head.num_classes, way_out)
 
 
-def chunks(features: FeatureCache | np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (first row, rows int8) of all features, `ROWS_AT_ONCE` rows at a time."""
-    for start in range(0, len(features), ROWS_AT_ONCE):
-        stop = min(start + ROWS_AT_ONCE, len(features))
+def chunks(features: FeatureCache | np.ndarray, rows_at_once: int = ROWS_AT_ONCE) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (first row, rows int8) of all features, so many rows at a time."""
+    for start in range(0, len(features), rows_at_once):
+        stop = min(start + rows_at_once, len(features))
         yield start, features.read(start, stop) if isinstance(features, FeatureCache) else features[start:stop]

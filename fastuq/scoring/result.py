@@ -19,6 +19,7 @@ from fastuq.scoring.columns import frame_of
 from fastuq.scoring.decisions import Reason, half_width, interval, ternary_vector
 from fastuq.scoring.metrics import accuracy, aurc, ece
 from fastuq.scoring.options import Options
+from fastuq.scoring.settled import settled_figures
 
 DETAILS = ("mean", "std", "plain")
 """The arrays of all classes, which are left empty where only the others are asked for."""
@@ -62,6 +63,10 @@ class Result:
     confidence, log_loss, squares : ndarray, (N,), float32, or None
         Of the means as probabilities: the largest, -ln of that of the true class, and the sum over classes of
         (p - y)²; None without labels, and where outputs are below 0.
+    iterations : ndarray, (N,), int64, or None
+        That each sample took, with ``num_iter="auto"``.
+    flips : ndarray, (N,), float64, or None
+        Then, the probability that another seed decides otherwise between keep and ignore.
     set_bits : ndarray, (N, ceil(C / 8)), uint8, or None
         Classes of the conformal sets, as `positive_bits`; None when not asked for.
     seconds : dict
@@ -128,6 +133,8 @@ class Result:
     log_loss: np.ndarray | None = None
     squares: np.ndarray | None = None
     set_bits: np.ndarray | None = None
+    iterations: np.ndarray | None = None
+    flips: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.keep)
@@ -188,12 +195,14 @@ class Result:
         Rates are fractions; what needs labels is None without them, and so is a rate over no samples at all.
         `misclassified_ignored` is the share of the ignored that the plain pass gets wrong (the paper's MI / I);
         `aurc` ranks the samples by `max_mean`, or by the score that the rule goes by; `ece`, `nll` and `brier` are of
-        the means.
+        the means. With ``num_iter="auto"``, `iterations` is the mean over samples, `at_max_iter` how many reached the
+        most, and `flips` the expected share of decisions that another seed changes.
         """
         return {
             "n": len(self),
             **asdict(self.options),
             **self._quality(),
+            **settled_figures(self.iterations, self.flips, self.options.max_iter),
             "kept": int(self.keep.sum()),
             "ignored": int((~self.keep).sum()),
             "ignored_as_foreign": int((self.reason == Reason.FOREIGN).sum()),
@@ -263,6 +272,8 @@ def columns_of(model: Model, found: Columns) -> dict[str, np.ndarray]:
         "entropy": found.entropy.astype(np.float32),
         "plain_prediction": plain_prediction.astype(np.int64),
     }
+    if len(found.iterations):
+        columns |= {"iterations": found.iterations, "flips": found.flips}
     if len(found.entropies):
         columns["mutual_information"] = (found.entropy - found.entropies).astype(np.float32)
     return columns
@@ -270,14 +281,14 @@ def columns_of(model: Model, found: Columns) -> dict[str, np.ndarray]:
 
 def rules_of(options: Options) -> Rules:
     """Return what the kernels need of the options to decide."""
-    z = half_width(options.conf_factor, kind=options.interval, num_iter=options.num_iter)
+    z = half_width(options.conf_factor, kind=options.interval, num_iter=options.most.num_iter)
     floor = np.float32(-np.inf if options.doubt_floor is None else options.doubt_floor)
     return Rules(np.float32(z), np.float32(options.presence), options.mixed == "keep", floor)
 
 
 def interval_of(mean: np.ndarray, std: np.ndarray, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """Return the lower and upper ends of the intervals under these options."""
-    return interval(mean, std, options.conf_factor, kind=options.interval, num_iter=options.num_iter)
+    return interval(mean, std, options.conf_factor, kind=options.interval, num_iter=options.most.num_iter)
 
 
 def predictive_entropy(mean: np.ndarray, activation: str) -> np.ndarray:

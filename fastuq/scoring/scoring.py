@@ -11,7 +11,6 @@ from fastuq.cache import FeatureCache
 from fastuq.errors import InputError
 from fastuq.model.model import Model
 from fastuq.montecarlo.kernels.plan import Columns
-from fastuq.montecarlo.together import heads_of
 from fastuq.scoring.analytic import analytic_columns, check_analytic
 from fastuq.scoring.bank.apart import check_apart, doubles_of
 from fastuq.scoring.bank.bank import Bank
@@ -21,11 +20,12 @@ from fastuq.scoring.calibration.temperature import probabilities
 from fastuq.scoring.metrics.calibration import per_sample
 from fastuq.scoring.options import Options, options_of
 from fastuq.scoring.parts import Part, joined
-from fastuq.scoring.reading import checked_truth, chunks
+from fastuq.scoring.reading import ROWS_AT_ONCE, SETTLED_AT_ONCE, checked_truth, chunks
 from fastuq.scoring.result import DETAILS, Result, columns_of, rules_of
 from fastuq.scoring.score_rule import judge, prepare, with_score
 from fastuq.scoring.scores.compute import ScoreSet
 from fastuq.scoring.scores.reference import Reference
+from fastuq.scoring.settled import check_settling, runs_of
 from fastuq.scoring.views import Views, checked_views, taken_together
 
 
@@ -159,13 +159,13 @@ class Scorer:
                 self._gate = Gate(model, bank.weights, gate, self.options.precision, threads)
         elif gate:
             raise InputError("gate: expected a bank, whose held-out samples say what is usual, found none; give one")
-        sampling = self.options.sampling
+        sampling = self.options.most
         if self.options.method == "analytic":
             check_analytic(self.options, others=bank is not None or mutual_information)
             sampling = replace(sampling, num_iter=2)  # the kernels are left the plain pass
         judged = model if bank is None else bank.fused(model)
         self._activation = judged.head.blocks[-1].activation
-        self._runs = heads_of(judged, sampling, entropy=mutual_information, threads=threads)
+        self._runs = runs_of(judged, self.options, sampling, entropy=mutual_information, threads=threads)
         names = self.options.score_names
         self._scores = ScoreSet(model, names, reference=reference, bank=bank, options=self.options, threads=threads)
 
@@ -195,10 +195,12 @@ class Scorer:
         """
         truth = checked_truth(self.model, features, labels)
         others = checked_views(self.model, features, views)
+        check_settling(self.options, others=bool(others))
         if others and self.options.method == "analytic":
             raise InputError("views: expected the method sampling, found analytic, which is of a single view")
         began = time.perf_counter()
-        for piece in zip(*map(chunks, (features, *others)), strict=True):
+        rows = SETTLED_AT_ONCE if self.options.settles else ROWS_AT_ONCE
+        for piece in zip(*(chunks(each, rows) for each in (features, *others)), strict=True):
             seconds = {"features": time.perf_counter() - began, "compile": 0.0, "head": 0.0}
             start, seen = piece[0][0], [rows for _, rows in piece]
             known = None if truth is None else truth[start : start + len(seen[0])]

@@ -91,7 +91,7 @@ class DropoutClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         hidden_layer_sizes: Any = (),
         epochs: int = 15,
         learning_rate: float = 0.002,
-        num_iter: int = Options.num_iter,
+        num_iter: int | str = Options.num_iter,
         conf_factor: float = Options.conf_factor,
         threshold: float = Options.threshold,
         interval: str = Options.interval,

@@ -195,7 +195,10 @@ def _absorb(frame):
     job = record_of(frame)
     outputs = job.classes * 64
     activating.activate_ahead(job.z, 0, outputs, job.iterations, job.activation, job.slope, job.classes, True)
-    running_sums.absorb(job.z, 0, outputs, job.iterations, job.activation, job.classes, 4, job.state, 0, job.number)
+    higher = len(job.state.sum3) > 0
+    running_sums.absorb(
+        job.z, 0, outputs, job.iterations, job.activation, job.classes, 4, job.state, 0, job.number, higher
+    )
 
 
 class Finishing(NamedTuple):
@@ -219,11 +222,12 @@ def finished(state, total):
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("pieces", [[11], [8, 3], [64, 8, 64, 5]])
-def test_absorbed_moments(activation, pieces):
+@pytest.mark.parametrize("higher", [False, True])
+def test_absorbed_moments(activation, pieces, higher):
     rng = np.random.default_rng(3)
     classes, total, slope = 5, sum(pieces), np.float32(activation_of(activation).slope)
     z = (rng.standard_normal((total, classes * 64)) * 3).astype(np.float32)
-    state = room_for_sums(classes * 64)
+    state = room_for_sums(classes * 64, higher=higher)
     for part in state:
         part[:] = np.nan
     start = 0
@@ -236,6 +240,9 @@ def test_absorbed_moments(activation, pieces):
     size = max(1, np.abs(exact).max())
     assert np.abs(mean - exact.mean(axis=0).ravel()).max() < 2e-6 * size
     assert np.abs(std - exact.std(axis=0).ravel()).max() < 2e-6 * size
+    for power, found in ((3, state.sum3), (4, state.sum4)):
+        sums = ((exact - state.pivot.reshape(classes, 64)) ** power).sum(axis=0).ravel()
+        assert not higher or np.abs(found - sums).max() < 1e-4 * max(1, np.abs(sums).max())
 
 
 def test_moments_of_a_hundred_thousand_iterations_far_from_the_pivot():

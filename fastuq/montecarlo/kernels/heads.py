@@ -58,6 +58,8 @@ class HeadKernels:
         self._pack_scratch = memory.Pool(lambda: laid_flat(pack_scratch(plan)))
         self._shared_scratch = memory.Pool(lambda: laid_flat(shared_scratch(plan, target, self.integers)))
         self._states = memory.Pool(lambda: laid_flat(running_sums(int(plan.widths[-1]) * LANES)))
+        width = -(-int(plan.widths[-1]) // LANES) * LANES
+        self._single_states = memory.Pool(lambda: laid_flat(running_sums(width)))
         self._per_sample_scratch = memory.Pool(lambda: laid_flat(per_sample_scratch(plan, target, self.integers)))
 
     def select(self, seed: np.uint64, first: int, whole: int, selection: Selection, run: Run) -> None:
@@ -139,7 +141,7 @@ class HeadKernels:
 
         Without a `split`, which is a state and room for kept sums, it must be all iterations.
         """
-        with self._per_sample_scratch.taken() as scratch, self._states.taken() as own:
+        with self._per_sample_scratch.taken() as scratch, self._single_states.taken() as own:
             state, kept = split or (own, _NONE_KEPT)
             job = PerSampleJob(
                 self._frame, features, sample_ids, self._rows, seed, start, stop, part, state, kept, addend, rules,

@@ -100,9 +100,10 @@ class PerSampleJob(NamedTuple):
     start, stop : int
         Samples to run.
     part : Part
-        All iterations, or those that another call will finish: the one that runs none and finds them in `state`.
+        All iterations, the next ones, or a piece that another call will finish: one that runs none and finds all in
+        `state`.
     state : Sums
-        Of one sample.
+        Of one sample or of all.
     kept : float64 (ceil(T / FOLD), 2, C filled up to 64) or (0, 2, 0)
         Where the sums of each `FOLD` iterations go that another call will finish.
     addend : float32 (N, C) or (0, C)

@@ -162,7 +162,7 @@ def _add_addend(job, together):
 
 
 @kernel
-def _run_iterations(job, n, first, together):
+def _run_iterations(job, n, first, together, at):
     """Run iterations first to first + together of sample n, and add them to the running sums."""
     plan, scratch, classes = job.plan, job.scratch, job.plan.widths[-1]
     activation, room, sample = plan.activations[-1], len(scratch.base), job.sample_ids[n]
@@ -171,7 +171,8 @@ def _run_iterations(job, n, first, together):
         _later_blocks(job, first + t, sample, False, t)
     _add_addend(job, together)
     activate_ahead(scratch.z, 0, room, together, activation, plan.slopes[-1], classes, False)
-    absorb(scratch.z, 0, room, together, activation, 1, (classes + PART - 1) // PART, job.state, 0, first)
+    vectors, higher = (classes + PART - 1) // PART, len(job.state.sum3) > 0
+    absorb(scratch.z, 0, room, together, activation, 1, vectors, job.state, at, first, higher)
 
 
 @kernel
@@ -184,18 +185,19 @@ def run_per_sample_int8(frame):
         place = (n - job.start) % LANES
         _base(job, n)
         take_addend(len(job.addend) > 0, job.addend, classes, n, 1, 1, scratch.addend)
-        # A part that begins later needs the first iteration all the same: it is the pivot.
-        begin = -1 if part.first > 0 and part.length > 0 else part.first
+        at = n * ((classes + LANES - 1) // LANES * LANES) % len(job.state.pivot)
+        # A piece that begins later needs the first iteration all the same: it is the pivot.
+        begin = -1 if part.first > 0 and len(job.kept) > 0 else part.first
         while begin < end:
             first = max(begin, 0)
             together = 1 if begin < 0 else min(AT_ONCE, end - first)
-            _run_iterations(job, n, first, together)
+            _run_iterations(job, n, first, together, at)
             add_entropy(part.scores, plan.exclusive, scratch.z, room, together, classes, scratch.found.entropies, place)
             begin = part.first if begin < 0 else begin + together
             if len(job.kept) > 0 and begin > part.first and (begin % FOLD == 0 or begin == end):
                 keep_sums(job.state, job.kept, (begin - 1) // FOLD, job.kept.shape[2])
-        if end == part.iterations and (part.first == 0 or part.length == 0):
-            finish(job.state, 0, part.iterations, classes, scratch.mean, scratch.std)
+        if end == part.iterations and len(job.kept) == 0:
+            finish(job.state, at, part.iterations, classes, scratch.mean, scratch.std)
             if part.decide:
                 copy_words(scratch.base, 0, scratch.sums, 0, plan.widths[1], 1)
                 scratch.excess[0] = 0

@@ -132,8 +132,9 @@ class Packed(NamedTuple):
 class Sums(NamedTuple):
     """Running sums: the first iteration's outputs (float32), and sums of what follows less them and of its squares.
 
-    The sums are float64: those of up to `FOLD` iterations, and those of all before. All are flat, [block][class][64] or
-    [class].
+    The sums are float64: those of up to `FOLD` iterations, and those of all before. Where they are wanted there are
+    sums of third and fourth powers too, of all iterations. All are flat, [block][class][64] or [sample][class], the
+    classes filled up to 64.
     """
 
     pivot: np.ndarray
@@ -141,6 +142,8 @@ class Sums(NamedTuple):
     sum2: np.ndarray
     total1: np.ndarray
     total2: np.ndarray
+    sum3: np.ndarray
+    sum4: np.ndarray
 
 
 class Columns(NamedTuple):
@@ -159,6 +162,8 @@ class Columns(NamedTuple):
     entropies : float64 (N,)
         Mean over the iterations of the entropy.
     mean, std, plain : float32 (N, C) or (0, C)
+    iterations, flips : int64, float64 (N,) or (0,)
+        Of samples that run until they are settled: how many each took, and how likely another seed decides otherwise.
     """
 
     floats: np.ndarray
@@ -169,6 +174,8 @@ class Columns(NamedTuple):
     mean: np.ndarray
     std: np.ndarray
     plain: np.ndarray
+    iterations: np.ndarray = np.zeros(0, np.int64)
+    flips: np.ndarray = np.zeros(0)
 
 
 class Rules(NamedTuple):
@@ -220,9 +227,10 @@ def columns(samples: int, classes: int, *, decide: bool, details: bool, scores: 
     )
 
 
-def running_sums(count: int) -> Sums:
-    """Make room for the running sums of so many numbers."""
-    return Sums(memory.empty(count, np.float32), *(memory.empty(count, np.float64) for _ in range(4)))
+def running_sums(count: int, *, higher: bool = False) -> Sums:
+    """Make room for the running sums of so many numbers, with `higher` those of third and fourth powers too."""
+    sizes = (*[count] * 4, *[count if higher else 0] * 2)
+    return Sums(memory.empty(count, np.float32), *(memory.empty(size, np.float64) for size in sizes))
 
 
 def joined(state: Sums, kept: np.ndarray) -> None:

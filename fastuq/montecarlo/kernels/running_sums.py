@@ -38,23 +38,30 @@ def _slots(builder, count):
 
 
 def _absorb_vector(builder, activate, z, stride, iterations, pivot, sums, first):
-    """Absorb 16 lanes: z, pivot, sums are addresses, the outputs of successive iterations `stride` bytes apart."""
+    """Absorb 16 lanes: z, pivot, sums are addresses, the outputs of successive iterations `stride` bytes apart.
+
+    The sums are of the first powers, two or four of them.
+    """
     with builder.if_then(first):
         store(builder, activate(builder, load(builder, z, FLOATS)), pivot)
-    centres = halves(builder, load(builder, pivot, FLOATS))
+    centres, none = halves(builder, load(builder, pivot, FLOATS)), all_lanes(0.0, DOUBLES)
     slots = [_slots(builder, 2) for _ in sums]
     for at, pair in zip(sums, slots, strict=True):
         for half, slot in zip((0, 64), pair, strict=True):
-            builder.store(load(builder, at, DOUBLES, half), slot)
+            builder.store(builder.select(first, none, load(builder, at, DOUBLES, half)), slot)
     with counting(builder, iterations) as iteration:
         at = builder.add(z, builder.mul(iteration, stride))
         p = activate(builder, load(builder, at, FLOATS))
         store(builder, p, at)
         for number, value in enumerate(halves(builder, p)):
             d = builder.fsub(value, centres[number])
-            once, twice = slots[0][number], slots[1][number]
+            once, twice, *higher = (pair[number] for pair in slots)
             builder.store(builder.fadd(builder.load(once), d), once)
             builder.store(fma(builder, d, d, builder.load(twice)), twice)
+            if higher:
+                square = builder.fmul(d, d)
+                for slot, factor in zip(higher, (d, square), strict=True):
+                    builder.store(fma(builder, square, factor, builder.load(slot)), slot)
     for at, pair in zip(sums, slots, strict=True):
         for half, slot in zip((0, 64), pair, strict=True):
             store(builder, builder.load(slot), at, half)
@@ -86,22 +93,31 @@ def _fold(builder, sums, totals, vectors, first):
             store(builder, none, here)
 
 
+def _places(builder, state, at):
+    """Return the addresses of element `at` of running sums."""
+    return [plus(builder, array, at, size) for array, size in zip(state, (4, *[8] * 6), strict=True)]
+
+
 @in_ir()
-def absorb(builder, z, z_at, outputs, iterations, activation, rows, vectors, state, at, number):
+def absorb(builder, z, z_at, outputs, iterations, activation, rows, vectors, state, at, number, higher):
     """Activate the outputs z[z_at:] as [iterations][outputs] of several iterations and add them to the running sums.
 
     Of each, `vectors` times 16 of every 64 in `rows` rows count; they belong to the running sums from `at` on.
     Iteration `number` is the first of these; the first of all is the pivot, which keeps the variance free of
     cancellation. It goes vector by vector, so that the sums stay in registers for all the iterations; float64 keeps
-    them exact enough for 100,000 of them. `state` is of type `Sums`. `activate_ahead` goes before.
+    them exact enough for 100,000 of them. `state` is of type `Sums`, and has room for `higher` powers where that is so.
+    `activate_ahead` goes before.
     """
-    pivot, *sums = (plus(builder, array, at, size) for array, size in zip(state, (4, 8, 8, 8, 8), strict=True))
+    pivot, *sums = _places(builder, state, at)
     first = builder.icmp_signed("==", number, I64(0))
     with builder.if_then(builder.icmp_signed("==", builder.srem(number, I64(FOLD)), I64(0))):
         count = builder.add(builder.mul(builder.sub(rows, I64(1)), I64(LANES)), builder.mul(vectors, I64(PART)))
-        _fold(builder, tuple(sums[:2]), tuple(sums[2:]), builder.sdiv(count, I64(8)), first)
+        _fold(builder, tuple(sums[:2]), tuple(sums[2:4]), builder.sdiv(count, I64(8)), first)
     z, stride = plus(builder, z, z_at, 4), builder.mul(outputs, I64(4))
-    _absorb_rows(builder, activation, z, stride, iterations, rows, vectors, (pivot, *sums[:2]), first)
+    with builder.if_else(higher) as (four, two):
+        for branch, powers in ((four, (*sums[:2], *sums[4:])), (two, tuple(sums[:2]))):
+            with branch:
+                _absorb_rows(builder, activation, z, stride, iterations, rows, vectors, (pivot, *powers), first)
 
 
 @in_ir()
@@ -171,11 +187,13 @@ def add_entropy(builder, wanted, exclusive, p, outputs, iterations, classes, tot
 @in_ir()
 def finish(builder, state, at, iterations, count, mean, std):
     """Write mean and standard deviation (ddof 0) of `count` running sums, to whole vectors of 8."""
-    pivot, *sums = (plus(builder, array, at, size) for array, size in zip(state, (4, 8, 8, 8, 8), strict=True))
+    pivot, *sums = _places(builder, state, at)
     total, few = splat(builder, builder.sitofp(iterations, F64), 8), ir.VectorType(F32, 8)
     with counting(builder, builder.sdiv(builder.add(count, I64(7)), I64(8))) as i:
         centre = builder.fpext(load(builder, plus(builder, pivot, i, 32), few), DOUBLES)
-        once, twice, once_before, twice_before = (load(builder, plus(builder, array, i, 64), DOUBLES) for array in sums)
+        once, twice, once_before, twice_before = (
+            load(builder, plus(builder, array, i, 64), DOUBLES) for array in sums[:4]
+        )
         shift = builder.fdiv(builder.fadd(once_before, once), total)
         square = builder.fdiv(builder.fadd(twice_before, twice), total)
         variance = builder.fsub(square, builder.fmul(shift, shift))

@@ -67,6 +67,7 @@ def run_shared_float32(frame):
     classes, activation = plan.widths[-1], plan.activations[-1]
     outputs, ends = (classes + TILE) * LANES, part.first + part.length == part.iterations
     fused, vectors = len(job.addend) > 0, classes * (LANES // PART)
+    higher = len(job.state.sum3) > 0
     for number in range(job.start, job.stop):
         first, at = number * job.size, number * classes * LANES % len(job.state.pivot)
         samples = min(job.size, len(job.features) - first)
@@ -82,7 +83,9 @@ def run_shared_float32(frame):
                 _run_iteration(job, begin + t, samples, False, scratch.z, t * outputs)
             add_addend(fused, scratch.z, 0, outputs, together, scratch.addend, vectors)
             activate_ahead(scratch.z, 0, outputs, together, activation, plan.slopes[-1], classes, True)
-            absorb(scratch.z, 0, outputs, together, activation, classes, parts, job.state, at, part.first + begin)
+            absorb(
+                scratch.z, 0, outputs, together, activation, classes, parts, job.state, at, part.first + begin, higher
+            )
             add_entropies(
                 part.scores, plan.exclusive, scratch.z, outputs, together, classes, parts, scratch.found.entropies
             )  # fmt: skip

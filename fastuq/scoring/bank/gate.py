@@ -37,3 +37,5 @@ class Gate:
         closed = np.mean(largest, axis=0, dtype=np.float64).astype(np.float32) < self._least
         columns["keep"][closed], columns["reason"][closed] = False, Reason.FOREIGN
         columns["positive_bits"][closed] = 0
+        if "flips" in columns:
+            columns["flips"][closed] = 0  # the plain pass knows no seed

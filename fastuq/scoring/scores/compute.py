@@ -139,13 +139,14 @@ class ScoreSet:
         threads: int | None = None,
         **single: Any,
     ) -> None:
-        self._model, self._sampling = model, options_of(options, single).sampling
+        self._model, options = model, options_of(options, single)
         self._bank, self._threads = bank, threads
         self._scores = {name: score_of(name) for name in names}
         self._check_needs(reference, bank)
         self._training = None if reference is None else Training(model, reference)
         entropies = any(score.name == "mutual_information" for score, _ in self._scores.values())
         iterations = any("iterations" in score.needs for score, _ in self._scores.values())
+        self._sampling = options.sampling if iterations else options.most
         self._run = MonteCarlo(model, self._sampling, entropy=entropies, threads=threads) if iterations else None
         self.seconds: dict[str, float] = {}
 

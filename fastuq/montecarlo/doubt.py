@@ -1,0 +1,163 @@
+"""How likely it is that a decision is another one under another seed: from the moments of the iterations behind it."""
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import ndtr, ndtri, stdtr
+
+from fastuq.montecarlo.kernels.plan import Rules
+
+_FIRST = 48
+"""Iterations of the first stage; that and all others but the last are multiples of 16, which kernels take at once."""
+_FREEDOM = 0.4
+"""Degrees of freedom an iteration, of variances that few iterations of skewed outputs tell; see docs/method.md."""
+_FAR = 8.0
+"""Standard errors beyond which a bound is where it is."""
+_SCORES = np.linspace(-_FAR, _FAR, 641)
+
+
+class Near(NamedTuple):
+    """Classes whose interval reaches the threshold, or might: of which samples, and which. By sample, then by class."""
+
+    sample: np.ndarray
+    class_: np.ndarray
+
+
+def stages(most: int) -> list[int]:
+    """Return after how many iterations samples are looked at, the last being `most`.
+
+    Examples
+    --------
+    >>> stages(500)
+    [48, 64, 96, 128, 192, 256, 384, 500]
+    """
+    ends = (_FIRST * 2**k * part // 3 for k in range(40) for part in (3, 4))
+    return [*(end for end in ends if end < most), most]
+
+
+def nearby(mean: np.ndarray, std: np.ndarray, count: int, rules: Rules) -> Near:
+    """Return the classes that matter, of moments (N, C) over `count` iterations.
+
+    However heavy its tails, the standard error of a bound comes out at most (1/sqrt(T) + z/2) std.
+    """
+    reach = np.float32(_FAR * (1 / math.sqrt(count) + float(rules.z) / 2)) * std
+    return Near(*np.nonzero(mean + rules.z * std + reach >= rules.threshold))
+
+
+class Doubt:
+    """The doubts of samples that are looked at after `ends` iterations and stop where the doubt is at most `error`.
+
+    The bounds of a class, mean ± z·std, are taken as normal around their true values, with variances by the first four
+    moments of the iterations, and the classes as independent of each other.
+    """
+
+    def __init__(self, error: float, ends: Sequence[int]) -> None:
+        self.error, self.ends = error, ends
+        self.another = self._another()
+
+    def of(
+        self, keep: np.ndarray, near: Near, moments: np.ndarray, stage: int, rules: Rules
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return how likely endless iterations, and another seed, are to decide otherwise, (N,) float64 each.
+
+        Parameters
+        ----------
+        keep : ndarray, (N,), bool
+        near : Near
+        moments : ndarray, (4, K), float64
+            Mean and second to fourth central moment of each of these classes.
+        stage : int
+        rules : Rules
+        """
+        scores = standard_scores(moments, self.ends[stage], rules)
+        in_truth = kept(len(keep), near.sample, [ndtr(score) for score in scores], keep_mixed=rules.keep_mixed)
+        chances = [np.interp(score, _SCORES, self.another[stage], 0, 1) for score in scores]
+        again = kept(len(keep), near.sample, chances, keep_mixed=rules.keep_mixed)
+        return np.where(keep, 1 - in_truth, in_truth), np.where(keep, 1 - again, again)
+
+    def _another(self) -> np.ndarray:
+        """Return how likely a bound, so many standard errors above a level, ends above it under another seed.
+
+        (stages, len(_SCORES)). The true bound is normal around the one found; from there, see `_above`.
+        """
+        far = _FAR * math.sqrt(self.ends[-1] / self.ends[0])
+        drift = np.sinh(np.linspace(0, np.arcsinh(far), 200)) / math.sqrt(self.ends[-1])
+        above = self._above(drift)
+        nodes, weights = np.polynomial.hermite_e.hermegauss(61)
+        places = (_SCORES[:, None] + nodes) / np.sqrt(self.ends)[:, None, None]
+        both = np.concatenate([-drift[:0:-1], drift]), np.concatenate([1 - above[:0:-1], above])
+        return np.interp(places, *both) @ (weights / weights.sum())
+
+    def _above(self, drift: np.ndarray) -> np.ndarray:
+        """Return how likely a random walk ends above 0: so much drift a step, looked at and stopped as samples are.
+
+        Stage by stage: where it is if it goes on, without drift, and the share that stops above, with it.
+        """
+        bound = -NormalDist().inv_cdf(self.error)
+        nodes, weights = np.polynomial.legendre.leggauss(96)
+        place, weight, before, above = np.zeros(1), np.ones(1), 0, np.zeros(len(drift))
+        for end in self.ends:
+            step, edge = math.sqrt(end - before), bound * math.sqrt(end)
+            likelihood = np.exp(drift[:, None] * place - drift[:, None] ** 2 * before / 2)
+            beyond = place + drift[:, None] * step**2 - (0 if end == self.ends[-1] else edge)
+            above += (weight * likelihood * ndtr(beyond / step)).sum(axis=1)
+            moved = (nodes * edge)[:, None] - place
+            density = np.exp(-(moved**2) / (2 * step**2)) / (step * math.sqrt(2 * math.pi))
+            place, weight, before = nodes * edge, weights * edge * (density @ weight), end
+        return above
+
+
+def standard_scores(moments: np.ndarray, count: int, rules: Rules) -> list[np.ndarray]:
+    """Return by how many standard errors upper bound, lower bound and mean exceed threshold, threshold and floor.
+
+    An error of the mean goes with one of the deviation: with the standardized output u, the error of mean ± z·std is
+    that of the mean of std (u ± z (u² - 1) / 2).
+    """
+    mean, second, third, fourth = moments
+    z, std, scores = float(rules.z), np.sqrt(second), []
+    with np.errstate(divide="ignore", invalid="ignore"):
+        skew, spread = z * third / std, z * z / 4 * (fourth / second - second)
+        for sign, level in ((1, rules.threshold), (-1, rules.threshold), (0, rules.floor)):
+            variance = np.where(second > 0, second + sign * skew + abs(sign) * spread, 0)
+            gap = mean + sign * z * std - float(level)
+            score = gap / np.sqrt(np.maximum(variance, 0) / (count - 1))
+            scores.append(np.where(variance > 0, _normal_score(score, count), np.where(gap >= 0, np.inf, -np.inf)))
+    return scores
+
+
+def _normal_score(score: np.ndarray, count: int) -> np.ndarray:
+    """Return the normal score that is as likely as one of Student's t: the variance behind it was estimated."""
+    return np.copysign(ndtri(stdtr(_FREEDOM * count, -np.abs(score))), score)
+
+
+def kept(samples: int, sample: np.ndarray, chances: Sequence[np.ndarray], *, keep_mixed: bool) -> np.ndarray:
+    """Return how likely samples are to be kept, (N,).
+
+    Parameters
+    ----------
+    samples : int
+        N.
+    sample : ndarray, (K,), int64
+        Of each class that may be present, ascending; all others are absent.
+    chances : three ndarrays, (K,)
+        That upper bound, lower bound and mean are above threshold, threshold and floor.
+    keep_mixed : bool
+    """
+    possible, certain, floor = chances
+    certain = np.minimum(certain, possible)
+    benefit = np.maximum(np.minimum(possible, floor) - certain, 0)
+    # Class by class: none is present so far; one is uncertain, may be kept, and is alone; none uncertain; none certain.
+    nothing, single, closed, unsure = np.ones(samples), np.zeros(samples), np.ones(samples), np.ones(samples)
+    count = np.bincount(sample, minlength=samples)
+    first = np.cumsum(count) - count
+    for number in range(count.max(initial=0)):
+        of = np.flatnonzero(count > number)
+        at = first[of] + number
+        single[of] = single[of] * (1 - possible[at]) + nothing[of] * benefit[at]
+        nothing[of] *= 1 - possible[at]
+        closed[of] *= 1 - (possible[at] - certain[at])
+        unsure[of] *= 1 - certain[at]
+    return np.clip(single + (1 - unsure if keep_mixed else closed - nothing), 0, 1)
