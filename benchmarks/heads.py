@@ -1,7 +1,7 @@
 """What more heads buy, and last-layer Laplace, beside one head: alone, with a bank, and with a mirrored view.
 
     python benchmarks/heads.py TRAIN.h5 [MIRRORED_TRAIN.h5] --test TEST.h5 [--mirror MIRRORED_TEST.h5] [--bank BANK]
-        [--heads 2 5] [--plain-heads 5] [--work DIR] [--markdown FILE]
+        [--heads 2 5] [--plain-heads 3] [--work DIR] [--markdown FILE]
 
 TRAIN and TEST are labelled feature caches of the bundled model, or of `--model`. Further heads are fitted on the
 features of TRAIN as `fastuq train --heads` fits them: layout and recipe of the model, the next seeds; `--plain-heads`
@@ -220,7 +220,7 @@ def main():
     parser.add_argument("--mirror")
     parser.add_argument("--bank", help="`bundled` for that of the bundled model")
     parser.add_argument("--heads", nargs="*", type=int, default=[2, 5])
-    parser.add_argument("--plain-heads", type=int, default=5)
+    parser.add_argument("--plain-heads", type=int, default=3)
     parser.add_argument("--model")
     parser.add_argument("--work", default="out/heads", type=Path)
     parser.add_argument("--markdown")
