@@ -19,7 +19,7 @@ from fastuq.scoring.options import Options
 from fastuq.scoring.scores import scores
 from fastuq.scoring.scoring import Scorer, score
 
-AUTO = {"num_iter": "auto", "max_iter": 300, "settle_error": 0.05}
+AUTO = {"num_iter": "auto", "max_iter": 300, "settle_error": 1e-5}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_what_the_summary_says(some):
     of = parts()
     found = score(of.model, some, **AUTO)
     summary = json.loads(json.dumps(found.summary()))
-    assert (summary["num_iter"], summary["max_iter"], summary["settle_error"]) == ("auto", 300, 0.05)
+    assert (summary["num_iter"], summary["max_iter"], summary["settle_error"]) == ("auto", 300, 1e-5)
     assert summary["iterations"] == pytest.approx(found.iterations.mean())
     assert summary["at_max_iter"] == (found.iterations == 300).sum()
     assert summary["flips"] == pytest.approx(found.flips.mean())
