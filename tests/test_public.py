@@ -76,7 +76,7 @@ def test_the_types_that_mypy_finds(tmp_path):
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=paths)
     revealed = re.findall(r'Revealed type is "([^"]*)"', ended.stdout)
     kinds = [re.sub(r"\[.*\]", "", kind).rpartition(".")[2] for kind in revealed]
-    assert kinds == ["Model", "FeatureCache", "Result", "ndarray", "int"], ended.stdout + ended.stderr
+    assert kinds == ["Model", "FeatureCache", "Result", "ndarray", "int | str"], ended.stdout + ended.stderr
     errors = re.findall(r"program.py:(\d+): error: .*\[(.*)\]", ended.stdout)
     assert [kind for _, kind in errors] == ["attr-defined", "arg-type"], ended.stdout
 

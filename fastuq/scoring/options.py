@@ -148,9 +148,9 @@ class Options:
 
     def __post_init__(self) -> None:
         plain = {
+            "max_iter": whole_number("max_iter", self.max_iter, 2, MAX_ITERATIONS),
             **asdict(self.most),
             "num_iter": AUTO if self.settles else self.most.num_iter,
-            "max_iter": whole_number("max_iter", self.max_iter, 2, MAX_ITERATIONS),
             "settle_error": finite_number("settle_error", self.settle_error, 1e-6, 0.25),
             "conf_factor": check_conf_factor(self.conf_factor),
             "method": one_of("method", self.method, METHODS),

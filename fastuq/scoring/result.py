@@ -65,7 +65,7 @@ class Result:
         (p - y)²; None without labels, and where outputs are below 0.
     iterations : ndarray, (N,), int64, or None
         That each sample took, with ``num_iter="auto"``.
-    flips : ndarray, (N,), float64, or None
+    flips : ndarray, (N,), float32, or None
         Then, the probability that another seed decides otherwise between keep and ignore.
     set_bits : ndarray, (N, ceil(C / 8)), uint8, or None
         Classes of the conformal sets, as `positive_bits`; None when not asked for.
@@ -273,7 +273,7 @@ def columns_of(model: Model, found: Columns) -> dict[str, np.ndarray]:
         "plain_prediction": plain_prediction.astype(np.int64),
     }
     if len(found.iterations):
-        columns |= {"iterations": found.iterations, "flips": found.flips}
+        columns |= {"iterations": found.iterations, "flips": found.flips.astype(np.float32)}
     if len(found.entropies):
         columns["mutual_information"] = (found.entropy - found.entropies).astype(np.float32)
     return columns

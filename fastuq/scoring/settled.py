@@ -38,4 +38,8 @@ def settled_figures(iterations: np.ndarray | None, flips: np.ndarray | None, mos
     if iterations is None or flips is None:
         return dict.fromkeys(("iterations", "at_max_iter", "flips"))
     at_most = int((iterations == most).sum())
-    return {"iterations": float(iterations.mean()), "at_max_iter": at_most, "flips": float(flips.mean())}
+    return {
+        "iterations": float(iterations.mean()),
+        "at_max_iter": at_most,
+        "flips": float(flips.mean(dtype=np.float64)),
+    }
