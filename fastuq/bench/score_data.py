@@ -4,13 +4,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import softmax
 
 from fastuq.cache import FeatureCache
 from fastuq.scoring.reading import chunks
+from fastuq.scoring.scores.chunk import Chunk
 from fastuq.scoring.scores.compute import ScoreSet
 from fastuq.scoring.scores.table import SCORES, score_of
 
 SEVERITIES = 5
+VIEWED = ("max", "top_alone", "entropy", "bank")
+"""Scores that are taken of several views too."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,20 @@ class Scored:
         )
         return Scored(self.name, scores, predictions, labels)
 
+    def beside(self, other: "Scored", words: str) -> "Scored":
+        """Return the scores of both, those of the other under names that end in ", `words`"."""
+        scores, predictions = (
+            {**own, **{f"{name}, {words}": values for name, values in theirs.items()}}
+            for own, theirs in ((self.scores, other.scores), (self.predictions, other.predictions))
+        )
+        return Scored(self.name, scores, predictions, self.labels)
+
 
 def judge(variant: str) -> str:
     """Return whose prediction a score judges."""
-    needs = score_of(variant)[0].needs
-    return "bank" if "bank" in needs else "mean" if "iterations" in needs else "plain"
+    name, *words = variant.split(", ", 1)
+    needs = score_of(name)[0].needs
+    return ", ".join(["bank" if "bank" in needs else "mean" if "iterations" in needs else "plain", *words])
 
 
 def variants_of(name: str) -> list[str]:
@@ -57,12 +70,19 @@ def variants_of(name: str) -> list[str]:
     return [name, *(f"{name}({value:g})" for value in (parameter.others if parameter else ()))]
 
 
-def scored(name: str, scorer: ScoreSet, features: FeatureCache | np.ndarray, labels: np.ndarray | None) -> Scored:
-    """Score a data set, chunk by chunk."""
+def scored(
+    name: str,
+    scorer: ScoreSet,
+    features: FeatureCache | np.ndarray,
+    labels: np.ndarray | None,
+    views: Sequence[FeatureCache] = (),
+) -> Scored:
+    """Score a data set, chunk by chunk; with other views of it, the outputs of all of them taken together."""
     parts: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]] = []
     for start, rows in chunks(features):
-        chunk = scorer.chunk(rows, start)
-        found, predictions = scorer.of(chunk), {"plain": chunk.logits.argmax(axis=1)}
+        others = [scorer.chunk(view.read(start, start + len(rows)), start) for view in views]
+        chunk = _together([scorer.chunk(rows, start), *others])
+        found, predictions = scorer.of(chunk), {"plain": (chunk.outputs if views else chunk.logits).argmax(axis=1)}
         judges = {judge(variant) for variant in found}
         if "mean" in judges:
             predictions["mean"] = chunk.iterations.mean.argmax(axis=1)
@@ -73,6 +93,18 @@ def scored(name: str, scorer: ScoreSet, features: FeatureCache | np.ndarray, lab
         {key: np.concatenate([part[place][key] for part in parts]) for key in parts[0][place]} for place in (0, 1)
     )
     return Scored(name, scores, predictions, labels)
+
+
+def _together(views: list[Chunk]) -> Chunk:
+    """Return the first view with the mean over all of them of what the scores `VIEWED` are taken of."""
+    chunk = views[0]
+    if len(views) > 1:
+        chunk.outputs = np.mean([view.outputs for view in views], axis=0)
+        chunk.probabilities = np.mean([view.probabilities for view in views], axis=0)
+        if chunk.bank is not None:
+            of_bank = np.mean([softmax(view.fused.astype(np.float64), axis=1) for view in views], axis=0)
+            chunk.fused = np.log(np.maximum(of_bank, np.finfo(np.float64).tiny))
+    return chunk
 
 
 def severities(cache: FeatureCache, count: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
