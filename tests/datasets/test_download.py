@@ -23,7 +23,7 @@ from fastuq.cli import download as command
 from fastuq.datasets import published
 from fastuq.datasets.download import download
 from fastuq.datasets.published import ARCHIVES, Archive
-from fastuq.datasets.unpacking import extract
+from fastuq.datasets.unpacking import extract, extract_pictures
 from fastuq.errors import DownloadError, FastUQError, InputError
 
 FILES = {"train": b"t" * 50_000, "test": bytes(range(256)) * 40, "meta": b"names"}
@@ -351,6 +351,24 @@ def test_any_bytes_as_a_tar_give_one_line_or_the_right_files(tmp_path_factory, d
     for path in folder.glob("set/*"):
         assert path.read_bytes() == FILES[path.name]
     assert {path.name for path in folder.iterdir()} <= {"a.tar", "set"}
+
+
+PLAIN_ZIP, _ = published_pictures("zip")
+
+
+@settings(max_examples=60)
+@given(st.integers(0, len(PLAIN_ZIP)), st.binary(max_size=20))
+def test_an_edited_zip_gives_one_line_or_pictures(tmp_path_factory, place, edit):
+    folder = tmp_path_factory.mktemp("zip")
+    (folder / "a.zip").write_bytes(PLAIN_ZIP[:place] + edit + PLAIN_ZIP[place + len(edit) :])
+    message = ""
+    try:
+        extract_pictures(folder / "a.zip", "top/images", folder / "set")
+    except FastUQError as error:
+        message = str(error)
+    assert "\n" not in message
+    assert (folder / "set").exists() == (not message)
+    assert {path.name for path in folder.iterdir()} <= {"a.zip", "set"}
 
 
 def test_published_archives():
