@@ -37,7 +37,7 @@ from fastuq.util.progress import progress_bar
 
 LEAST = 200
 """Fewest samples whose halves say anything."""
-SLOW = ("knn", "sirc_knn", "vote_share")
+SLOW = ("knn", "sirc_knn", "vote_share", "mahalanobis_features", "relative_mahalanobis_features")
 """Scores that are not taken of shifted data, of which there may be a million: they take longer than all others."""
 Groups = Mapping[str, Mapping[str, FeatureCache]]
 """Caches of foreign images by the name of their group, ``near`` and ``far``, and their own."""

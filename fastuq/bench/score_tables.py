@@ -96,10 +96,11 @@ def _foreign_table(found: dict[str, Any]) -> str:
 
 
 def _shifted_intro(found: dict[str, Any]) -> str:
-    shifted = found["about"]["shifted"]
+    slow = [name for name, row in found["scores"].items() if not row["over_splits"]]
     return (
-        f"AURC x 1000, means over {', '.join(shifted)}. All: over all splits (a corruption at a severity), with the "
-        "difference to plain max in per cent, and in how many of them the score is worse than that."
+        f"AURC x 1000, means over {', '.join(found['about']['shifted'])}. All: over all splits (a corruption at a "
+        "severity), with the difference to plain max in per cent, and in how many of them the score is worse than that."
+        f"{slow and ' Not taken here, since they are slow: ' + ', '.join(slow) + '.' or ''}"
     )
 
 
