@@ -97,10 +97,11 @@ def _foreign_table(found: dict[str, Any]) -> str:
 
 def _shifted_intro(found: dict[str, Any]) -> str:
     slow = [name for name, row in found["scores"].items() if not row["over_splits"]]
+    left_out = f" Not taken here, since they are slow: {', '.join(slow)}." if slow else ""
     return (
         f"AURC x 1000, means over {', '.join(found['about']['shifted'])}. All: over all splits (a corruption at a "
         "severity), with the difference to plain max in per cent, and in how many of them the score is worse than that."
-        f"{slow and ' Not taken here, since they are slow: ' + ', '.join(slow) + '.' or ''}"
+        f"{left_out}"
     )
 
 
