@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastuq import __version__
-from fastuq.bench.score_data import SEVERITIES, VIEWED, Scored, halves, scored, severities, variants_of
+from fastuq.bench.score_checks import check_data, check_shifted
+from fastuq.bench.score_data import VIEWED, Scored, halves, scored, severities, variants_of
 from fastuq.bench.score_figures import (
     BASELINE,
     chosen_variants,
@@ -35,8 +36,6 @@ from fastuq.scoring.settled import check_settling
 from fastuq.scoring.views import checked_views
 from fastuq.util.progress import progress_bar
 
-LEAST = 200
-"""Fewest samples whose halves say anything."""
 SLOW = ("knn", "sirc_knn", "vote_share", "mahalanobis_features", "relative_mahalanobis_features")
 """Scores that are not taken of shifted data, of which there may be a million: they take longer than all others."""
 Groups = Mapping[str, Mapping[str, FeatureCache]]
@@ -110,8 +109,8 @@ def benchmark_scores(
     """Measure scores and rules; docs/scores.md says what each figure is. Returns JSON values."""
     check_settling(plan.options, others=True)
     families = _families(model, plan, reference, bank)
-    first = _check_data(cache, reference, bank)
-    _check_shifted(cache, shifted)
+    first = check_data(cache, reference, bank)
+    check_shifted(cache, shifted)
     checked_views(model, cache, views)
     rules = {name: Scorer(model, each, threads=plan.threads) for name, each in interval_rules(plan.options).items()}
     run = _Run(model, reference, bank, plan, rules)
@@ -231,44 +230,6 @@ def _of_rules(clean: Scored) -> set[str]:
 def _families(model: Model, plan: Plan, reference: Reference | None, bank: Bank | None) -> dict[str, list[str]]:
     names = available(model, reference, bank) if plan.names is None else [BASELINE, *plan.names]
     return {score_of(name)[0].name: variants_of(score_of(name)[0].name) for name in names}
-
-
-def _check_data(cache: FeatureCache, reference: Reference | None, bank: Bank | None) -> int:
-    """Return the first sample that nothing was fitted on; raises InputError where there are too few, or no labels."""
-    if cache.labels is None:
-        raise InputError("benchmark-scores: expected a cache with labels, found none; cache images that have labels")
-    taken = {"reference": reference and reference.data_fingerprint, "bank": bank and bank.origin.training_fingerprint}
-    for name, fingerprint in taken.items():
-        if fingerprint == cache.data_fingerprint:
-            raise InputError(
-                f"benchmark-scores: expected other data than the {name} was made of, found the same; give a cache of "
-                "test images"
-            )
-    first = bank.origin.held_out_samples if bank and bank.origin.held_out_fingerprint == cache.data_fingerprint else 0
-    if len(cache) - first < LEAST:
-        raise InputError(
-            f"benchmark-scores: expected at least {LEAST} samples that nothing was fitted on, found "
-            f"{len(cache) - first}; give a larger test set"
-        )
-    return first
-
-
-def _check_shifted(cache: FeatureCache, shifted: Sequence[FeatureCache]) -> None:
-    """Raise InputError unless shifted data have the labels of the clean ones, once or for each severity."""
-    assert cache.labels is not None
-    for other in shifted:
-        times, left = divmod(len(other), len(cache))
-        if (
-            other.labels is None
-            or left
-            or times not in (1, SEVERITIES)
-            or (other.labels != np.tile(cache.labels, times)).any()
-        ):
-            raise InputError(
-                f"benchmark-scores: expected shifted data of the {len(cache)} samples of the clean ones, with their "
-                f"labels, once or {SEVERITIES} times, found {len(other)} of {other.provenance['images']}; give caches "
-                "of the same images, corrupted"
-            )
 
 
 def _best(clean: Scored, pairs: Sequence, chosen: dict[str, list[str]]) -> list[str]:
