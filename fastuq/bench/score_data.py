@@ -4,16 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import softmax
 
 from fastuq.cache import FeatureCache
 from fastuq.scoring.reading import chunks
-from fastuq.scoring.scores.chunk import Chunk
 from fastuq.scoring.scores.compute import ScoreSet
 from fastuq.scoring.scores.table import SCORES, score_of
 
 SEVERITIES = 5
-VIEWED = ("max", "top_alone", "entropy", "bank")
+VIEWED = ("max", "top_alone", "entropy", "bank", "mean_max", "mean_top_alone")
 """Scores that are taken of several views too."""
 
 
@@ -77,34 +75,21 @@ def scored(
     labels: np.ndarray | None,
     views: Sequence[FeatureCache] = (),
 ) -> Scored:
-    """Score a data set, chunk by chunk; with other views of it, the outputs of all of them taken together."""
+    """Score a data set, chunk by chunk, with other views of it or without."""
     parts: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]] = []
     for start, rows in chunks(features):
-        others = [scorer.chunk(view.read(start, start + len(rows)), start) for view in views]
-        chunk = _together([scorer.chunk(rows, start), *others])
+        chunk = scorer.chunk(rows, start, [view.read(start, start + len(rows)) for view in views])
         found, predictions = scorer.of(chunk), {"plain": (chunk.outputs if views else chunk.logits).argmax(axis=1)}
         judges = {judge(variant) for variant in found}
         if "mean" in judges:
             predictions["mean"] = chunk.iterations.mean.argmax(axis=1)
         if "bank" in judges:
-            predictions["bank"] = chunk.fused.argmax(axis=1)
+            predictions["bank"] = chunk.fused_probabilities.argmax(axis=1)
         parts.append((found, predictions))
     scores, predictions = (
         {key: np.concatenate([part[place][key] for part in parts]) for key in parts[0][place]} for place in (0, 1)
     )
     return Scored(name, scores, predictions, labels)
-
-
-def _together(views: list[Chunk]) -> Chunk:
-    """Return the first view with the mean over all of them of what the scores `VIEWED` are taken of."""
-    chunk = views[0]
-    if len(views) > 1:
-        chunk.outputs = np.mean([view.outputs for view in views], axis=0)
-        chunk.probabilities = np.mean([view.probabilities for view in views], axis=0)
-        if chunk.bank is not None:
-            of_bank = np.mean([softmax(view.fused.astype(np.float64), axis=1) for view in views], axis=0)
-            chunk.fused = np.log(np.maximum(of_bank, np.finfo(np.float64).tiny))
-    return chunk
 
 
 def severities(cache: FeatureCache, count: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:

@@ -39,10 +39,7 @@ _FOREIGN = (
     "foreign where 95% of the foreign ones are), and in brackets the share of the foreign images that is kept at the "
     "threshold of the coverage. All in per cent. Near and far: means over the sets of the group."
 )
-_VIEWS = (
-    "The outputs of all views taken together, of their banks the probabilities; the column less max is against plain "
-    "max of one view."
-)
+_VIEWS = "Scores of all views together; the column less max is against plain max of one view."
 
 
 def _intro(found: dict[str, Any]) -> str:
