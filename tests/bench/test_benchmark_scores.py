@@ -195,7 +195,7 @@ def test_the_command(workplace, capsys, model):
         assert set(figures["shifted"]) == (set() if row["score"] == "knn" else {"1", "2", "3", "4", "5"})
         assert figures["ms"] > 0
     assert found["about"]["reported"] == 110
-    assert set(found["views"]["2"]) == {"max"}
+    assert set(found["views"]["2"]) == {"max", "mean_max"}
     assert found["views"]["2"]["max"]["accuracy"] != found["scores"]["max"]["accuracy"]
     assert found["scores"]["max"]["over_splits"]["splits"] == 5
     assert "interval, mixed kept" in found["rules"]
