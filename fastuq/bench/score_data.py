@@ -11,6 +11,8 @@ from fastuq.scoring.scores.compute import ScoreSet
 from fastuq.scoring.scores.table import SCORES, score_of
 
 SEVERITIES = 5
+VIEWED = ("max", "top_alone", "entropy", "bank", "mean_max", "mean_top_alone")
+"""Scores that are taken of several views too."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,20 @@ class Scored:
         )
         return Scored(self.name, scores, predictions, labels)
 
+    def beside(self, other: "Scored", words: str) -> "Scored":
+        """Return the scores of both, those of the other under names that end in ", `words`"."""
+        scores, predictions = (
+            {**own, **{f"{name}, {words}": values for name, values in theirs.items()}}
+            for own, theirs in ((self.scores, other.scores), (self.predictions, other.predictions))
+        )
+        return Scored(self.name, scores, predictions, self.labels)
+
 
 def judge(variant: str) -> str:
     """Return whose prediction a score judges."""
-    needs = score_of(variant)[0].needs
-    return "bank" if "bank" in needs else "mean" if "iterations" in needs else "plain"
+    name, *words = variant.split(", ", 1)
+    needs = score_of(name)[0].needs
+    return ", ".join(["bank" if "bank" in needs else "mean" if "iterations" in needs else "plain", *words])
 
 
 def variants_of(name: str) -> list[str]:
@@ -57,17 +68,23 @@ def variants_of(name: str) -> list[str]:
     return [name, *(f"{name}({value:g})" for value in (parameter.others if parameter else ()))]
 
 
-def scored(name: str, scorer: ScoreSet, features: FeatureCache | np.ndarray, labels: np.ndarray | None) -> Scored:
-    """Score a data set, chunk by chunk."""
+def scored(
+    name: str,
+    scorer: ScoreSet,
+    features: FeatureCache | np.ndarray,
+    labels: np.ndarray | None,
+    views: Sequence[FeatureCache] = (),
+) -> Scored:
+    """Score a data set, chunk by chunk, with other views of it or without."""
     parts: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]] = []
     for start, rows in chunks(features):
-        chunk = scorer.chunk(rows, start)
-        found, predictions = scorer.of(chunk), {"plain": chunk.logits.argmax(axis=1)}
+        chunk = scorer.chunk(rows, start, [view.read(start, start + len(rows)) for view in views])
+        found, predictions = scorer.of(chunk), {"plain": (chunk.outputs if views else chunk.logits).argmax(axis=1)}
         judges = {judge(variant) for variant in found}
         if "mean" in judges:
             predictions["mean"] = chunk.iterations.mean.argmax(axis=1)
         if "bank" in judges:
-            predictions["bank"] = chunk.fused.argmax(axis=1)
+            predictions["bank"] = chunk.fused_probabilities.argmax(axis=1)
         parts.append((found, predictions))
     scores, predictions = (
         {key: np.concatenate([part[place][key] for part in parts]) for key in parts[0][place]} for place in (0, 1)

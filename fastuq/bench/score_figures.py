@@ -74,6 +74,22 @@ def foreign_figures(
     return found
 
 
+def group_figures(sets: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    """Return the means over the sets of a group, as OpenOOD does, of AUROC and FPR95."""
+    return means([{key: each[key] for key in ("auroc", "fpr95")} for each in sets])
+
+
+def over_splits(splits: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Return what the AURC of a score comes to over all splits of shifted data, beside the baseline's."""
+    areas, base = (np.array([each[of]["aurc"] for each in splits]) for of in (name, BASELINE))
+    return {
+        "aurc": float(areas.mean()),
+        "relative": float(areas.mean() / base.mean() - 1),
+        "worse": int((areas > base).sum()),
+        "splits": len(splits),
+    }
+
+
 def shifted_figures(shifted: Scored, halves: Halves, chosen: dict[str, list[str]]) -> dict[str, Any]:
     """Return by score AURC and accuracy on the second halves of shifted data, whose samples are those of the clean."""
     found = {}

@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 
 from fastuq import __version__
-from fastuq.bench.score_data import SEVERITIES, Scored, halves, scored, severities, variants_of
+from fastuq.bench.score_checks import check_data, check_shifted
+from fastuq.bench.score_data import VIEWED, Scored, halves, scored, severities, variants_of
 from fastuq.bench.score_figures import (
     BASELINE,
     chosen_variants,
     clean_figures,
     foreign_figures,
+    group_figures,
     means,
+    over_splits,
     paired_differences,
     shifted_figures,
 )
@@ -30,10 +33,13 @@ from fastuq.scoring.scores.reference import Reference
 from fastuq.scoring.scores.table import SCORES, score_of
 from fastuq.scoring.scoring import Scorer
 from fastuq.scoring.settled import check_settling
+from fastuq.scoring.views import checked_views
 from fastuq.util.progress import progress_bar
 
-LEAST = 200
-"""Fewest samples whose halves say anything."""
+SLOW = ("knn", "sirc_knn", "vote_share", "mahalanobis_features", "relative_mahalanobis_features")
+"""Scores that are not taken of shifted data, of which there may be a million: they take longer than all others."""
+Groups = Mapping[str, Mapping[str, FeatureCache]]
+"""Caches of foreign images by the name of their group, ``near`` and ``far``, and their own."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +99,9 @@ def benchmark_scores(
     model: Model,
     cache: FeatureCache,
     *,
-    foreign: Mapping[str, FeatureCache],
+    foreign: Groups,
     shifted: Sequence[FeatureCache],
+    views: Sequence[FeatureCache] = (),
     reference: Reference | None,
     bank: Bank | None,
     plan: Plan,
@@ -102,37 +109,33 @@ def benchmark_scores(
     """Measure scores and rules; docs/scores.md says what each figure is. Returns JSON values."""
     check_settling(plan.options, others=True)
     families = _families(model, plan, reference, bank)
-    first = _check_data(cache, reference, bank)
-    _check_shifted(cache, shifted)
+    first = check_data(cache, reference, bank)
+    check_shifted(cache, shifted)
+    checked_views(model, cache, views)
     rules = {name: Scorer(model, each, threads=plan.threads) for name, each in interval_rules(plan.options).items()}
     run = _Run(model, reference, bank, plan, rules)
-    with progress_bar(2 + len(foreign) + len(shifted), "benchmark", "cache") as bar:
+    sets = {name: other for group in foreign.values() for name, other in group.items()}
+    with progress_bar(2 + len(sets) + len(shifted), "benchmark", "cache") as bar:
         cost, clean = run.cost_and_scores(cache, (variant for variants in families.values() for variant in variants))
         decided = run.decided(cache)
         coverage = _coverage(plan, decided)
         bar.update()
         pairs = halves(len(cache), plan.splits, plan.seed, first)
         chosen = chosen_variants(clean, pairs, families)
-        found = clean_figures(clean, pairs, chosen, coverage)
-        intervals = paired_differences(clean, pairs, chosen, coverage, plan.resamples, plan.seed)
+        found = _beside_baseline(run, clean, pairs, chosen, coverage)
+        of_views = _view_figures(run, cache, views, clean, pairs, coverage)
         bar.update()
-        few = run.score_set(
-            sorted({variant for variants in chosen.values() for variant in variants} | _of_rules(clean))
-        )
+        few = run.score_set(sorted(_variants(chosen) | _of_rules(clean)))
         strange: dict[str, tuple[Scored, Decided]] = {}
-        for name, other in foreign.items():
+        for name, other in sets.items():
             strange[name] = scored(name, few, other, None), run.decided(other)
             bar.update()
-        of_shifted: dict[str, list[dict[str, Any]]] = {}
-        for other in shifted:
-            for severity, rows, labels in severities(other, len(cache)):
-                figures = shifted_figures(scored("shifted", few, rows, labels), pairs, chosen)
-                of_shifted.setdefault(str(severity), []).append(figures)
-            bar.update()
+        of_shifted = _of_shifted(run, len(cache), shifted, pairs, chosen, bar)
     of_foreign = {name: foreign_figures(clean, data, pairs, chosen, coverage) for name, (data, _) in strange.items()}
     best = _best(clean, pairs, chosen)
+    groups = {group: [*names] for group, names in foreign.items() if names}
     return {
-        "about": _about(run, cache, len(pairs[0][1]), coverage, [*foreign], shifted),
+        "about": _about(run, cache, len(pairs[0][1]), coverage, groups, shifted),
         "shared_ms": {name: ms for name, ms in cost.items() if name.partition("(")[0] not in families},
         "scores": {
             name: {
@@ -140,14 +143,64 @@ def benchmark_scores(
                 "ms": cost[name],
                 "chosen": dict(Counter(chosen[name])),
                 **found[name],
-                "less_baseline": intervals[name],
                 "foreign": {key: figures[name] for key, figures in of_foreign.items()},
-                "shifted": {level: means([each[name] for each in some]) for level, some in of_shifted.items()},
+                "groups": {key: group_figures([of_foreign[each][name] for each in of]) for key, of in groups.items()},
+                **_shifted_records(of_shifted, name),
             }
             for name in families
         },
+        "views": of_views,
         "best_on_first_half": dict(Counter(best)),
         "rules": rule_figures(clean, decided, strange, pairs, best, coverage),
+    }
+
+
+def _beside_baseline(
+    run: _Run, clean: Scored, pairs: Sequence, chosen: dict[str, list[str]], coverage: float
+) -> dict[str, Any]:
+    """Return by score its figures on the second halves, with intervals of the differences to the baseline."""
+    figures = clean_figures(clean, pairs, chosen, coverage)
+    intervals = paired_differences(clean, pairs, chosen, coverage, run.plan.resamples, run.plan.seed)
+    return {name: {**figures[name], "less_baseline": intervals[name]} for name in chosen}
+
+
+def _view_figures(
+    run: _Run, cache: FeatureCache, views: Sequence[FeatureCache], clean: Scored, pairs: Sequence, coverage: float
+) -> dict[str, Any]:
+    """Return by number of views, from 2 on, and by score the figures that the scores have of one view."""
+    found = {}
+    names = [name for name in VIEWED if name in clean.scores]
+    for count in range(1, len(views) + 1):
+        several = scored("views", run.score_set(names), cache, cache.labels, views[:count])
+        both = clean.beside(several, f"{count + 1} views")
+        chosen = {BASELINE: [BASELINE] * len(pairs)}
+        chosen |= {name: [name] * len(pairs) for name in both.scores if name not in clean.scores}
+        figures = _beside_baseline(run, both, pairs, chosen, coverage)
+        found[str(count + 1)] = {name.partition(",")[0]: figures[name] for name in chosen if name != BASELINE}
+    return found
+
+
+def _of_shifted(
+    run: _Run, count: int, shifted: Sequence[FeatureCache], pairs: Sequence, chosen: dict[str, list[str]], bar: Any
+) -> dict[str, list[dict[str, Any]]]:
+    """Return by severity the figures of each shifted cache, without those of the slow scores."""
+    quick = {name: variants for name, variants in chosen.items() if name not in SLOW}
+    scorer, found = run.score_set(sorted(_variants(quick))), dict[str, list[dict[str, Any]]]()
+    for other in shifted:
+        for severity, rows, labels in severities(other, count):
+            figures = shifted_figures(scored("shifted", scorer, rows, labels), pairs, quick)
+            found.setdefault(str(severity), []).append(figures)
+        bar.update()
+    return found
+
+
+def _shifted_records(of_shifted: Mapping[str, Sequence[dict[str, Any]]], name: str) -> dict[str, Any]:
+    """Return what is said of a score on shifted data; nothing where it was not taken of them."""
+    if not of_shifted or name not in of_shifted["1"][0]:
+        return {"shifted": {}, "over_splits": None}
+    return {
+        "shifted": {level: means([each[name] for each in some]) for level, some in of_shifted.items()},
+        "over_splits": over_splits([each for some in of_shifted.values() for each in some], name),
     }
 
 
@@ -164,6 +217,11 @@ def _record(name: str) -> dict[str, Any]:
     return {"formula": score.formula, "source": score.source, "needs": list(score.needs)}
 
 
+def _variants(chosen: Mapping[str, list[str]]) -> set[str]:
+    """Return all that were chosen for some split."""
+    return {variant for variants in chosen.values() for variant in variants}
+
+
 def _of_rules(clean: Scored) -> set[str]:
     """Return the scores of the rules that are compared."""
     return {name for name in (BASELINE, *PLAIN_RULES, *(gate for gate, _ in GATES)) if name in clean.scores}
@@ -172,44 +230,6 @@ def _of_rules(clean: Scored) -> set[str]:
 def _families(model: Model, plan: Plan, reference: Reference | None, bank: Bank | None) -> dict[str, list[str]]:
     names = available(model, reference, bank) if plan.names is None else [BASELINE, *plan.names]
     return {score_of(name)[0].name: variants_of(score_of(name)[0].name) for name in names}
-
-
-def _check_data(cache: FeatureCache, reference: Reference | None, bank: Bank | None) -> int:
-    """Return the first sample that nothing was fitted on; raises InputError where there are too few, or no labels."""
-    if cache.labels is None:
-        raise InputError("benchmark-scores: expected a cache with labels, found none; cache images that have labels")
-    taken = {"reference": reference and reference.data_fingerprint, "bank": bank and bank.origin.training_fingerprint}
-    for name, fingerprint in taken.items():
-        if fingerprint == cache.data_fingerprint:
-            raise InputError(
-                f"benchmark-scores: expected other data than the {name} was made of, found the same; give a cache of "
-                "test images"
-            )
-    first = bank.origin.held_out_samples if bank and bank.origin.held_out_fingerprint == cache.data_fingerprint else 0
-    if len(cache) - first < LEAST:
-        raise InputError(
-            f"benchmark-scores: expected at least {LEAST} samples that nothing was fitted on, found "
-            f"{len(cache) - first}; give a larger test set"
-        )
-    return first
-
-
-def _check_shifted(cache: FeatureCache, shifted: Sequence[FeatureCache]) -> None:
-    """Raise InputError unless shifted data have the labels of the clean ones, once or for each severity."""
-    assert cache.labels is not None
-    for other in shifted:
-        times, left = divmod(len(other), len(cache))
-        if (
-            other.labels is None
-            or left
-            or times not in (1, SEVERITIES)
-            or (other.labels != np.tile(cache.labels, times)).any()
-        ):
-            raise InputError(
-                f"benchmark-scores: expected shifted data of the {len(cache)} samples of the clean ones, with their "
-                f"labels, once or {SEVERITIES} times, found {len(other)} of {other.provenance['images']}; give caches "
-                "of the same images, corrupted"
-            )
 
 
 def _best(clean: Scored, pairs: Sequence, chosen: dict[str, list[str]]) -> list[str]:
@@ -227,7 +247,7 @@ def _about(
     cache: FeatureCache,
     reported: int,
     coverage: float,
-    foreign: list[str],
+    foreign: Mapping[str, list[str]],
     shifted: Sequence[FeatureCache],
 ) -> dict[str, Any]:
     plan, reference, bank = run.plan, run.reference, run.bank

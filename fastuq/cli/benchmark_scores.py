@@ -20,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="feature cache of labelled test images: a file, or a folder of shards",
     )
-    add("--ood", nargs="*", default=[], metavar="NAME=FILE", help="caches of images that the model does not know")
+    add("--views", nargs="*", default=[], metavar="FILE", help="caches of other views of the test images")
+    for group, what in _GROUPS.items():
+        add(f"--{group}", nargs="*", default=[], metavar="NAME=FILE", help=f"caches of foreign images {what}")
     add(
         "--shifted",
         nargs="*",
@@ -55,10 +57,11 @@ def run(args: argparse.Namespace) -> int:
     from fastuq.util.files import write_json, write_text
     from fastuq.util.outputs import check_outputs
 
-    foreign = _named(args.ood)
+    foreign = _named({group: getattr(args, group) for group in _GROUPS})
     files = {suffix: args.output.with_name(args.output.name + suffix) for suffix in _SUFFIXES} if args.output else {}
     outputs = {**{f"--output ({suffix})": path for suffix, path in files.items()}, "--json": args.json}
-    inputs = [*args.cache, *foreign.values(), *args.shifted, args.reference, args.bank, args.model]
+    caches = [*args.cache, *args.views, *args.shifted, *(path for of in foreign.values() for path in of.values())]
+    inputs = [*caches, args.reference, args.bank, args.model]
     check_outputs(outputs, inputs)
     coverage, options = args.coverage, scoring_options(args, _ITERATIONS)
     plan = Plan(
@@ -82,7 +85,8 @@ def run(args: argparse.Namespace) -> int:
         found = benchmark_scores(
             model,
             cache,
-            foreign={name: opening(path) for name, path in foreign.items()},
+            foreign={group: {name: opening(path) for name, path in named.items()} for group, named in foreign.items()},
+            views=[opening(path) for path in args.views],
             shifted=[opening(path) for path in args.shifted],
             reference=reference,
             bank=bank,
@@ -92,7 +96,8 @@ def run(args: argparse.Namespace) -> int:
     if files:
         rows = list(score_rows(found))
         write_text(files[".md"], text)
-        write_csv(files[".csv"], list(rows[0]), [[row.get(key) for key in rows[0]] for row in rows])
+        columns = max(rows, key=len)  # some scores are not taken of shifted data
+        write_csv(files[".csv"], list(columns), [[row.get(key) for key in columns] for row in rows])
         write_json(files[".json"], found)
     if args.json:
         write_json(args.json, found)
@@ -104,15 +109,24 @@ _SUFFIXES = (".md", ".csv", ".json")
 _ITERATIONS = ("num_iter", "conf_factor", "masks", "precision", "seed")
 
 
-def _named(given: list[str]) -> dict[str, Path]:
-    """Return the caches by the names that they were given; raises InputError where one has no name."""
+_GROUPS = {"near": "like those the model knows", "far": "unlike them"}
+
+
+def _named(given: dict[str, list[str]]) -> dict[str, dict[str, Path]]:
+    """Return the caches by group and by the names that they were given; raises InputError where one has no name."""
     from fastuq.errors import InputError
 
-    pairs = [text.partition("=") for text in given]
-    for text, (name, equals, path) in zip(given, pairs, strict=True):
-        if not (name and equals and path):
-            raise InputError(f"--ood {text}: expected NAME=FILE, as in digits=digits.h5; give the cache a name")
-    names = [name for name, _, _ in pairs]
-    if len(set(names)) < len(names):
-        raise InputError(f"--ood: expected different names, found {', '.join(names)}; name each cache once")
-    return {name: Path(path) for name, _, path in pairs}
+    named: dict[str, dict[str, Path]] = {group: {} for group in given}
+    taken: set[str] = set()
+    for group, texts in given.items():
+        for text in texts:
+            name, equals, path = text.partition("=")
+            if not (name and equals and path):
+                raise InputError(f"--{group} {text}: expected NAME=FILE, as in digits=digits.h5; give the cache a name")
+            if name in taken:
+                raise InputError(
+                    f"--{group} {text}: expected another name, found one that is taken; name each cache once"
+                )
+            taken.add(name)
+            named[group][name] = Path(path)
+    return named

@@ -70,7 +70,7 @@ CIFAR = {
         names_file="batches.meta",
         names="label_names",
         classes=CIFAR10_CLASSES,
-        again="unpack cifar-10-python.tar.gz there (`fastuq download` fetches cifar100 and cifar100c alone)",
+        again="fetch it with `fastuq download cifar10`",
     ),
 }
 

@@ -3,8 +3,6 @@
 This is code of our own, and not pooch, because pooch begins a broken transfer anew: of 2.9 GB, that is hours.
 """
 
-import hashlib
-import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,8 +12,8 @@ from typing import Any, BinaryIO
 from fastuq.datasets.checksums import RECORD, md5_file, write_sums
 from fastuq.datasets.published import Archive
 from fastuq.datasets.transport import SLOWEST, TIMEOUT, Broken, open_url, transport
+from fastuq.datasets.unpacking import extract, extract_pictures
 from fastuq.errors import DownloadError, InputError
-from fastuq.util.files import atomic_path
 from fastuq.util.locks import own_file
 from fastuq.util.progress import progress_bar
 
@@ -25,8 +23,9 @@ CHUNK = 2**20
 
 
 def download(archive: Archive, root: Path, *, url: str | None = None, wait: float = 1.0) -> bool:
-    """Put the files of `archive` into ``root/FOLDER``, with their ``MD5SUMS``; False if they were there already.
+    """Put the files of `archive` into ``root/FOLDER``; False if they were there already.
 
+    With them comes ``MD5SUMS``, unless they are pictures, of which none are published: a folder of these is whole.
     What has arrived of a broken transfer is kept beside, as ``FILE.part``, and the next call goes on from there. An
     archive fetched by hand is used where it lies at ``root/FILE``.
 
@@ -54,8 +53,9 @@ def download(archive: Archive, root: Path, *, url: str | None = None, wait: floa
     folder, path = root / archive.folder, root / archive.file
     if (folder / RECORD).exists():
         raise InputError(f"{folder} holds files made by `fastuq corrupt`; move it away, or give another --output")
-    missing = {name: md5 for name, md5 in archive.members.items() if not _matches(folder / name, md5)}
-    if not missing:
+    members = archive.members or {}
+    missing = {name: md5 for name, md5 in members.items() if not _matches(folder / name, md5)}
+    if not missing and (members or folder.exists()):
         return False
     by_hand = path.exists()
     if by_hand:
@@ -65,9 +65,13 @@ def download(archive: Archive, root: Path, *, url: str | None = None, wait: floa
             _fetch(archive, url, path, wait)
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror or error}; what has arrived is kept") from error
-    extract(path, archive.folder, missing, folder)
-    write_sums(folder, archive.members)  # from then on a file that changes is refused where it is read
-    if not by_hand:
+    if archive.members is None:
+        extract_pictures(path, archive.folder, folder)
+    else:
+        if not archive.is_data:
+            extract(path, archive.folder, missing, folder)
+        write_sums(folder, members)  # from then on a file that changes is refused where it is read
+    if not (by_hand or archive.is_data):
         path.unlink()
     return True
 
@@ -175,51 +179,3 @@ def _gave_up(archive: Archive, url: str, path: Path, have: int, problem: Excepti
         f"cannot fetch {url}: {problem}; {kept}or fetch it by hand, "
         f"put it at {path}, and run `fastuq download {archive.name}` again"
     )
-
-
-def extract(path: Path, inside: str, members: dict[str, str], folder: Path) -> None:
-    """Unpack the named `members` of a tar into `folder`, each checked before it takes its name.
-
-    Nothing is unpacked by the name that the archive gives: only files called ``inside/NAME`` are read, each into
-    ``folder/NAME``. An archive with a link, a device, an absolute name or ``..`` in it is refused whole.
-
-    Raises
-    ------
-    DownloadError
-        A member is missing, altered or unsafe, or the archive is damaged.
-    """
-    missing = dict(members)
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                parts = Path(member.name).parts
-                if not (member.isfile() or member.isdir()) or ".." in parts or member.name.startswith("/"):
-                    raise DownloadError(f"{path}: refused: it holds {member.name!r}, which is no plain file or folder")
-                name = "/".join(parts[1:])
-                if member.isfile() and parts[0] == inside and name in missing:
-                    _extract_one(archive, member, missing.pop(name), folder / name)
-    except (DownloadError, InputError):
-        raise
-    except Exception as error:  # a damaged archive can raise nearly anything
-        if isinstance(error, OSError) and error.errno:
-            raise InputError(f"cannot unpack {path} into {folder}: {error.strerror}") from error
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DownloadError(f"{path}: cannot unpack: {reason}; remove it and download it again") from error
-    if missing:
-        raise DownloadError(
-            f"{path}: expected {inside}/{next(iter(missing))} in it, found none; remove it, download again"
-        )
-
-
-def _extract_one(archive: tarfile.TarFile, member: tarfile.TarInfo, md5: str, target: Path) -> None:
-    digest = hashlib.md5(usedforsecurity=False)
-    source = archive.extractfile(member)
-    with atomic_path(target) as partial:
-        with partial.open("wb") as file:
-            while source is not None and (data := source.read(CHUNK)):
-                digest.update(data)
-                file.write(data)
-        if digest.hexdigest() != md5:
-            raise DownloadError(
-                f"{member.name} in the archive: expected MD5 {md5}, found {digest.hexdigest()}; download it again"
-            )

@@ -13,7 +13,8 @@ import numpy as np
 
 from fastuq.datasets.imageset import ImageSet
 from fastuq.datasets.picture import SUFFIXES, prepared, read_picture
-from fastuq.errors import InputError, MissingExtraError, printable
+from fastuq.datasets.rows import pillow
+from fastuq.errors import InputError, printable
 from fastuq.util.checks import finite_number
 from fastuq.util.file_names import FileNames
 from fastuq.util.process import muted, processors
@@ -154,10 +155,7 @@ def open_picture(file: Path, image_size: tuple[int, int], crop: float | None = N
 
 def _checked(crop: float | None) -> float | None:
     """Return the crop; raises InputError where it is none, MissingExtraError where Pillow is not installed."""
-    try:
-        import PIL  # noqa: F401
-    except ImportError:
-        raise MissingExtraError("pictures need Pillow: pip install 'fastuq[images]'") from None
+    pillow()
     return None if crop is None else finite_number("crop", crop, 0.01, 1)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from fastuq.datasets.arrays import as_rgb, open_npy, open_npz
 from fastuq.datasets.cifar import CIFAR100_FOLDER, load_cifar, load_cifar100c, open_cifar
 from fastuq.datasets.folder import open_folder, open_picture
+from fastuq.datasets.foreign import FOREIGN, open_foreign
 from fastuq.datasets.imageset import ImageSet
 from fastuq.datasets.picture import SUFFIXES
 from fastuq.errors import InputError
@@ -18,7 +19,7 @@ from fastuq.util.bundled import bundled_path
 from fastuq.util.checks import array_of, checked_path, one_of, sides_of
 
 HELP = (
-    "cifar100, cifar100/train, cifar10, cifar10/train, cifar100c/NAME/SEVERITY, bundled, "
+    f"cifar100, cifar100/train, cifar10, cifar10/train, cifar100c/NAME/SEVERITY, {', '.join(FOREIGN)}, bundled, "
     "a folder of pictures or one of them, a .npy or a .npz file, or a folder or file of CIFAR's python layout"
 )
 
@@ -53,7 +54,8 @@ def open_images(
     Parameters
     ----------
     spec : str, Path, ndarray or None
-        ``cifar100``, ``cifar100/train``, ``cifar10``, ``cifar10/train``, ``cifar100c/fog/3``, ``bundled``, a folder of
+        ``cifar100``, ``cifar100/train``, ``cifar10``, ``cifar10/train``, ``cifar100c/fog/3``, ``bundled``, what
+        ``fastuq download`` calls ``mnist``, ``svhn``, ``textures``, ``places365`` and ``tiny-imagenet``, a folder of
         pictures (sub-folders are classes), one picture, a ``.npy`` file, a ``.npz`` file (``images``, and ``labels``,
         ``class_names`` if wanted), the path of ``cifar-100-python`` or ``cifar-10-batches-py`` (the test images) or
         of a file of theirs, or an array (N, H, W, 3) uint8; a single image (H, W, 3) or (H, W, 1), or grey ones
@@ -100,7 +102,7 @@ def _open(spec: str | Path | np.ndarray | None, image_size: tuple[int, int], cro
     if spec is None:
         return load_cifar(data_root(), "cifar100") if has_cifar100() else load_bundled()
     if isinstance(spec, str):
-        known = _open_named(spec)
+        known = open_foreign(data_root(), spec, image_size, crop) if spec in FOREIGN else _open_named(spec)
         if known is not None:
             return known
         spec = Path(spec)

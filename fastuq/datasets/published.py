@@ -33,22 +33,23 @@ CIFAR100C = tuple(name for name in CIFAR100C_MD5 if name != "labels")
 
 @dataclass(frozen=True)
 class Archive:
-    """A published archive.
+    """A published file: an archive, or one of data that is kept as it is.
 
     Attributes
     ----------
     name : str
         What ``fastuq download`` calls it.
     url, file : str
-        Address, and the name that the file keeps.
+        Address, and the place in the data folder that the file gets: in `folder` where it is no archive.
     size : int
         Bytes.
     md5 : str
-        MD5 of the archive.
+        MD5 of the file.
     folder : str
         Folder inside of the archive, and of the data folder, that holds the members.
-    members : dict of str to str
-        MD5 of each file in `folder` that is needed; others are left in the archive.
+    members : dict of str to str, or None
+        MD5 of each file in `folder` that is needed; others are left in the archive. None: all pictures there, of which
+        no checksums are published.
     """
 
     name: str
@@ -57,7 +58,17 @@ class Archive:
     size: int
     md5: str
     folder: str
-    members: dict[str, str]
+    members: dict[str, str] | None
+
+    @property
+    def is_data(self) -> bool:
+        """Whether the file is no archive."""
+        return self.file.startswith(f"{self.folder}/")
+
+
+def _one_file(name: str, url: str, size: int, md5: str) -> Archive:
+    file = url.rpartition("/")[2]
+    return Archive(name, url, f"{name}/{file}", size, md5, name, {file: md5})
 
 
 ARCHIVES = {
@@ -83,4 +94,65 @@ ARCHIVES = {
         folder="CIFAR-100-C",
         members={f"{name}.npy": md5 for name, md5 in CIFAR100C_MD5.items()},
     ),
+    "cifar10": Archive(
+        name="cifar10",
+        url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        file="cifar-10-python.tar.gz",
+        size=170_498_071,
+        md5="c58f30108f718f92721af3b95e74349a",
+        folder="cifar-10-batches-py",
+        members={
+            "data_batch_1": "c99cafc152244af753f735de768cd75f",
+            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+            "data_batch_4": "634d18415352ddfa80567beed471001a",
+            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+            "test_batch": "40351d587109b95175f43aff81a1287e",
+            "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+        },
+    ),
+    "mnist": _one_file(
+        "mnist",
+        "https://ossci-datasets.s3.amazonaws.com/mnist/t10k-images-idx3-ubyte.gz",
+        1_648_877,
+        "9fb629c4189551a2d022fa330f9573f3",
+    ),
+    "svhn": _one_file(
+        "svhn",
+        "http://ufldl.stanford.edu/housenumbers/test_32x32.mat",
+        64_275_384,
+        "eb5a983be6a315427106f1b164d9cef3",
+    ),
+    "textures": Archive(
+        name="textures",
+        url="https://www.robots.ox.ac.uk/~vgg/data/dtd/download/dtd-r1.0.1.tar.gz",
+        file="dtd-r1.0.1.tar.gz",
+        size=625_239_812,
+        md5="fff73e5086ae6bdbea199a49dfb8a4c1",
+        folder="dtd/images",
+        members=None,
+    ),
+    "places365": Archive(
+        name="places365",
+        url="http://data.csail.mit.edu/places/places365/val_256.tar",
+        file="val_256.tar",
+        size=525_158_400,
+        md5="e27b17d8d44f4af9a78502beb927f808",
+        folder="val_256",
+        members=None,
+    ),
+    "tiny-imagenet": Archive(
+        name="tiny-imagenet",
+        url="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+        file="tiny-imagenet-200.zip",
+        size=248_100_043,
+        md5="90528d7ca1a48142e341f4ef8d21d0de",
+        folder="tiny-imagenet-200/val/images",
+        members=None,
+    ),
 }
+"""Of images of other kinds the test images, or those of validation where these have no others.
+
+MD5 as torchvision has them, sizes as TensorFlow Datasets; the size of CIFAR-10, and both of Tiny ImageNet, as records
+of several copies agree on.
+"""

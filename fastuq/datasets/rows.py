@@ -1,9 +1,11 @@
-"""Lazy image arrays made of others, a range or mirrored, and how pictures that cannot be read are told apart."""
+"""Lazy image arrays made of others, a range, mirrored or resized; how pictures that cannot be read are told apart."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from fastuq.errors import MissingExtraError
 
 
 class Rows:
@@ -83,6 +85,37 @@ class Mirrored:
         """Return what tells whether a file has changed; empty for images that have none."""
         inner = stamp_of(self._images)
         return inner and f"mirrored {inner}"
+
+
+class Resized:
+    """A lazy image array with every image in another size (bilinear, with antialias), as pictures are resized."""
+
+    def __init__(self, images: Any, image_size: tuple[int, int]) -> None:
+        self._images, self.dtype, self._picture = images, images.dtype, pillow()
+        self.shape = (len(images), *image_size, 3)
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, key: slice) -> np.ndarray:
+        size, how = (self.shape[2], self.shape[1]), self._picture.Resampling.BILINEAR
+        pixels = np.asarray(self._images[key])
+        out = np.empty((len(pixels), *self.shape[1:]), np.uint8)
+        for place, image in enumerate(pixels):
+            out[place] = self._picture.fromarray(image).resize(size, how)
+        return out
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self[:], dtype=dtype)
+
+
+def pillow() -> Any:
+    """Return the module of Pillow that opens and resizes; raises MissingExtraError where it is not installed."""
+    try:
+        from PIL import Image
+    except ImportError:
+        raise MissingExtraError("pictures need Pillow: pip install 'fastuq[images]'") from None
+    return Image
 
 
 def attempt(images: Any, start: int, stop: int) -> tuple[np.ndarray, list[tuple[int, str]]]:

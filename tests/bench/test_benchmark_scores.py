@@ -12,11 +12,20 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 import fastuq
 from fastuq import cli
-from fastuq.bench.score_data import Scored, halves, judge, variants_of
-from fastuq.bench.score_figures import chosen_variants, clean_figures, foreign_figures, paired_differences
+from fastuq.bench.score_data import Scored, halves, judge, scored, variants_of
+from fastuq.bench.score_figures import (
+    chosen_variants,
+    clean_figures,
+    foreign_figures,
+    group_figures,
+    over_splits,
+    paired_differences,
+)
 from fastuq.bench.score_rules import rule_figures
 from fastuq.datasets import ImageSet
 from fastuq.scoring.metrics import aurc
+from fastuq.scoring.scores.compute import ScoreSet
+from fastuq.scoring.scoring import score
 
 FAMILIES = {"max": ["max"], "react": ["react", "react(95)"], "mean_max": ["mean_max"]}
 N = 300
@@ -31,6 +40,16 @@ def made(count=N, seed=0, labelled=True):
     scores = {name: right + size * rng.standard_normal(count) for name, size in noise.items()}
     predictions = {"plain": plain, "mean": np.where(rng.random(count) < 0.9, plain, labels)}
     return Scored("made", scores, predictions, labels if labelled else None)
+
+
+class Held:
+    """Features in memory, read like a cache."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def read(self, start, stop):
+        return self.rows[start:stop]
 
 
 def test_figures_are_those_of_the_second_halves():
@@ -99,10 +118,29 @@ def test_rules_beside_the_baseline_at_the_same_coverage():
     assert found["score max"]["coverage"] == pytest.approx(0.8, abs=0.06)
 
 
+def test_figures_over_groups_and_splits():
+    sets = [{"auroc": 0.8, "fpr95": 0.5, "kept": 1}, {"auroc": 0.9, "fpr95": 0.1, "kept": 0}]
+    assert group_figures(sets) == {"auroc": pytest.approx(0.85), "fpr95": pytest.approx(0.3)}
+    splits = [{"max": {"aurc": base}, "bank": {"aurc": of}} for base, of in ((0.1, 0.08), (0.3, 0.31), (0.2, 0.2))]
+    found = over_splits(splits, "bank")
+    assert found == {"aurc": pytest.approx(0.59 / 3), "relative": pytest.approx(-1 / 60), "worse": 1, "splits": 3}
+
+
+def test_views_are_taken_together(model):
+    rng = np.random.default_rng(0)
+    one, other = (rng.integers(-128, 128, (30, model.head.num_features), np.int8) for _ in range(2))
+    outputs = [score(model, rows, precision="float32", details=True).plain for rows in (one, other)]
+    found = scored("views", ScoreSet(model, ["max"]), one, None, [Held(other)])
+    mean = np.mean(outputs, axis=0)
+    np.testing.assert_allclose(found.scores["max"], mean.max(axis=1), atol=1e-5)
+    np.testing.assert_array_equal(found.predictions["plain"], mean.argmax(axis=1))
+
+
 def test_variants_and_judges():
     assert variants_of("max") == ["max"]
     assert variants_of("gen") == ["gen", "gen(0.01)", "gen(0.5)", "gen(1)"]
-    assert [judge(name) for name in ("gen(0.5)", "vote_share", "bank_logit")] == ["plain", "mean", "bank"]
+    names = ("gen(0.5)", "vote_share", "bank_logit", "bank, 2 views")
+    assert [judge(name) for name in names] == ["plain", "mean", "bank", "bank, 2 views"]
 
 
 def images(model, count, seed, labels):
@@ -117,17 +155,30 @@ def test_the_command(workplace, capsys, model):
         "test": images(model, 220, 2, rng.integers(0, 100, 220)),
         "few": images(model, 20, 3, labels[:20]),
         "foreign": images(model, 30, 4, None),
+        "near": images(model, 30, 6, None),
         "shifted": images(model, 1100, 5, None),
     }
     truth = made_of["test"].labels
     made_of["shifted"] = ImageSet(made_of["shifted"].images, np.tile(truth, 5), model.class_names, "shifted")
+    made_of["other"] = made_of["test"].mirrored()
     for name, each in made_of.items():
         fastuq.cache_features(each, model, f"{name}.h5").close()
     given = ["--model", str(TINY)]
     assert cli.main(["fit-reference", "train.h5", "--output", "reference.h5", *given]) == 0
     begin = ["benchmark-scores", *given, "--reference", "reference.h5", "--num-iter", "3", "--cache"]
     small = ["--splits", "2", "--resamples", "4", "--scores", "max,knn,react,mean_max,vim_features"]
-    other = ["--ood", "noise=foreign.h5", "--shifted", "shifted.h5", "--output", "out/scores"]
+    other = [
+        "--near",
+        "static=near.h5",
+        "--far",
+        "noise=foreign.h5",
+        "--views",
+        "other.h5",
+        "--shifted",
+        "shifted.h5",
+        "--output",
+        "out/scores",
+    ]
     capsys.readouterr()
     assert "give a --coverage" in refusal(capsys, [*begin, "test.h5", *small])
     assert cli.main([*begin, "test.h5", *small, *other, "--coverage", "0.8"]) == 0
@@ -140,9 +191,13 @@ def test_the_command(workplace, capsys, model):
         figures = found["scores"][row["score"]]
         assert float(row["aurc"]) == figures["aurc"]
         assert float(row["foreign_noise_auroc"]) == figures["foreign"]["noise"]["auroc"]
-        assert set(figures["shifted"]) == {"1", "2", "3", "4", "5"}
+        assert float(row["near_fpr95"]) == figures["groups"]["near"]["fpr95"] == figures["foreign"]["static"]["fpr95"]
+        assert set(figures["shifted"]) == (set() if row["score"] == "knn" else {"1", "2", "3", "4", "5"})
         assert figures["ms"] > 0
     assert found["about"]["reported"] == 110
+    assert set(found["views"]["2"]) == {"max", "mean_max"}
+    assert found["views"]["2"]["max"]["accuracy"] != found["scores"]["max"]["accuracy"]
+    assert found["scores"]["max"]["over_splits"]["splits"] == 5
     assert "interval, mixed kept" in found["rules"]
 
     fastuq.cache_features(ImageSet(made_of["test"].images, None, model.class_names, "x"), model, "bare.h5").close()
@@ -150,8 +205,8 @@ def test_the_command(workplace, capsys, model):
         ([*begin, "bare.h5"], "expected a cache with labels"),
         ([*begin, "few.h5"], "expected at least 200 samples"),
         ([*begin, "train.h5"], "expected other data than the reference was made of"),
-        ([*begin, "test.h5", "--ood", "foreign.h5"], "expected NAME=FILE"),
-        ([*begin, "test.h5", "--ood", "a=foreign.h5", "a=few.h5"], "expected different names"),
+        ([*begin, "test.h5", "--far", "foreign.h5"], "--far foreign.h5: expected NAME=FILE"),
+        ([*begin, "test.h5", "--near", "a=foreign.h5", "--far", "a=few.h5"], "expected another name"),
         (
             [*begin, "test.h5", *small, "--coverage", "0.8", "--shifted", "few.h5"],
             "expected shifted data of the 220 samples",

@@ -12,6 +12,8 @@ import re
 import subprocess
 import tarfile
 import threading
+import zipfile
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -19,8 +21,9 @@ from hypothesis import strategies as st
 
 from fastuq.cli import download as command
 from fastuq.datasets import published
-from fastuq.datasets.download import download, extract
+from fastuq.datasets.download import download
 from fastuq.datasets.published import ARCHIVES, Archive
+from fastuq.datasets.unpacking import extract, extract_pictures
 from fastuq.errors import DownloadError, FastUQError, InputError
 
 FILES = {"train": b"t" * 50_000, "test": bytes(range(256)) * 40, "meta": b"names"}
@@ -253,6 +256,76 @@ def test_altered_or_missing_member_is_refused_and_not_written(archive, tmp_path)
     assert not list((tmp_path / "set").iterdir())
 
 
+PICTURES = {"a/1.jpg": b"one", "a/2.JPEG": b"two", "b/3.png": b"three"}
+OTHERS = {"a/notes.txt": b"text", "a/.hidden.jpg": b"junk"}
+
+
+def zip_of(members):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
+def published_pictures(kind):
+    members = [(f"top/images/{name}", data) for name, data in {**PICTURES, **OTHERS}.items()]
+    members += [("top/labels.txt", b"x"), ("top/images2/4.jpg", b"four")]
+    data = zip_of(members) if kind == "zip" else tar_of(members)
+    name = f"pictures.{kind}"
+    return data, Archive("pictures", f"http://127.0.0.1:1/{name}", name, len(data), md5(data), "top/images", None)
+
+
+@pytest.mark.parametrize("kind", ["tar.gz", "zip"])
+def test_pictures_are_unpacked_whole(server, tmp_path, kind):
+    server.content, archive = published_pictures(kind)
+    server.cut = len(server.content) // 2 + 1
+    assert download(archive, tmp_path, url=server.url, wait=0)
+    assert len(server.asked) == 2, "broken off once"
+    folder = tmp_path / "top" / "images"
+    found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert found == PICTURES
+    assert [path.name for path in tmp_path.iterdir()] == ["top"]
+    assert [path.name for path in folder.parent.iterdir()] == ["images"]
+    assert not download(archive, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["tar.gz", "zip"])
+def test_pictures_that_are_no_good_leave_no_folder(server, tmp_path, kind):
+    content, archive = published_pictures(kind)
+    server.content = bytes(len(content))
+    with pytest.raises(DownloadError, match="expected MD5"):
+        download(archive, tmp_path, url=server.url)
+    make = zip_of if kind == "zip" else tar_of
+    for members in ([("top/images/1.jpg", b"x"), ("../evil.jpg", b"x")], [("top/images/1.txt", b"x")], []):
+        data = make(members) if members else b"no archive"
+        bad = replace(archive, size=len(data), md5=md5(data))
+        server.content = data
+        with pytest.raises(DownloadError, match=r"refused|expected pictures|cannot unpack"):
+            download(bad, tmp_path, url=server.url)
+        (tmp_path / archive.file).unlink()
+    assert not list(tmp_path.rglob("*.jpg"))
+    assert not list(tmp_path.rglob("images"))
+
+
+def test_a_file_that_is_no_archive_is_kept_as_it_is(server, tmp_path):
+    server.content, server.cut = bytes(range(256)) * 8, 1500
+    sum_of = md5(server.content)
+    archive = Archive("set", "http://127.0.0.1:1/x.mat", "set/x.mat", 2048, sum_of, "set", {"x.mat": sum_of})
+    assert download(archive, tmp_path, url=server.url, wait=0)
+    assert server.asked == ["bytes=0-", "bytes=1500-"]
+    assert (tmp_path / "set" / "x.mat").read_bytes() == server.content
+    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["MD5SUMS", "x.mat"]
+    assert not download(archive, tmp_path)
+    (tmp_path / "set" / "x.mat").write_bytes(b"other")
+    with pytest.raises(DownloadError, match="expected 2048 bytes, found 5; remove it"):
+        download(archive, tmp_path)
+    with pytest.raises(DownloadError, match="put it at") as caught:
+        download(archive, tmp_path / "elsewhere", wait=0)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "elsewhere").exists()
+
+
 PLAIN_TAR = gzip.decompress(CONTENT)
 
 
@@ -280,7 +353,32 @@ def test_any_bytes_as_a_tar_give_one_line_or_the_right_files(tmp_path_factory, d
     assert {path.name for path in folder.iterdir()} <= {"a.tar", "set"}
 
 
+PLAIN_ZIP, _ = published_pictures("zip")
+
+
+@settings(max_examples=60)
+@given(st.integers(0, len(PLAIN_ZIP)), st.binary(max_size=20))
+def test_an_edited_zip_gives_one_line_or_pictures(tmp_path_factory, place, edit):
+    folder = tmp_path_factory.mktemp("zip")
+    (folder / "a.zip").write_bytes(PLAIN_ZIP[:place] + edit + PLAIN_ZIP[place + len(edit) :])
+    message = ""
+    try:
+        extract_pictures(folder / "a.zip", "top/images", folder / "set")
+    except FastUQError as error:
+        message = str(error)
+    assert "\n" not in message
+    assert (folder / "set").exists() == (not message)
+    assert {path.name for path in folder.iterdir()} <= {"a.zip", "set"}
+
+
 def test_published_archives():
+    assert tuple(command._MEGABYTES) == tuple(ARCHIVES)
+    for name, archive in ARCHIVES.items():
+        assert archive.name == name
+        assert command._MEGABYTES[name] == round(archive.size / 1e6)
+        sums = [archive.md5, *(archive.members or {}).values()]
+        assert all(re.fullmatch("[0-9a-f]{32}", each) for each in sums)
+        assert archive.is_data == (name in ("mnist", "svhn"))
     assert ARCHIVES["cifar100"].size == 169_001_437
     assert ARCHIVES["cifar100c"].size == 2_918_473_216
     assert len(ARCHIVES["cifar100c"].members) == 20

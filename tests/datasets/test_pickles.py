@@ -355,7 +355,7 @@ def test_paths_of_cifar_are_opened(root, tmp_path_factory):
 def test_a_damaged_path_of_cifar_is_refused(root):
     folder = write_cifar10(root)
     (folder / "test_batch").write_bytes(b"\x80\x02}")
-    with pytest.raises(InputError, match=r"test_batch: expected .* unpack cifar-10-python"):
+    with pytest.raises(InputError, match=r"test_batch: expected .* download cifar10"):
         open_images(folder)
 
 
