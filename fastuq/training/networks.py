@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastuq.errors import DownloadError, InputError
+import numpy as np
+
+from fastuq.errors import DownloadError, FastUQError, InputError
 from fastuq.training import efficientnet_lite0
 from fastuq.training.tensorflow import silence, tensorflow
 
@@ -149,21 +151,26 @@ def build_backbone(
     try:
         with silence():
             outputs = entry.build(inputs, image_size or entry.image_size, None if weights == "none" else weights)
-    except Exception as error:
-        better = _weights_error(network, weights, error)
-        if better is None:
+    except FastUQError:
+        raise
+    except Exception as error:  # what a foreign file makes Keras raise is not one kind
+        if weights == "none":
             raise
-        raise better from error
-    return keras.Model(inputs, outputs, name=network)
+        raise _weights_error(network, weights, error) from error
+    backbone = keras.Model(inputs, outputs, name=network)
+    if not all(np.isfinite(values).all() for values in backbone.get_weights()):
+        raise InputError(f"weights {weights}: found NaN or infinity; the file is damaged")
+    return backbone
 
 
-def _weights_error(network: str, weights: str, error: Exception) -> Exception | None:
-    """Return what building a backbone is to fail with, None where the error is not about the weights."""
+def _weights_error(network: str, weights: str, error: Exception) -> FastUQError:
+    """Return what building a backbone is to fail with where its weights are the cause."""
     known, reason = isinstance(error, OSError | ValueError), " ".join(str(error).split())[:200]
     if weights != "imagenet":
-        return InputError(f"weights {weights}: not weights of {network} ({reason})") if known else None
-    if not known and type(error) is not Exception:  # in a bare Exception Keras wraps what urllib raises
-        return None
+        expected = NETWORKS[network].imagenet_file
+        return InputError(
+            f"weights {weights}: not weights of {network} ({reason}); expected a file such as {expected}, whole"
+        )
     return DownloadError(
         f"ImageNet weights of {network} are not on this machine and cannot be fetched "
         f"({reason if known else 'no connection?'}); "
