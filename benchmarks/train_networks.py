@@ -232,9 +232,10 @@ def run(network, hours, data, work):
 
 
 def report(log, trainer, size, losses, accuracy, epoch):
+    epochs, hours = trainer.state["step"] / epoch, trainer.state["spent"] / 3600
     line = (
-        f"{time.strftime('%F %T')}  epoch {trainer.state['step'] / epoch:6.2f}  hours {trainer.state['spent'] / 3600:5.2f}"
-        f"  size {size}  loss {np.mean(losses):.4f}  test accuracy {accuracy:.2%}"
+        f"{time.strftime('%F %T')}  epoch {epochs:6.2f}  hours {hours:5.2f}  size {size}"
+        f"  loss {np.mean(losses):.4f}  test accuracy {accuracy:.2%}"
     )
     with log.open("a") as file:
         print(line, file=file)

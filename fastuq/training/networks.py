@@ -153,24 +153,29 @@ def build_backbone(
             outputs = entry.build(inputs, image_size or entry.image_size, None if weights == "none" else weights)
     except FastUQError:
         raise
-    except Exception as error:  # what a foreign file makes Keras raise is not one kind
-        if weights == "none":
+    except Exception as error:
+        better = _weights_error(network, weights, error)
+        if better is None:
             raise
-        raise _weights_error(network, weights, error) from error
+        raise better from error
     backbone = keras.Model(inputs, outputs, name=network)
     if not all(np.isfinite(values).all() for values in backbone.get_weights()):
         raise InputError(f"weights {weights}: found NaN or infinity; the file is damaged")
     return backbone
 
 
-def _weights_error(network: str, weights: str, error: Exception) -> FastUQError:
-    """Return what building a backbone is to fail with where its weights are the cause."""
+def _weights_error(network: str, weights: str, error: Exception) -> FastUQError | None:
+    """Return what building a backbone is to fail with, None where the error is not about the weights."""
     known, reason = isinstance(error, OSError | ValueError), " ".join(str(error).split())[:200]
-    if weights != "imagenet":
+    if weights == "none":
+        return None
+    if weights != "imagenet":  # what a foreign file makes Keras raise is not one kind
         expected = NETWORKS[network].imagenet_file
         return InputError(
             f"weights {weights}: not weights of {network} ({reason}); expected a file such as {expected}, whole"
         )
+    if not known and type(error) is not Exception:  # in a bare Exception Keras wraps what urllib raises
+        return None
     return DownloadError(
         f"ImageNet weights of {network} are not on this machine and cannot be fetched "
         f"({reason if known else 'no connection?'}); "

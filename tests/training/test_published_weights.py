@@ -123,7 +123,7 @@ def test_files_that_do_not_fit_are_refused_in_one_line(spoil, tmp_path, monkeypa
     write_published(file, build_backbone("efficientnet_b0"))
     build_backbone("efficientnet_b0", weights=str(file))
     spoil(file)
-    with pytest.raises(InputError, match="weights.h5") as caught:
+    with pytest.raises(InputError, match=r"weights\.h5") as caught:
         build_backbone("efficientnet_b0", weights=str(file))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "owned").exists()
