@@ -8,8 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fastuq.errors import InputError, MissingExtraError
 from fastuq.training.torch_weights import read_state_dict
 
@@ -95,8 +93,6 @@ def load_weights(model: Any, path: str | Path) -> None:
                 layer.set_weights([arrays[f"{source}.{key}"] for key in keys])
     except (KeyError, ValueError) as error:
         raise InputError(f"weights {path}: not an EfficientNet-Lite0 state_dict ({error})") from error
-    if not all(np.isfinite(w).all() for w in model.get_weights()):
-        raise InputError(f"weights {path}: found NaN or infinity; the file is damaged")
 
 
 def _torch_name(name: str) -> str | None:

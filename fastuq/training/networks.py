@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastuq.errors import DownloadError, InputError
+import numpy as np
+
+from fastuq.errors import DownloadError, FastUQError, InputError
 from fastuq.training import efficientnet_lite0
 from fastuq.training.tensorflow import silence, tensorflow
 
 # ImageNet means in RGB that ResNet50's weights expect to be subtracted (its published preprocessing).
 _RESNET_OFFSET = (-123.68, -116.779, -103.939)
+# Of ImageNet in RGB, of values 0 to 1: the first layers of EfficientNet-B0 normalise by them.
+_EFFICIENTNET_MEAN, _EFFICIENTNET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -21,9 +25,9 @@ class Network:
     Attributes
     ----------
     image_size : int
-        Height and width that images are resized to inside the graph.
+        Height and width that images are resized to inside the graph, where no other is asked for.
     build : callable
-        (image tensor, weights) -> features tensor.
+        (image tensor, height and width, weights) -> features tensor.
     block_end : str
         Pattern of the names of the layers that may end a block; group 1 is the block, and its last match counts.
     imagenet_file : str
@@ -31,16 +35,16 @@ class Network:
     """
 
     image_size: int
-    build: Callable[[Any, str | None], Any]
+    build: Callable[[Any, int, str | None], Any]
     block_end: str
     imagenet_file: str
 
 
-def _resnet50(x: Any, weights: str | None) -> Any:
+def _resnet50(x: Any, size: int, weights: str | None) -> Any:
     import keras
 
     x = keras.layers.Rescaling(1.0, _RESNET_OFFSET, name="normalise")(x)
-    x = keras.layers.Resizing(224, 224, name="resize")(x)
+    x = keras.layers.Resizing(size, size, name="resize")(x)
     app = keras.applications.ResNet50(include_top=False, pooling="avg", weights=weights, input_tensor=x)
     if weights is not None:
         stem = app.get_layer("conv1_conv")
@@ -50,20 +54,25 @@ def _resnet50(x: Any, weights: str | None) -> Any:
     return app.output
 
 
-def _efficientnet_b0(x: Any, weights: str | None) -> Any:
+def _efficientnet_b0(x: Any, size: int, weights: str | None) -> Any:
     import keras
 
-    x = keras.layers.Resizing(224, 224, name="resize")(x)
+    if weights != "imagenet":
+        # Keras divides by the square root of the deviation once more, which those weights expect, for "imagenet" alone.
+        root = [deviation**-0.5 for deviation in _EFFICIENTNET_STD]
+        offset = [255 * mean * (1 - share) for mean, share in zip(_EFFICIENTNET_MEAN, root, strict=True)]
+        x = keras.layers.Rescaling(root, offset, name="normalise")(x)
+    x = keras.layers.Resizing(size, size, name="resize")(x)
     app = keras.applications.EfficientNetB0(include_top=False, pooling="avg", weights=weights, input_tensor=x)
     return app.output
 
 
-def _efficientnet_lite0(x: Any, weights: str | None) -> Any:
+def _efficientnet_lite0(x: Any, size: int, weights: str | None) -> Any:
     import keras
 
     inputs = x
     x = keras.layers.Rescaling(1 / 128, -127 / 128, name="normalise")(x)
-    x = keras.layers.Resizing(224, 224, name="resize")(x)
+    x = keras.layers.Resizing(size, size, name="resize")(x)
     features = efficientnet_lite0.build(x)
     if weights is not None:
         path = efficientnet_lite0.imagenet_weights() if weights == "imagenet" else Path(weights)
@@ -71,7 +80,7 @@ def _efficientnet_lite0(x: Any, weights: str | None) -> Any:
     return features
 
 
-def _tiny(x: Any, weights: str | None) -> Any:
+def _tiny(x: Any, size: int, weights: str | None) -> Any:
     """A few convolutions, for tests."""
     from keras import layers
 
@@ -104,7 +113,12 @@ def network_of(name: str) -> Network:
 
 
 def build_backbone(
-    network: str, *, weights: str = "none", input_shape: tuple[int, int, int] = (32, 32, 3), seed: int = 0
+    network: str,
+    *,
+    weights: str = "none",
+    input_shape: tuple[int, int, int] = (32, 32, 3),
+    image_size: int | None = None,
+    seed: int = 0,
 ) -> Any:
     """Build a backbone as a Keras model: images (N, H, W, 3), values 0 to 255 -> features (N, D) float32.
 
@@ -115,6 +129,8 @@ def build_backbone(
     weights : str
         ``imagenet``, ``none`` (random, drawn by `seed`) or the path of a weights file of that network.
     input_shape : (int, int, int)
+    image_size : int, optional
+        Height and width that images are resized to inside the graph, if not that of the network's ImageNet weights.
 
     Raises
     ------
@@ -134,20 +150,30 @@ def build_backbone(
     inputs = keras.Input(input_shape, name="image")
     try:
         with silence():
-            outputs = entry.build(inputs, None if weights == "none" else weights)
+            outputs = entry.build(inputs, image_size or entry.image_size, None if weights == "none" else weights)
+    except FastUQError:
+        raise
     except Exception as error:
         better = _weights_error(network, weights, error)
         if better is None:
             raise
         raise better from error
-    return keras.Model(inputs, outputs, name=network)
+    backbone = keras.Model(inputs, outputs, name=network)
+    if not all(np.isfinite(values).all() for values in backbone.get_weights()):
+        raise InputError(f"weights {weights}: found NaN or infinity; the file is damaged")
+    return backbone
 
 
-def _weights_error(network: str, weights: str, error: Exception) -> Exception | None:
+def _weights_error(network: str, weights: str, error: Exception) -> FastUQError | None:
     """Return what building a backbone is to fail with, None where the error is not about the weights."""
     known, reason = isinstance(error, OSError | ValueError), " ".join(str(error).split())[:200]
-    if weights != "imagenet":
-        return InputError(f"weights {weights}: not weights of {network} ({reason})") if known else None
+    if weights == "none":
+        return None
+    if weights != "imagenet":  # what a foreign file makes Keras raise is not one kind
+        expected = NETWORKS[network].imagenet_file
+        return InputError(
+            f"weights {weights}: not weights of {network} ({reason}); expected a file such as {expected}, whole"
+        )
     if not known and type(error) is not Exception:  # in a bare Exception Keras wraps what urllib raises
         return None
     return DownloadError(

@@ -40,6 +40,8 @@ class Plan:
     ----------
     network, weights : str
         As `build_backbone` takes them.
+    network_size : int, optional
+        Height and width that the network resizes images to, 32 to 1024; default: those of its ImageNet weights.
     head : str
         Layout of the head, as `parse_layout` takes it.
     unfreeze : int
@@ -61,6 +63,7 @@ class Plan:
 
     network: str = NETWORK
     weights: str = WEIGHTS
+    network_size: int | None = None
     head: str = PAPER_HEAD
     unfreeze: int = 0
     recipe: Recipe = DEFAULT
@@ -75,6 +78,8 @@ class Plan:
         object.__setattr__(self, "unfreeze", whole_number("unfreeze", self.unfreeze, 0, 1000))
         object.__setattr__(self, "mirror", bool(self.mirror))
         object.__setattr__(self, "heads", whole_number("heads", self.heads, 1, MAX_HEADS))
+        if self.network_size is not None:
+            object.__setattr__(self, "network_size", whole_number("network size", self.network_size, 32, 1024))
 
 
 def train(
@@ -118,7 +123,9 @@ def train(
         test = test.matched_to(names)
     layout = trainable_layout(plan.head, len(names))
     shape = tuple(images.images.shape[1:])
-    backbone = build_backbone(plan.network, weights=plan.weights, input_shape=shape, seed=plan.seed)
+    backbone = build_backbone(
+        plan.network, weights=plan.weights, input_shape=shape, image_size=plan.network_size, seed=plan.seed
+    )
     parts = split_backbone(backbone, plan.network, plan.unfreeze) if plan.unfreeze else None
     # All that can be refused is by now: a refused option leaves no work folder that refuses the right one.
     run = {name: value for name, value in asdict(plan).items() if name != "heads"}  # a run may go on with more heads
