@@ -17,7 +17,7 @@ from fastuq.cache.staleness import (
     check_shard_images,
 )
 from fastuq.datasets import ImageSet
-from fastuq.errors import InputError
+from fastuq.errors import CacheError, InputError
 from fastuq.model.coding import CutOff
 from fastuq.model.model import Model
 from fastuq.util.checks import checked_path, whole_number
@@ -203,8 +203,23 @@ class FeatureCache:
         """Close the files; reading is an error from then on."""
         self._files.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        paths = [path.absolute() for path in self._files.paths]
+        return _reopened, (paths if self._files.manifest is None else paths[0].parent, self.data_fingerprint)
+
     def __enter__(self) -> "FeatureCache":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _reopened(place: Path | list[Path], data_fingerprint: str) -> FeatureCache:
+    """Return a cache that was open in another process, of the files that are there by now."""
+    cache = FeatureCache.open(place)
+    if cache.data_fingerprint != data_fingerprint:
+        raise CacheError(
+            f"{place}: expected the cache that was opened elsewhere, of data {data_fingerprint[:12]}, found one of "
+            f"{cache.data_fingerprint[:12]}; give a place that all machines share under one name"
+        )
+    return cache

@@ -3,8 +3,9 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,13 +15,17 @@ from fastuq.cache.feature_cache import FeatureCache
 from fastuq.cache.file import CacheFile
 from fastuq.cache.manifest import Manifest, check_folder, save_manifest, shard_name
 from fastuq.cache.staleness import ALIKE
+from fastuq.cluster.luggage import CarriedModel
+from fastuq.cluster.running import run
 from fastuq.datasets import ImageSet, open_images
-from fastuq.datasets.shards import ImageShard, open_shards
+from fastuq.datasets.shards import SHARD_SIZE, ImageShard, open_shards
 from fastuq.errors import CacheError, InputError
 from fastuq.model.model import Model
 from fastuq.util.checks import checked_path
 from fastuq.util.defaults import BATCH_SIZE
-from fastuq.util.progress import progress_bar
+
+if TYPE_CHECKING:
+    from fastuq.cluster.connection import Client
 
 
 def cache_features(
@@ -31,6 +36,7 @@ def cache_features(
     batch_size: int = BATCH_SIZE,
     threads: int | None = None,
     shard_size: int | None = None,
+    client: "Client | None" = None,
 ) -> FeatureCache:
     """Run the backbone once over images and keep its features in a file, or in a folder of shards.
 
@@ -52,6 +58,9 @@ def cache_features(
     shard_size : int, optional
         Images of a shard, a whole cache file each; `FeatureCache.open` takes the folder for one cache. Shards that are
         whole are skipped, without a look at their pixels where names, sizes and times of the files are the same.
+    client : distributed.Client, optional
+        Of a Dask cluster whose workers cache the shards, of 10,000 images where no size is given. Images and folder lie
+        where all of them find them under the same name.
 
     Returns
     -------
@@ -85,12 +94,16 @@ def cache_features(
     ...     len(cache), len(cache.provenance["files"])
     (20, 3)
     """
-    if shard_size is not None:
+    if shard_size is not None or client is not None:
         if path is None:
             raise InputError("path: expected the folder of the shards, found none; name one")
-        size, names = model.image_shape[:2], model.class_names
-        shards = open_shards(images, size=shard_size, class_names=names, image_size=size, crop=model.crop)
-        records = cache_shards(shards, model, path, batch_size=batch_size, threads=threads)
+        how: dict[str, Any] = {
+            "class_names": model.class_names,
+            "image_size": model.image_shape[:2],
+            "crop": model.crop,
+        }
+        shards = open_shards(images, size=SHARD_SIZE if shard_size is None else shard_size, **how)
+        records = cache_shards(shards, model, path, batch_size=batch_size, threads=threads, client=client)
         return FeatureCache(
             CacheFiles.of_folder(checked_path(path)),
             computed=sum(record.computed for record in records),
@@ -206,21 +219,28 @@ def cache_shards(
     *,
     batch_size: int = BATCH_SIZE,
     threads: int | None = None,
+    client: "Client | None" = None,
 ) -> list[ShardRecord]:
-    """Cache every shard of a data set into a folder, one after the other, and write the manifest last.
+    """Cache every shard of a data set into a folder, here or by the workers of a cluster; the manifest is written last.
 
     Raises
     ------
     CacheError
         The folder holds shards of another run or something else, or as `cache_features`.
     """
-    folder = checked_path(folder)
+    folder = checked_path(folder).absolute()
     check_folder(folder, len(shards))
+    carried = model if client is None else CarriedModel.of(model)
+    work = partial(cache_shard, model=carried, folder=folder, batch_size=batch_size)
     records = []
-    with progress_bar(len(shards), "shards", unit="shard") as bar:
-        for shard in shards:
-            records.append(cache_shard(shard, model, folder, batch_size=batch_size, threads=threads))
-            bar.update()
+    for _, record in run(work, shards, client=client, threads=threads):
+        path = folder / shard_name(record.index, len(shards))
+        if not path.exists():
+            raise CacheError(
+                f"{path}: expected the shard that a worker wrote, found nothing here; give a folder that all machines "
+                "share under one name"
+            )
+        records.append(record)
     write_manifest(folder, shards[0].source, model, records)
     return records
 

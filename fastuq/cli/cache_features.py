@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastuq.cli import add_classes, add_on_error, named_model, say, tell, told
+from fastuq.cli.score import add_threads
 from fastuq.util.defaults import BATCH_SIZE
 
 if TYPE_CHECKING:
@@ -30,10 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_on_error(parser)
     place = "cache file, or folder of shards (default: a file named by images and model)"
     parser.add_argument("--output", type=Path, metavar="PLACE", help=place)
-    parser.add_argument("--shard-size", type=int, metavar="N", help="write a folder of shards, N images in each")
+    shards = "write a folder of shards, N images in each (with --scheduler default: 10000)"
+    parser.add_argument("--shard-size", type=int, metavar="N", help=shards)
     batch = f"images that share a checksum (default: {BATCH_SIZE})"
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help=batch)
-    parser.add_argument("--threads", type=int, help="threads (default: all)")
+    add_threads(parser)
     parser.add_argument("--json", metavar="FILE", help="write what was done as JSON (- for the screen)")
 
 
@@ -51,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         check_outputs({"--json": args.json}, inputs, made=[args.output])
     model = named_model(args)
-    report = _file(args, model) if args.shard_size is None else _shards(args, model)
+    report = _file(args, model) if args.shard_size is args.scheduler is None else _shards(args, model)
     report["seconds"] = round(time.perf_counter() - began, 6)
     if args.json:
         write_json(args.json, report)
@@ -79,15 +81,20 @@ def _file(args: argparse.Namespace, model: "Model") -> dict[str, Any]:
 def _shards(args: argparse.Namespace, model: "Model") -> dict[str, Any]:
     from fastuq.cache import FeatureCache
     from fastuq.cache.shards import cache_shards
-    from fastuq.datasets.shards import Told, open_shards
+    from fastuq.cluster.connection import connected
+    from fastuq.datasets.shards import SHARD_SIZE, Told, open_shards
     from fastuq.errors import InputError
 
     if args.output is None:
-        raise InputError("--shard-size: expected --output too, the folder of the shards, found none; name one")
+        given = "--shard-size" if args.scheduler is None else "--scheduler"
+        raise InputError(f"{given}: expected --output too, the folder of the shards, found none; name one")
+    size = SHARD_SIZE if args.shard_size is None else args.shard_size
     how = {"image_size": model.image_shape[:2], "crop": model.crop, "on_error": args.on_error}
-    shards = open_shards(args.images, size=args.shard_size, class_names=model.class_names, mirror=args.mirror, **how)
-    tell(Told(shards[0].notes))
-    records = cache_shards(shards, model, args.output, batch_size=args.batch_size, threads=args.threads)
+    with connected(args.scheduler) as client:
+        shards = open_shards(args.images, size=size, class_names=model.class_names, mirror=args.mirror, **how)
+        tell(Told(shards[0].notes))
+        by = {"batch_size": args.batch_size, "threads": args.threads, "client": client}
+        records = cache_shards(shards, model, args.output, **by)
     left_out = tuple(each for record in records for each in record.skipped)
     tell(Told(skipped=left_out))
     computed, restored = (sum(getattr(record, name) for record in records) for name in ("computed", "labels_restored"))

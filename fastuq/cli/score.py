@@ -56,7 +56,7 @@ def add_source(parser: argparse.ArgumentParser, source: "argparse._ActionsContai
     )
     add_companions(parser)
     parser.add_argument("--mutual-information", action="store_true", help="compute it too (slower)")
-    parser.add_argument("--threads", type=int, help="threads (default: all)")
+    add_threads(parser)
     parser.add_argument("--json", metavar="FILE", help="write the summary as JSON (- for the screen)")
 
 
@@ -75,6 +75,13 @@ def add_images(parser: argparse.ArgumentParser, source: "argparse._ActionsContai
     parser.add_argument("--model", metavar="DIR", help="model folder (default: the bundled one)")
     add_classes(parser)
     add_on_error(parser)
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """Add what does the work: threads of this machine, or a cluster."""
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--threads", type=int, help="threads (default: all)")
+    either.add_argument("--scheduler", metavar="ADDRESS", help="have a Dask cluster do it, such as tcp://10.0.0.1:8786")
 
 
 def add_companions(parser: argparse.ArgumentParser) -> None:
@@ -101,7 +108,9 @@ def run(args: argparse.Namespace) -> int:
     from contextlib import ExitStack
     from dataclasses import replace
 
+    from fastuq.cluster.connection import connected
     from fastuq.datasets import data_root
+    from fastuq.errors import InputError
     from fastuq.report.moments_tables import check_suffix
     from fastuq.report.page.heat_map import read_splits
     from fastuq.report.page.write import save_report
@@ -111,6 +120,10 @@ def run(args: argparse.Namespace) -> int:
     from fastuq.util.outputs import check_outputs
 
     began = time.perf_counter()
+    if args.scheduler and not args.cache:
+        raise InputError(
+            "--scheduler: expected --cache, found images alone; `fastuq cache-features --scheduler` makes it of them"
+        )
     options = None if args.promise else scoring_options(args)
     if options is not None:
         check_settling(options, others=bool(args.mutual_information or args.views))
@@ -128,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
         views = [opened.enter_context(view) for view in opened_views(args, model, images)]
         cached = time.perf_counter() - began
         wanted = {"mutual_information": args.mutual_information, "details": bool(args.moments)}
-        wanted |= {"views": views, "threads": args.threads}
+        wanted |= {"views": views, "threads": args.threads, "client": opened.enter_context(connected(args.scheduler))}
         result, promised = _scored(args, options, model, cache, {**wanted, **known})
         seconds = {**result.seconds, "features": result.seconds["features"] + cached}
         seconds["total"] = time.perf_counter() - began

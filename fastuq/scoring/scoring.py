@@ -3,7 +3,8 @@
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,13 +21,17 @@ from fastuq.scoring.calibration.temperature import probabilities
 from fastuq.scoring.metrics.calibration import per_sample
 from fastuq.scoring.options import Options, options_of
 from fastuq.scoring.parts import Part, joined
-from fastuq.scoring.reading import ROWS_AT_ONCE, SETTLED_AT_ONCE, checked_truth, chunks
+from fastuq.scoring.reading import ROWS_AT_ONCE, SETTLED_AT_ONCE, chunks
 from fastuq.scoring.result import DETAILS, Result, columns_of, rules_of
 from fastuq.scoring.score_rule import judge, prepare, with_score
 from fastuq.scoring.scores.compute import ScoreSet
 from fastuq.scoring.scores.reference import Reference
-from fastuq.scoring.settled import check_settling, runs_of
-from fastuq.scoring.views import Views, checked_views, taken_together
+from fastuq.scoring.settled import runs_of
+from fastuq.scoring.spread import spread
+from fastuq.scoring.views import Views, checked_samples, taken_together
+
+if TYPE_CHECKING:
+    from fastuq.cluster.connection import Client
 
 
 def score(
@@ -42,6 +47,7 @@ def score(
     bank: Bank | None = None,
     gate: float = 0.0,
     views: Views = (),
+    client: "Client | None" = None,
     **single: Any,
 ) -> Result:
     """Score features: which predictions to keep, and why.
@@ -71,6 +77,8 @@ def score(
     views : sequence of FeatureCache or ndarray
         Features of other views of the same samples, in the same order (`ImageSet.mirrored`): moments are taken over the
         iterations of all views, and the plain pass is the mean of theirs.
+    client : distributed.Client, optional
+        Of a Dask cluster whose workers score a cache, which they find under the same name.
     **single
         Fields of `Options`, which go before those of `options`.
 
@@ -108,6 +116,7 @@ def score(
         threads=threads,
         bank=bank,
         gate=gate,
+        client=client,
         **single,
     )
     return scorer(features, labels=labels, details=details, views=views)
@@ -145,6 +154,7 @@ class Scorer:
         gate: float = 0.0,
         temperature: float = 1.0,
         sets: Sets | None = None,
+        client: "Client | None" = None,
         **single: Any,
     ) -> None:
         self.model, self.options = model, with_score(options_of(options, single), bank=bank is not None)
@@ -166,6 +176,10 @@ class Scorer:
         judged = model if bank is None else bank.fused(model)
         self._activation = judged.head.blocks[-1].activation
         self._runs = runs_of(judged, self.options, sampling, entropy=mutual_information, threads=threads)
+        self._client = client
+        bare = bank and replace(bank)  # without what it has made of itself
+        given: dict[str, Any] = {"mutual_information": mutual_information, "temperature": temperature, "sets": sets}
+        self._make = partial(Scorer, model, self.options, reference=reference, bank=bare, gate=gate, **given)
         names = self.options.score_names
         self._scores = ScoreSet(model, names, reference=reference, bank=bank, options=self.options, threads=threads)
 
@@ -178,7 +192,11 @@ class Scorer:
         views: Views = (),
     ) -> Result:
         """Score the features of one data set."""
-        return self.whole(self.parts(features, labels=labels, details=details, views=views), features, 1 + len(views))
+        parts = self.parts(features, labels=labels, details=details, views=views)
+        if self._client is not None:
+            truth = checked_samples(self.model, self.options, features, labels, views)
+            parts = spread(self._client, self._make, (features, *views), truth, details)
+        return self.whole(parts, features, 1 + len(views))
 
     def parts(
         self,
@@ -189,18 +207,11 @@ class Scorer:
         details: bool = True,
         views: Views = (),
     ) -> Iterator[Part]:
-        """Yield what there is to say of the samples from number `first` on, whose features these are, some at a time.
-
-        Arguments and errors as in `score`.
-        """
-        truth = checked_truth(self.model, features, labels)
-        others = checked_views(self.model, features, views)
-        check_settling(self.options, others=bool(others))
-        if others and self.options.method == "analytic":
-            raise InputError("views: expected the method sampling, found analytic, which is of a single view")
+        """Yield what is said of samples `first` onwards, some at a time; arguments and errors as in `score`."""
+        truth = checked_samples(self.model, self.options, features, labels, views)
         began = time.perf_counter()
         rows = SETTLED_AT_ONCE if self.options.settles else ROWS_AT_ONCE
-        for piece in zip(*(chunks(each, rows) for each in (features, *others)), strict=True):
+        for piece in zip(*(chunks(each, rows) for each in (features, *views)), strict=True):
             seconds = {"features": time.perf_counter() - began, "compile": 0.0, "head": 0.0}
             start, seen = piece[0][0], [rows for _, rows in piece]
             known = None if truth is None else truth[start : start + len(seen[0])]
@@ -233,12 +244,7 @@ class Scorer:
         )
 
     def _part(
-        self,
-        seen: list[np.ndarray],
-        first: int,
-        labels: np.ndarray | None,
-        details: bool,
-        seconds: dict[str, float],
+        self, seen: list[np.ndarray], first: int, labels: np.ndarray | None, details: bool, seconds: dict[str, float]
     ) -> Part:
         """Return what there is to say of samples `first` onwards, of features (N, D) in every view."""
         by_scores = bool(self.options.score_names)
@@ -248,7 +254,9 @@ class Scorer:
         every = [found for view in by_view for found in view]
         columns = columns_of(self.model, taken_together(every, self._rules, self._activation))
         if self.options.method == "analytic":
-            columns |= self._analytic(seen[0], seconds)
+            began = time.perf_counter()
+            columns |= analytic_columns(self.model, seen[0], self.options)
+            seconds["head"] += time.perf_counter() - began
         columns |= self._of_means(columns["mean"], labels)
         if by_scores:
             scores = self._scores(seen[0], first, seen[1:])
@@ -260,12 +268,6 @@ class Scorer:
         if not details:
             columns |= {name: columns[name][:0] for name in DETAILS}
         return Part(first, columns, sum(doubles), seconds)
-
-    def _analytic(self, rows: np.ndarray, seconds: dict[str, float]) -> dict[str, np.ndarray]:
-        began = time.perf_counter()
-        columns = analytic_columns(self.model, rows, self.options)
-        seconds["head"] += time.perf_counter() - began
-        return columns
 
     def _of_means(self, mean: np.ndarray, labels: np.ndarray | None) -> dict[str, np.ndarray]:
         """Return the columns that means (N, C) give: how good they are as probabilities, and sets of classes."""
@@ -279,10 +281,7 @@ class Scorer:
     def _found(
         self, rows: np.ndarray, start: int, details: bool, seconds: dict[str, float]
     ) -> tuple[list[Columns], Any]:
-        """Return what each head finds of samples `start` onwards, and how many of them a bank knows (`doubles_of`).
-
-        The time that it takes is added to `seconds`.
-        """
+        """Return what each head finds of samples `start` onwards, in how many `seconds`, and `doubles_of` the bank."""
         began, compiling = time.perf_counter(), self._compiling()
         ids = np.arange(start, start + len(rows), dtype=np.int64)
         addend, doubles = None, np.zeros(2, np.int64)

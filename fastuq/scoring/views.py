@@ -11,8 +11,10 @@ from fastuq.model.model import Model
 from fastuq.montecarlo.kernels.plan import Columns, Rules
 from fastuq.montecarlo.together import moments_together
 from fastuq.scoring.decisions import decide, ternary_vector
+from fastuq.scoring.options import Options
 from fastuq.scoring.reading import checked_truth
 from fastuq.scoring.result import predictive_entropy
+from fastuq.scoring.settled import check_settling
 
 Views = Sequence[FeatureCache | np.ndarray]
 
@@ -50,6 +52,18 @@ def kinds_of(features: FeatureCache | np.ndarray, views: Views) -> list[str]:
     """Return what is known of views beside that they are of the same samples: ``mirrored``, or ``another``."""
     images = [each.provenance["images"] if isinstance(each, FeatureCache) else None for each in (features, *views)]
     return ["mirrored" if name == f"{images[0]}, mirrored" else "another" for name in images[1:]]
+
+
+def checked_samples(
+    model: Model, options: Options, features: FeatureCache | np.ndarray, labels: Any, views: Views
+) -> np.ndarray | None:
+    """Return the labels to score with; raises where features, labels, views and options do not go together."""
+    truth = checked_truth(model, features, labels)
+    checked_views(model, features, views)
+    check_settling(options, others=bool(views))
+    if views and options.method == "analytic":
+        raise InputError("views: expected the method sampling, found analytic, which is of a single view")
+    return truth
 
 
 def taken_together(found: Sequence[Columns], rules: Rules, activation: str) -> Columns:
