@@ -20,8 +20,9 @@ from fastuq.util.remote import is_remote, written
 def atomic_path(target: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `target` and rename it there when the block ends without an error.
 
-    For an address of another machine it lies on this one, and is put there once it is whole. The data is flushed to the disk before the rename, so after a crash `target` is the old file or the new one. A
-    device or a pipe is never replaced: it gets the data once they are whole, as standard output does for ``-``.
+    The data is flushed to the disk before the rename, so after a crash `target` is the old file or the new one. A
+    device or a pipe is never replaced: it gets the data once they are whole, as standard output does for ``-``. What
+    goes to an address of another machine is made on this one, and put there once it is whole.
 
     Raises
     ------

@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from fastuq.errors import FastUQError, InputError, MissingExtraError, short
+from fastuq.errors import FastUQError, MissingExtraError, RemoteError, short
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 BLOCK = 8 * 2**20
@@ -47,12 +47,15 @@ class RemoteFile:
     ----------
     size : int
         In bytes.
+    stamp : str
+        As `stamp` gives it, of the file that was opened.
     """
 
     def __init__(self, address: str) -> None:
         self._address, self._lock = address, threading.Lock()
         with _reading(address):
             system, path = _system(address)
+            self.stamp = _version(system.info(path))
             self._file = system.open(path, "rb", block_size=BLOCK, cache_type="readahead")
             self.size = int(self._file.seek(0, os.SEEK_END))
             self._file.seek(0)
@@ -75,7 +78,7 @@ def fetch(address: str) -> int:
 
     Raises
     ------
-    InputError
+    RemoteError
         It is not there, may not be read, or did not arrive whole.
     """
     with tempfile.TemporaryFile() as copy:
@@ -88,10 +91,11 @@ def fetch(address: str) -> int:
                 copy.write(block)
         copy.flush()
         if size not in (None, copy.tell()):
-            raise InputError(
+            raise RemoteError(
                 f"{address}: expected {size} bytes, found {copy.tell()}; it was cut or replaced while it was read; "
                 "run again"
             )
+        copy.seek(0)
         return os.dup(copy.fileno())
 
 
@@ -125,12 +129,12 @@ class _Copy:
 
 
 def read_bytes(address: str, most: int = MAX_BYTES) -> bytes:
-    """Return what a file holds; raises InputError where these are more than `most` bytes."""
+    """Return what a file holds; raises RemoteError where these are more than `most` bytes."""
     with _reading(address):
         system, path = _system(address)
         data = system.cat_file(path, start=0, end=most + 1)
     if len(data) > most:
-        raise InputError(f"{address}: expected at most {most} bytes, found more; is it the right file?")
+        raise RemoteError(f"{address}: expected at most {most} bytes, found more; is it the right file?")
     return data
 
 
@@ -138,13 +142,16 @@ def stamp(address: str) -> str:
     """Return what tells whether a file has changed: its size and what the store says of its version."""
     with _reading(address):
         system, path = _system(address)
-        found = system.info(path)
+        return _version(system.info(path))
+
+
+def _version(found: dict[str, Any]) -> str:
     version = next((found[key] for key in ("ETag", "etag", "md5Hash", "mtime", "created") if found.get(key)), "")
     return f"{found.get('size')} {version}"
 
 
 def exists(address: str) -> bool:
-    """Return whether a file is there; raises InputError where the store cannot be asked."""
+    """Return whether a file is there; raises RemoteError where the store cannot be asked."""
     with _reading(address):
         system, path = _system(address)
         return bool(system.isfile(path))
@@ -174,7 +181,7 @@ def upload(source: Path, address: str) -> None:
 
     Raises
     ------
-    InputError
+    RemoteError
         It cannot be written there.
     """
     with _writing(address):
@@ -189,7 +196,7 @@ def upload(source: Path, address: str) -> None:
 
 
 def check_writable(address: str) -> None:
-    """Raise InputError unless a file can be put beside an address: an empty one is, and taken away again."""
+    """Raise RemoteError unless a file can be put beside an address: an empty one is, and taken away again."""
     with _writing(address):
         system, path = _system(address)
         if not base_name(path) or path.endswith("/"):
@@ -265,13 +272,13 @@ def _told(what: str, way_out: str) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         reason = "no such bucket" if "bucket" in str(error) else "nothing is there"
-        raise InputError(f"{what}: {reason}; {way_out}") from None
+        raise RemoteError(f"{what}: {reason}; {way_out}") from None
     except NotImplementedError:
-        raise InputError(f"{what}: addresses of this kind are read alone; name another place") from None
+        raise RemoteError(f"{what}: addresses of this kind are read alone; name another place") from None
     except PermissionError as error:
-        raise InputError(
+        raise RemoteError(
             f"{what}: {short(error)}; check that the credentials are there and still valid, and what they allow; "
             "then run again"
         ) from None
     except Exception as error:  # whatever the libraries of all stores raise
-        raise InputError(f"{what}: {short(error)}; check the address, the network and the server, and run again") from None
+        raise RemoteError(f"{what}: {short(error)}; check address, network and server, and run again") from None
