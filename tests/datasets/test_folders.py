@@ -279,7 +279,7 @@ class Scan:
         pass
 
 folder.os.scandir = Scan
-folder._identity = hash
+folder._Local.identity = lambda self, inner: inner
 before = peak()
 images = open_images(sys.argv[1]).matched_to(tuple(f"class_{n}" for n in range(1000)))
 part = images.subset(500_000, 1_000_000)
