@@ -15,12 +15,12 @@ from fastuq.cache.file import CacheFile
 from fastuq.cache.manifest import Manifest, check_folder, save_manifest, shard_name
 from fastuq.cache.staleness import ALIKE
 from fastuq.datasets import ImageSet, open_images
-from fastuq.datasets.shards import ImageShard, open_shards
+from fastuq.datasets.shards import AnyShard, open_shards
 from fastuq.errors import CacheError, InputError
 from fastuq.model.model import Model
-from fastuq.util.checks import checked_path
 from fastuq.util.defaults import BATCH_SIZE
 from fastuq.util.progress import progress_bar
+from fastuq.util.remote import place_of
 
 
 def cache_features(
@@ -92,14 +92,14 @@ def cache_features(
         shards = open_shards(images, size=shard_size, class_names=names, image_size=size, crop=model.crop)
         records = cache_shards(shards, model, path, batch_size=batch_size, threads=threads)
         return FeatureCache(
-            CacheFiles.of_folder(checked_path(path)),
+            CacheFiles.of_folder(place_of(path)),
             computed=sum(record.computed for record in records),
             labels_restored=any(record.labels_restored for record in records),
         )
     if not isinstance(images, ImageSet):
         images = open_images(images, image_size=model.image_shape[:2], crop=model.crop)
     images = images.matched_to(model.class_names)
-    path = default_cache_path(images, model) if path is None else checked_path(path)
+    path = default_cache_path(images, model) if path is None else place_of(path)
     return cache_file(images, model, path, batch_size=batch_size, threads=threads)
 
 
@@ -135,7 +135,7 @@ class ShardRecord:
 
 
 def cache_shard(
-    shard: ImageShard,
+    shard: AnyShard,
     model: Model,
     folder: str | Path,
     *,
@@ -146,7 +146,7 @@ def cache_shard(
 
     Where the file is whole and the stamp of the images is the one that it was made with, no pixels are read.
     """
-    path, stamp = checked_path(folder) / shard_name(shard.index, shard.count), shard.stamp()
+    path, stamp = place_of(folder) / shard_name(shard.index, shard.count), shard.stamp()
     cache, skipped = _unchanged(path, stamp, model), tuple[tuple[str, str], ...]()
     if cache is None:
         images = shard.open().matched_to(model.class_names)
@@ -191,16 +191,17 @@ def write_manifest(folder: str | Path, source: str, model: Model, records: Seque
     for record in found:
         for name, value in found[0].common.items():
             if record.common[name] != value:
+                path = place_of(folder) / shard_name(record.index, len(found))
                 raise CacheError(
-                    f"{Path(folder) / shard_name(record.index, len(found))}: expected the {name} of the first shard, "
+                    f"{path}: expected the {name} of the first shard, "
                     f"{value}, found {record.common[name]}; delete that shard and cache it as the others"
                 )
     samples, fingerprints = (record.samples for record in found), (record.fingerprint for record in found)
-    save_manifest(checked_path(folder), Manifest(source, model.sha256, tuple(samples), tuple(fingerprints)))
+    save_manifest(place_of(folder), Manifest(source, model.sha256, tuple(samples), tuple(fingerprints)))
 
 
 def cache_shards(
-    shards: Sequence[ImageShard],
+    shards: Sequence[AnyShard],
     model: Model,
     folder: str | Path,
     *,
@@ -214,7 +215,7 @@ def cache_shards(
     CacheError
         The folder holds shards of another run or something else, or as `cache_features`.
     """
-    folder = checked_path(folder)
+    folder = place_of(folder)
     check_folder(folder, len(shards))
     records = []
     with progress_bar(len(shards), "shards", unit="shard") as bar:

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mirror", action="store_true", help="mirror every image left to right: a view to score with")
     add_on_error(parser)
     place = "cache file, or folder of shards (default: a file named by images and model)"
-    parser.add_argument("--output", type=Path, metavar="PLACE", help=place)
+    parser.add_argument("--output", metavar="PLACE", help=place)
     parser.add_argument("--shard-size", type=int, metavar="N", help="write a folder of shards, N images in each")
     batch = f"images that share a checksum (default: {BATCH_SIZE})"
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help=batch)
@@ -43,8 +43,10 @@ def run(args: argparse.Namespace) -> int:
     from fastuq.datasets import data_root
     from fastuq.util.files import write_json
     from fastuq.util.outputs import check_outputs
+    from fastuq.util.remote import place_of
 
     began = time.perf_counter()
+    args.output = None if args.output is None else place_of(args.output)
     inputs = [args.images, data_root(), args.model, args.classes]
     if args.shard_size is None:
         check_outputs({"--output": _new(args.output), "--json": args.json}, [*inputs, args.output])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastuq.datasets.rows import part_of, stamp_of
-from fastuq.errors import InputError, RemoteError, short
+from fastuq.errors import FastUQError, InputError, short
 from fastuq.util.npy import EmptyError, NpyArray, TooLargeError, open_regular, read_npz
 from fastuq.util.remote import fetch, is_remote
 
@@ -25,7 +25,7 @@ def open_npy(path: str | Path) -> NpyArray:
     """
     try:
         return NpyArray(path)
-    except RemoteError:
+    except FastUQError:
         raise
     except Exception as error:  # a hostile header can raise nearly anything
         raise _unreadable(path, error) from None
@@ -51,7 +51,7 @@ def open_npz(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path}: expected an array named images, found {found}")
 
     try:
-        with open(fetch(path) if is_remote(path) else open_regular(path), "rb") as file:
+        with open(fetch(str(path)) if is_remote(path) else open_regular(path), "rb") as file:
             arrays = read_npz(file, MAX_NPZ_BYTES, of_images)
     except TooLargeError as error:
         raise InputError(f"{path}: {error}; save large images as .npy, which is read piece by piece") from None

@@ -161,7 +161,7 @@ class _Remote:
         self._address, self.name = address, base_name(address)
 
     def entries(self, inner: str) -> Iterator[tuple[str, str]]:
-        for name, is_folder in entries(joined(self._address, inner)):
+        for name, is_folder in entries(joined(self._address, inner) if inner else self._address):
             yield name, "folder" if is_folder else "file"
 
     def identity(self, inner: str) -> Hashable:

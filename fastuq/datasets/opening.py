@@ -112,7 +112,7 @@ def _open(spec: str | Path | np.ndarray | None, image_size: tuple[int, int], cro
             return open_tars(tars, base_name(spec), image_size, crop)
         spec = spec if is_remote(spec) else Path(spec)
     if is_remote(spec):
-        return _open_address(spec, image_size, crop)
+        return _open_address(str(spec), image_size, crop)
     if not isinstance(spec, Path):
         return ImageSet(as_rgb(array_of("images", spec), "array"), None, None, "array")
     checked_path(spec)

@@ -96,7 +96,7 @@ class TarMembers:
         digest = hashlib.sha256(self._places.tobytes())
         try:
             for tar in self._tars:
-                digest.update(f"{tar}\0{_stamp(tar)}\n".encode("utf-8", "surrogateescape"))
+                digest.update(f"{base_name(tar)}\0{tar_stamp(tar)}\n".encode("utf-8", "surrogateescape"))
         except (OSError, RemoteError):
             return ""
         return digest.hexdigest()
@@ -227,7 +227,8 @@ def _numbered(labels: Sequence[str | None]) -> tuple[np.ndarray, tuple[str, ...]
     return np.array([place[label or ""] for label in labels], np.int64), tuple(names)
 
 
-def _stamp(tar: str) -> str:
+def tar_stamp(tar: str) -> str:
+    """Return what tells whether a tar file has changed; raises OSError or RemoteError where it cannot be looked at."""
     if is_remote(tar):
         return stamp(tar)
     found = os.stat(tar)

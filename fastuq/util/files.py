@@ -32,7 +32,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         The data cannot be written; it names `target`.
     """
     if is_remote(target):
-        with written(target) as partial:
+        with written(str(target)) as partial:
             yield partial
         return
     if is_stream(checked_path(target)):

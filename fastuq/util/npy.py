@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from fastuq.errors import InputError, short
+from fastuq.errors import FastUQError, InputError, short
 from fastuq.util.rawio import read_into
 from fastuq.util.remote import RemoteFile, base_name, is_remote
 
@@ -47,7 +47,7 @@ class NpyArray:
 
     def __init__(self, path: Path | str) -> None:
         self._path = path
-        self._file = RemoteFile(path) if is_remote(path) else _LocalFile(Path(path))
+        self._file = RemoteFile(str(path)) if is_remote(path) else _LocalFile(Path(path))
         start = np.empty(min(_MAX_HEADER, self._file.size), np.uint8)
         self._file.read_into(start, 0)
         stream = io.BytesIO(start.tobytes())
@@ -130,7 +130,7 @@ def _reopened(path: Path | str, shape: tuple[int, ...], dtype: np.dtype) -> NpyA
     try:
         array = NpyArray(path)
         found: object = (array.shape, array.dtype)
-    except RemoteError:
+    except FastUQError:
         raise
     except Exception as error:  # a hostile header can raise nearly anything
         found = short(error)

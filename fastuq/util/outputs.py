@@ -11,7 +11,7 @@ from fastuq.errors import InputError
 from fastuq.util.bundled import bundled_path
 from fastuq.util.checks import named_path
 from fastuq.util.files import is_stream, partial_prefix
-from fastuq.util.remote import check_writable, is_remote
+from fastuq.util.remote import check_writable, is_remote, place_of
 
 Place = tuple[int | str, ...]
 """What a path leads to, however it is linked or mounted: device, inode, and the names that are not there yet."""
@@ -58,8 +58,8 @@ def check_outputs(
         Two paths are the same file, or a path is a folder, lies in a model folder or cannot be written.
     """
     inputs = list(inputs)
-    far = [path.rstrip("/") for path in inputs if is_remote(path)]
-    read = [path for path in (*_OURS, *inputs) if path is not None and os.path.exists(path)]
+    far = [str(path).rstrip("/") for path in inputs if is_remote(path)]
+    read = [path for path in (*_OURS, *inputs) if path is not None and not is_remote(path) and os.path.exists(path)]
     read += [Path(path).parent for path in read if _has_names_beside(Path(path))]
     folders = [Path(os.path.realpath(path)) for path in made if path is not None]
     model = [] if replaced is None else [Path(os.path.realpath(replaced))]
@@ -69,8 +69,8 @@ def check_outputs(
     for option, path in outputs.items():
         if path is None:
             continue
-        named_path(path)
-        stream = is_stream(path)
+        named_path(str(path) if is_remote(path) else path)
+        stream = str(path) == "-" or (not is_remote(path) and is_stream(path))
         place = (str(path),) if is_remote(path) or str(path) == "-" else _place(option, path)
         for other, first in taken.items():
             if (place[: len(other)] == other or other[: len(place)] == place) and (place == ("-",) or not stream):
@@ -79,7 +79,7 @@ def check_outputs(
         if stream:
             continue
         if is_remote(path):
-            _check_remote(option, path, far)
+            _check_remote(option, str(path), far)
             continue
         real = Path(os.path.realpath(path))
         if any(place == _place("", path) for path in read) or (real.is_file() and _is_part(real, read, members)):
@@ -97,7 +97,7 @@ def check_outputs(
 def _check_remote(option: str, address: str, inputs: Sequence[str]) -> None:
     """Refuse an address that is an input, or lies in one and is no table, or where nothing can be written."""
     inside = any(address.startswith(f"{folder}/") for folder in inputs)
-    if address in inputs or (inside and Path(address).suffix not in _TABLES):
+    if (inside and Path(address).suffix not in _TABLES) or (address in inputs and place_of(address).exists()):
         raise InputError(f"{option} {address}: expected a new file, found an input, which it would replace; rename it")
     check_writable(address)
 

@@ -8,12 +8,16 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, TypeGuard
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, cast
 
 from fastuq.errors import FastUQError, MissingExtraError, RemoteError, short
+from fastuq.util.checks import checked_path
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 BLOCK = 8 * 2**20
@@ -25,9 +29,52 @@ _PUT_WHOLE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
 """Stores in which an object that is put appears whole or not at all."""
 
 
-def is_remote(place: object) -> TypeGuard[str]:
+def is_remote(place: object) -> bool:
     """Return whether this is an address and no path."""
-    return isinstance(place, str) and _ADDRESS.match(place) is not None
+    return isinstance(place, str | RemotePath) and _ADDRESS.match(str(place)) is not None
+
+
+def place_of(path: Any) -> Path:
+    """Return a path of this machine, checked, or what stands for one on another, given its address."""
+    return cast(Path, RemotePath(str(path).rstrip("/"))) if is_remote(path) else checked_path(path)
+
+
+@dataclass(frozen=True)
+class RemotePath:
+    """An address with as much of a `Path` as feature caches need; each question is asked of the store anew."""
+
+    address: str
+
+    def __str__(self) -> str:
+        return self.address
+
+    def __truediv__(self, name: str) -> "RemotePath":
+        return RemotePath(joined(self.address, name))
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+        return base_name(self.address)
+
+    def exists(self) -> bool:
+        """Return whether a file or folder is there."""
+        with _reading(self.address):
+            system, path = _system(self.address)
+            return bool(system.exists(path))
+
+    def is_dir(self) -> bool:
+        """Return whether a folder is there."""
+        with _reading(self.address):
+            system, path = _system(self.address)
+            return bool(system.isdir(path))
+
+    def iterdir(self) -> Iterator["RemotePath"]:
+        """Yield what lies in the folder."""
+        return (self / name for name, _ in entries(self.address))
+
+    def glob(self, pattern: str) -> Iterator["RemotePath"]:
+        """Yield what in the folder has a name of that pattern."""
+        return (path for path in self.iterdir() if fnmatchcase(path.name, pattern))
 
 
 def base_name(address: str) -> str:
@@ -60,9 +107,9 @@ class RemoteFile:
             self.size = int(self._file.seek(0, os.SEEK_END))
             self._file.seek(0)
 
-    def read_into(self, array: np.ndarray, offset: int) -> None:
+    def read_into(self, array: "np.ndarray", offset: int) -> None:
         """Fill a contiguous array with the bytes at `offset`; raises EOFError where the file ends before."""
-        view = array.reshape(-1).view(np.uint8).data
+        view = array.reshape(-1).view("u1").data
         with self._lock, _reading(self._address):
             self._file.seek(offset)
             while view:
@@ -150,13 +197,6 @@ def _version(found: dict[str, Any]) -> str:
     return f"{found.get('size')} {version}"
 
 
-def exists(address: str) -> bool:
-    """Return whether a file is there; raises RemoteError where the store cannot be asked."""
-    with _reading(address):
-        system, path = _system(address)
-        return bool(system.isfile(path))
-
-
 def entries(address: str) -> Iterator[tuple[str, bool]]:
     """Yield name and whether it is a folder of what lies in a folder; the store lists one folder at a time."""
     with _reading(address):
@@ -197,10 +237,10 @@ def upload(source: Path, address: str) -> None:
 
 def check_writable(address: str) -> None:
     """Raise RemoteError unless a file can be put beside an address: an empty one is, and taken away again."""
+    if address.endswith("/"):
+        raise RemoteError(f"cannot write {address}: it is a folder; add the name of a file")
     with _writing(address):
         system, path = _system(address)
-        if not base_name(path) or path.endswith("/"):
-            raise IsADirectoryError("expected the name of a file at its end")
         beside = f"{_folder(system, address, path)}/{_partial_name()}"
         system.pipe_file(beside, b"")
         with suppress(Exception):  # who may write need not be allowed to delete
@@ -277,8 +317,12 @@ def _told(what: str, way_out: str) -> Iterator[None]:
         raise RemoteError(f"{what}: addresses of this kind are read alone; name another place") from None
     except PermissionError as error:
         raise RemoteError(
-            f"{what}: {short(error)}; check that the credentials are there and still valid, and what they allow; "
+            f"{what}: {_reason(error)}; check that the credentials are there and still valid, and what they allow; "
             "then run again"
         ) from None
     except Exception as error:  # whatever the libraries of all stores raise
-        raise RemoteError(f"{what}: {short(error)}; check address, network and server, and run again") from None
+        raise RemoteError(f"{what}: {_reason(error)}; check address, network and server, and run again") from None
+
+
+def _reason(error: Exception) -> str:
+    return short(error).rstrip(".")
