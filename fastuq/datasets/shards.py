@@ -106,7 +106,9 @@ class TarShard:
     def stamp(self) -> str:
         """Return what tells, without a look at pixels, whether they can have changed; empty where only they tell."""
         try:
-            return hashlib.sha256(repr((tar_stamp(self.tar), replace(self, tar=base_name(self.tar), index=0, count=0))).encode()).hexdigest()
+            return hashlib.sha256(
+                repr((tar_stamp(self.tar), replace(self, tar=base_name(self.tar), index=0, count=0))).encode()
+            ).hexdigest()
         except (OSError, RemoteError):
             return ""
 

@@ -11,7 +11,7 @@ from fastuq.errors import InputError
 from fastuq.util.bundled import bundled_path
 from fastuq.util.checks import named_path
 from fastuq.util.files import is_stream, partial_prefix
-from fastuq.util.remote import check_writable, is_remote, place_of
+from fastuq.util.remote import check_writable, is_remote, joined, place_of
 
 Place = tuple[int | str, ...]
 """What a path leads to, however it is linked or mounted: device, inode, and the names that are not there yet."""
@@ -58,10 +58,11 @@ def check_outputs(
         Two paths are the same file, or a path is a folder, lies in a model folder or cannot be written.
     """
     inputs = list(inputs)
-    far = [str(path).rstrip("/") for path in inputs if is_remote(path)]
+    made = list(made)
+    far = [str(path).rstrip("/") for path in (*inputs, *made) if is_remote(path)]
     read = [path for path in (*_OURS, *inputs) if path is not None and not is_remote(path) and os.path.exists(path)]
     read += [Path(path).parent for path in read if _has_names_beside(Path(path))]
-    folders = [Path(os.path.realpath(path)) for path in made if path is not None]
+    folders = [Path(os.path.realpath(path)) for path in made if path is not None and not is_remote(path)]
     model = [] if replaced is None else [Path(os.path.realpath(replaced))]
     own = [_place("", path) for path in (*folders, *model)]
     members = cache(lambda: _members(read))  # thousands of files may lie there, and most outputs are new
@@ -69,7 +70,8 @@ def check_outputs(
     for option, path in outputs.items():
         if path is None:
             continue
-        named_path(str(path) if is_remote(path) else path)
+        if not is_remote(path):
+            named_path(path)
         stream = str(path) == "-" or (not is_remote(path) and is_stream(path))
         place = (str(path),) if is_remote(path) or str(path) == "-" else _place(option, path)
         for other, first in taken.items():
@@ -88,6 +90,8 @@ def check_outputs(
             raise InputError(f"{option} {path}: lies among the files that this command makes; choose another folder")
         _check_no_model(f"{option} {path}", real.parents)
         _check_writable(option, real)
+    for path in filter(is_remote, made):
+        check_writable(joined(str(path), "any"))
     for folder in folders:
         _check_no_model(str(folder), (folder, *folder.parents))
     for folder in model:

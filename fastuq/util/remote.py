@@ -311,7 +311,7 @@ def _told(what: str, way_out: str) -> Iterator[None]:
     except (FastUQError, EOFError, MemoryError):
         raise
     except FileNotFoundError as error:
-        reason = "no such bucket" if "bucket" in str(error) else "nothing is there"
+        reason = "no such bucket" if "bucket does not exist" in str(error) else "nothing is there"
         raise RemoteError(f"{what}: {reason}; {way_out}") from None
     except NotImplementedError:
         raise RemoteError(f"{what}: addresses of this kind are read alone; name another place") from None
