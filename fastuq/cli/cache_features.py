@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "images",
         nargs="?",
         metavar="IMAGES",
-        help="a folder, .npy, .npz, .tar, cifar100, cifar100c/fog/3, bundled, here or at an address (default: the CIFAR-100 "
-        "test set where it is there, else the bundled 20 images)",
+        help="a folder, .npy, .npz, .tar, cifar100, cifar100c/fog/3, bundled, here or at an address (default: the "
+        "CIFAR-100 test set where it is there, else the bundled 20 images)",
     )
     parser.add_argument("--model", metavar="DIR", help="model folder (default: the bundled one)")
     add_classes(parser)

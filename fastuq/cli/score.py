@@ -66,8 +66,8 @@ def add_images(parser: argparse.ArgumentParser, source: "argparse._ActionsContai
         "images",
         nargs="?",
         metavar="IMAGES",
-        help="a folder, .npy, .npz, .tar, cifar100, cifar100c/fog/3, bundled, here or at an address (default: the CIFAR-100 "
-        "test set where it is there, else the bundled 20 images)",
+        help="a folder, .npy, .npz, .tar, cifar100, cifar100c/fog/3, bundled, here or at an address (default: the "
+        "CIFAR-100 test set where it is there, else the bundled 20 images)",
     )
     source.add_argument(
         "--cache", nargs="+", metavar="FILE", help="score this feature cache: a file, or a folder of shards"
