@@ -22,7 +22,7 @@ from fastuq.model.coding import CutOff
 from fastuq.model.model import Model
 from fastuq.util.checks import whole_number
 from fastuq.util.file_names import FileNames
-from fastuq.util.remote import place_of
+from fastuq.util.places import place_of
 
 
 class FeatureCache:

@@ -16,9 +16,9 @@ from fastuq.cache.sealed import cannot_write, open_file, read_seal
 from fastuq.errors import CacheError
 from fastuq.util.file_names import FileNames
 from fastuq.util.locks import is_at, is_locked, take_lock
+from fastuq.util.places import place_of
 from fastuq.util.process import processors
 from fastuq.util.rawio import read_into, write_all
-from fastuq.util.remote import place_of
 
 _CHECK_BYTES = 4 * 2**20
 

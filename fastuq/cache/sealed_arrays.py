@@ -11,8 +11,8 @@ import numpy as np
 from fastuq.cache.sealed import DTYPES, cannot_write, create, open_file, read_seal
 from fastuq.errors import CacheError
 from fastuq.util.files import atomic_path
+from fastuq.util.places import place_of
 from fastuq.util.rawio import read_into, write_all
-from fastuq.util.remote import place_of
 
 
 def write_arrays(path: str | Path, title: str, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:

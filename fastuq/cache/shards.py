@@ -19,8 +19,8 @@ from fastuq.datasets.shards import AnyShard, open_shards
 from fastuq.errors import CacheError, InputError
 from fastuq.model.model import Model
 from fastuq.util.defaults import BATCH_SIZE
+from fastuq.util.places import place_of
 from fastuq.util.progress import progress_bar
-from fastuq.util.remote import place_of
 
 
 def cache_features(

@@ -130,7 +130,7 @@ def _repair(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _paths(args: argparse.Namespace) -> list[Path]:
-    from fastuq.util.remote import place_of
+    from fastuq.util.places import place_of
 
     return [place_of(file) for file in args.files]
 

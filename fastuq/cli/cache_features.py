@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from fastuq.datasets import data_root
     from fastuq.util.files import write_json
     from fastuq.util.outputs import check_outputs
-    from fastuq.util.remote import place_of
+    from fastuq.util.places import place_of
 
     began = time.perf_counter()
     args.output = None if args.output is None else place_of(args.output)

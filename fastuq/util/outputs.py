@@ -11,7 +11,8 @@ from fastuq.errors import InputError
 from fastuq.util.bundled import bundled_path
 from fastuq.util.checks import named_path
 from fastuq.util.files import is_stream, partial_prefix
-from fastuq.util.remote import check_writable, is_remote, joined, place_of
+from fastuq.util.places import place_of
+from fastuq.util.remote import check_writable, is_remote, joined
 
 Place = tuple[int | str, ...]
 """What a path leads to, however it is linked or mounted: device, inode, and the names that are not there yet."""

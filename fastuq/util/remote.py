@@ -8,13 +8,10 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from fastuq.errors import FastUQError, MissingExtraError, RemoteError, short
-from fastuq.util.checks import checked_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,51 +27,23 @@ _PUT_WHOLE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
 
 
 def is_remote(place: object) -> bool:
-    """Return whether this is an address and no path."""
-    return isinstance(place, str | RemotePath) and _ADDRESS.match(str(place)) is not None
+    """Return whether this is an address, as text or as what `fastuq.util.places.place_of` makes of it, and no path."""
+    address = getattr(place, "address", place)
+    return isinstance(address, str) and _ADDRESS.match(address) is not None
 
 
-def place_of(path: Any) -> Path:
-    """Return a path of this machine, checked, or what stands for one on another, given its address."""
-    return cast(Path, RemotePath(str(path).rstrip("/"))) if is_remote(path) else checked_path(path)
+def is_there(address: str) -> bool:
+    """Return whether a file or folder is there."""
+    with _reading(address):
+        system, path = _system(address)
+        return bool(system.exists(path))
 
 
-@dataclass(frozen=True)
-class RemotePath:
-    """An address with as much of a `Path` as feature caches need; each question is asked of the store anew."""
-
-    address: str
-
-    def __str__(self) -> str:
-        return self.address
-
-    def __truediv__(self, name: str) -> "RemotePath":
-        return RemotePath(joined(self.address, name))
-
-    @property
-    def name(self) -> str:
-        """The last part."""
-        return base_name(self.address)
-
-    def exists(self) -> bool:
-        """Return whether a file or folder is there."""
-        with _reading(self.address):
-            system, path = _system(self.address)
-            return bool(system.exists(path))
-
-    def is_dir(self) -> bool:
-        """Return whether a folder is there."""
-        with _reading(self.address):
-            system, path = _system(self.address)
-            return bool(system.isdir(path))
-
-    def iterdir(self) -> Iterator["RemotePath"]:
-        """Yield what lies in the folder."""
-        return (self / name for name, _ in entries(self.address))
-
-    def glob(self, pattern: str) -> Iterator["RemotePath"]:
-        """Yield what in the folder has a name of that pattern."""
-        return (path for path in self.iterdir() if fnmatchcase(path.name, pattern))
+def is_folder(address: str) -> bool:
+    """Return whether a folder is there."""
+    with _reading(address):
+        system, path = _system(address)
+        return bool(system.isdir(path))
 
 
 def base_name(address: str) -> str:

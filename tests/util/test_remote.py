@@ -15,6 +15,7 @@ from fastuq.errors import CacheError, InputError, MissingExtraError, RemoteError
 from fastuq.util import remote
 from fastuq.util.files import write_text
 from fastuq.util.outputs import check_outputs
+from fastuq.util.places import place_of
 
 fsspec = pytest.importorskip("fsspec", reason="needs fsspec: pip install 'fastuq[remote]'")
 
@@ -45,7 +46,7 @@ def test_what_is_written_is_there_whole(memory, tmp_path, root):
     assert list(remote.entries(root)) == [("b", True)]
     assert list(remote.entries(f"{root}/b")) == [("t.csv", False)]
     assert [remote.base_name(found) for found in remote.matching(f"{root}/b/*.csv")] == ["t.csv"]
-    place = remote.place_of(f"{root}/b/")
+    place = place_of(f"{root}/b/")
     assert (place.exists(), place.is_dir(), (place / "t.csv").is_dir(), (place / "x").exists()) == (1, 1, 0, 0)
     stamp = remote.stamp(f"{root}/b/t.csv")
     write_text(f"{root}/b/t.csv", "hello there")
