@@ -1,6 +1,7 @@
 """An S3 server on the loopback, and pictures to put there."""
 
 import io
+import logging
 import tarfile
 import urllib.request
 from contextlib import contextmanager
@@ -24,8 +25,9 @@ class Store:
     def get(self, name):
         return self.system.cat_file(f"bucket/{name}")
 
-    def names(self):
-        return sorted(name.removeprefix("bucket/") for name in self.system.find("bucket"))
+    def names(self, start=""):
+        """Return the names of all objects that begin so."""
+        return sorted(name.removeprefix("bucket/") for name in self.system.find(f"bucket/{start}"))
 
     @contextmanager
     def locked(self):
@@ -48,6 +50,7 @@ def serving(patch):
     import fsspec
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     url = "http://{}:{}".format(*server.get_host_and_port())
