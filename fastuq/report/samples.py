@@ -17,8 +17,6 @@ from fastuq.scoring.options import AUTO
 from fastuq.scoring.result import Result
 from fastuq.util.files import atomic_path
 
-_NUMBERS = ("index", "label", "prediction", "plain_prediction")
-"""Columns of whole numbers; others without a format of their own are text."""
 ENDLESS = 10_000
 LOOKED_AT = 5
 """How many of the least sure are shown."""
@@ -48,13 +46,20 @@ def _write_parquet(path: str | Path, columns: Sequence[tuple[str, Iterable[Any],
     import pyarrow.parquet as pq
 
     kinds = {
-        name: pa.float32() if spec else pa.int64() if name in _NUMBERS else pa.string() for name, _, spec in columns
+        name: pa.float32() if spec else pa.int64() if _are_whole(name, values) else pa.string()
+        for name, values, spec in columns
     }
     cells = [map(_value, values) for _, values, _ in columns]
     schema = pa.schema(kinds)
     with atomic_path(path) as partial, pq.ParquetWriter(partial, schema, write_page_checksum=True) as writer:
         while any(group := [list(islice(column, GROUP)) for column in cells]):
             writer.write_table(pa.table(group, schema=schema))
+
+
+def _are_whole(name: str, values: Iterable[Any]) -> bool:
+    """Return whether a column is of whole numbers; labels are, also where there are none."""
+    array = isinstance(values, np.ndarray) and values.dtype.kind in "iu"
+    return name == "label" or isinstance(values, range) or array
 
 
 def _value(value: Any) -> Any:
