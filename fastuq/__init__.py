@@ -24,6 +24,7 @@ _PUBLIC = {
     "Options": "fastuq.scoring.options",
     "Reason": "fastuq.scoring.decisions",
     "Reference": "fastuq.scoring.scores",
+    "RemoteError": "fastuq.errors",
     "Result": "fastuq.scoring.result",
     "Scorer": "fastuq.scoring.scoring",
     "Promise": "fastuq.scoring.calibration.promise",
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from fastuq.errors import InputError as InputError
     from fastuq.errors import MissingExtraError as MissingExtraError
     from fastuq.errors import ModelError as ModelError
+    from fastuq.errors import RemoteError as RemoteError
     from fastuq.model.backbone import Backbone as Backbone
     from fastuq.model.head import Head as Head
     from fastuq.model.head_file import load_head as load_head

@@ -42,5 +42,9 @@ class DownloadError(FastUQError):
     """A download that did not arrive, or arrived with another checksum."""
 
 
+class RemoteError(FastUQError):
+    """Another machine that does not answer, does not let in, or has not what is asked for."""
+
+
 class MissingExtraError(FastUQError):
     """An optional dependency that this command needs is not installed."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import models
 import pytest
+import stores
 from hypothesis import settings
 from places import SUPPORT, TINY
 
@@ -21,6 +22,15 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(SUPPORT), os.enviro
 @pytest.fixture(scope="session")
 def model():
     return models.tiny_model()
+
+
+@pytest.fixture(scope="session")
+def store():
+    """Start an S3 server on the loopback, one for all tests."""
+    for library in ("s3fs", "moto.server"):
+        pytest.importorskip(library, reason="needs s3fs and moto: pip install 'fastuq[remote,dev]'")
+    with pytest.MonkeyPatch.context() as patch, stores.serving(patch) as store:
+        yield store
 
 
 @pytest.fixture

@@ -18,12 +18,14 @@ from fastuq.cache.header import MAX_BATCH_BYTES, MAX_FILES_BYTES, Header, Shard
 from fastuq.cache.making import create_file
 from fastuq.cache.staleness import check_same
 from fastuq.datasets import ImageSet
-from fastuq.errors import InputError, ModelError
+from fastuq.errors import CacheError, InputError, ModelError
 from fastuq.model.model import Model
 from fastuq.util.checks import whole_number
 from fastuq.util.file_names import FileNames
+from fastuq.util.files import partial_prefix
 from fastuq.util.process import thread_count
 from fastuq.util.progress import progress_bar
+from fastuq.util.remote import is_remote, upload
 
 if TYPE_CHECKING:
     from fastuq.model.backbone import Backbone
@@ -32,7 +34,37 @@ if TYPE_CHECKING:
 def cache_file(
     images: ImageSet, model: Model, path: Path, *, batch_size: int, threads: int | None, stamp: str = ""
 ) -> FeatureCache:
-    """Cache images whose labels count the model's classes; `stamp` is what their files are known again by."""
+    """Cache images whose labels count the model's classes; `stamp` is what their files are known again by.
+
+    What goes to another machine is made in a file of this one, in ``out/``, and put there once it is whole: a run that
+    was stopped goes on from that file.
+    """
+    if not is_remote(path):
+        return _cache_here(images, model, path, batch_size, threads, stamp)
+    if path.exists() and _is_whole(path, _header(images, model, batch_size, stamp)[0]):
+        return FeatureCache(CacheFiles.of([CacheFile(path)]), images)
+    here = Path("out", f"{partial_prefix(str(path))}h5")
+    with _cache_here(images, model, here, batch_size, threads, stamp) as made:
+        upload(here, str(path))
+        file = CacheFile(here)
+    here.unlink()
+    file.path = path
+    return FeatureCache(CacheFiles.of([file]), images, computed=made.computed, labels_restored=made.labels_restored)
+
+
+def _is_whole(path: Path, header: Header) -> bool:
+    """Return whether a cache of another machine is whole; raises CacheError where it is of something else."""
+    file = CacheFile(path)
+    check_same(file, header)
+    try:
+        return not file.pending()
+    except CacheError:  # it is made again
+        return False
+
+
+def _cache_here(
+    images: ImageSet, model: Model, path: Path, batch_size: int, threads: int | None, stamp: str
+) -> FeatureCache:
     threads = thread_count(threads)
     header, labels, names = _header(images, model, batch_size, stamp)
     if not os.path.exists(path):  # unlike Path.exists, False where it may not even look

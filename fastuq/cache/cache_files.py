@@ -1,6 +1,5 @@
 """The files of one cache as a list: all open, or those of a folder of shards, opened when they are read."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -64,7 +63,7 @@ class CacheFiles:
             There is no manifest or a damaged one, a shard is missing, or the first is none of it.
         """
         manifest = read_manifest(folder)
-        there, names = set(os.listdir(folder)), manifest.names()
+        there, names = {path.name for path in folder.iterdir()}, manifest.names()
         missing = [name for name in names if name not in there]
         if missing:
             raise CacheError(

@@ -20,8 +20,9 @@ from fastuq.datasets import ImageSet
 from fastuq.errors import CacheError, InputError
 from fastuq.model.coding import CutOff
 from fastuq.model.model import Model
-from fastuq.util.checks import checked_path, whole_number
+from fastuq.util.checks import whole_number
 from fastuq.util.file_names import FileNames
+from fastuq.util.places import place_of
 
 
 class FeatureCache:
@@ -113,8 +114,8 @@ class FeatureCache:
         paths: list[Any] = list(path) if several else [path]  # type: ignore[arg-type]
         if not paths:
             raise InputError("feature cache: expected at least one file, found none")
-        if len(paths) == 1 and checked_path(paths[0]).is_dir():
-            return cls._open_folder(checked_path(paths[0]), model, images)
+        if len(paths) == 1 and place_of(paths[0]).is_dir():
+            return cls._open_folder(place_of(paths[0]), model, images)
         files: list[CacheFile] = []
         try:
             for each in paths:

@@ -14,9 +14,9 @@ from fastuq.cache.header import TITLE, Header, header_of
 from fastuq.cache.making import LOCK_SECONDS, busy
 from fastuq.cache.sealed import cannot_write, open_file, read_seal
 from fastuq.errors import CacheError
-from fastuq.util.checks import checked_path
 from fastuq.util.file_names import FileNames
 from fastuq.util.locks import is_at, is_locked, take_lock
+from fastuq.util.places import place_of
 from fastuq.util.process import processors
 from fastuq.util.rawio import read_into, write_all
 
@@ -47,7 +47,7 @@ class CacheFile:
 
     def __init__(self, path: str | Path) -> None:
         self._descriptor = -1
-        self.path = checked_path(path)
+        self.path = place_of(path)
         self._descriptor = open_file(self.path, os.O_RDONLY)
         try:
             with self._reading():

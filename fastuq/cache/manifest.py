@@ -12,7 +12,8 @@ from typing import Any
 from fastuq import __version__
 from fastuq.errors import CacheError
 from fastuq.util.files import write_text
-from fastuq.util.json_reading import read_json
+from fastuq.util.json_reading import parse_json, read_json
+from fastuq.util.remote import is_remote, read_bytes
 
 MANIFEST = "shards.json"
 FORMAT = "fastuq feature shards 1"
@@ -110,7 +111,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        about = read_json(path, MAX_BYTES)
+        about = _read(path)
         manifest = _checked(about)
     except FileNotFoundError:
         raise _no_manifest(folder) from None
@@ -122,6 +123,14 @@ def read_manifest(folder: Path) -> Manifest:
             "run the `fastuq cache-features` command that made the shards again: it keeps what is whole"
         ) from None
     return manifest
+
+
+def _read(path: Path) -> Any:
+    if not is_remote(path):
+        return read_json(path, MAX_BYTES)
+    if not path.exists():
+        raise FileNotFoundError
+    return parse_json(read_bytes(str(path), MAX_BYTES), MAX_BYTES)
 
 
 def _checked(about: Any) -> Manifest:

@@ -21,6 +21,7 @@ import numpy as np
 
 from fastuq.errors import CacheError
 from fastuq.util.rawio import reserve, write_all
+from fastuq.util.remote import fetch, is_remote
 
 DTYPES = ("|i1", "|b1", "<i8", "<u4", "<f4")
 MAX_SEAL = 16 * 2**20
@@ -65,13 +66,16 @@ class Seal:
 
 
 def open_file(path: Path, mode: int, made_by: str = "fastuq cache-features") -> int:
-    """Return a descriptor of the regular file `path`, which the command `made_by` makes.
+    """Return a descriptor of the regular file `path`, which the command `made_by` makes; else of a copy of it.
 
     Raises
     ------
     CacheError
         It is missing, no regular file, or may not be opened.
     """
+    if is_remote(path):
+        assert mode == os.O_RDONLY  # what is there is replaced whole
+        return fetch(str(path))
     try:
         descriptor = os.open(path, mode | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:

@@ -10,8 +10,8 @@ import numpy as np
 
 from fastuq.cache.sealed import DTYPES, cannot_write, create, open_file, read_seal
 from fastuq.errors import CacheError
-from fastuq.util.checks import checked_path
 from fastuq.util.files import atomic_path
+from fastuq.util.places import place_of
 from fastuq.util.rawio import read_into, write_all
 
 
@@ -51,7 +51,7 @@ def read_arrays(path: str | Path, title: str, made_by: str) -> tuple[dict[str, n
     CacheError
         The file is missing, foreign, truncated or damaged.
     """
-    path = checked_path(path)
+    path = place_of(path)
     descriptor = open_file(path, os.O_RDONLY, made_by)
     try:
         seal = read_seal(descriptor, path, title)

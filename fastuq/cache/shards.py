@@ -18,11 +18,11 @@ from fastuq.cache.staleness import ALIKE
 from fastuq.cluster.luggage import CarriedModel
 from fastuq.cluster.running import run
 from fastuq.datasets import ImageSet, open_images
-from fastuq.datasets.shards import SHARD_SIZE, ImageShard, open_shards
+from fastuq.datasets.shards import SHARD_SIZE, AnyShard, open_shards
 from fastuq.errors import CacheError, InputError
 from fastuq.model.model import Model
-from fastuq.util.checks import checked_path
 from fastuq.util.defaults import BATCH_SIZE
+from fastuq.util.places import place_of
 
 if TYPE_CHECKING:
     from fastuq.cluster.connection import Client
@@ -105,14 +105,14 @@ def cache_features(
         shards = open_shards(images, size=SHARD_SIZE if shard_size is None else shard_size, **how)
         records = cache_shards(shards, model, path, batch_size=batch_size, threads=threads, client=client)
         return FeatureCache(
-            CacheFiles.of_folder(checked_path(path)),
+            CacheFiles.of_folder(place_of(path)),
             computed=sum(record.computed for record in records),
             labels_restored=any(record.labels_restored for record in records),
         )
     if not isinstance(images, ImageSet):
         images = open_images(images, image_size=model.image_shape[:2], crop=model.crop)
     images = images.matched_to(model.class_names)
-    path = default_cache_path(images, model) if path is None else checked_path(path)
+    path = default_cache_path(images, model) if path is None else place_of(path)
     return cache_file(images, model, path, batch_size=batch_size, threads=threads)
 
 
@@ -148,7 +148,7 @@ class ShardRecord:
 
 
 def cache_shard(
-    shard: ImageShard,
+    shard: AnyShard,
     model: Model,
     folder: str | Path,
     *,
@@ -159,7 +159,7 @@ def cache_shard(
 
     Where the file is whole and the stamp of the images is the one that it was made with, no pixels are read.
     """
-    path, stamp = checked_path(folder) / shard_name(shard.index, shard.count), shard.stamp()
+    path, stamp = place_of(folder) / shard_name(shard.index, shard.count), shard.stamp()
     cache, skipped = _unchanged(path, stamp, model), tuple[tuple[str, str], ...]()
     if cache is None:
         images = shard.open().matched_to(model.class_names)
@@ -204,16 +204,17 @@ def write_manifest(folder: str | Path, source: str, model: Model, records: Seque
     for record in found:
         for name, value in found[0].common.items():
             if record.common[name] != value:
+                path = place_of(folder) / shard_name(record.index, len(found))
                 raise CacheError(
-                    f"{Path(folder) / shard_name(record.index, len(found))}: expected the {name} of the first shard, "
+                    f"{path}: expected the {name} of the first shard, "
                     f"{value}, found {record.common[name]}; delete that shard and cache it as the others"
                 )
     samples, fingerprints = (record.samples for record in found), (record.fingerprint for record in found)
-    save_manifest(checked_path(folder), Manifest(source, model.sha256, tuple(samples), tuple(fingerprints)))
+    save_manifest(place_of(folder), Manifest(source, model.sha256, tuple(samples), tuple(fingerprints)))
 
 
 def cache_shards(
-    shards: Sequence[ImageShard],
+    shards: Sequence[AnyShard],
     model: Model,
     folder: str | Path,
     *,
@@ -228,7 +229,7 @@ def cache_shards(
     CacheError
         The folder holds shards of another run or something else, or as `cache_features`.
     """
-    folder = checked_path(folder).absolute()
+    folder = place_of(folder).absolute()
     check_folder(folder, len(shards))
     carried = model if client is None else CarriedModel.of(model)
     work = partial(cache_shard, model=carried, folder=folder, batch_size=batch_size)

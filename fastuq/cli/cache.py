@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastuq.cli import add_on_error, say, tell
-from fastuq.util.checks import checked_path
 
 if TYPE_CHECKING:
     from fastuq.cache.header import Header
@@ -131,7 +130,9 @@ def _repair(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _paths(args: argparse.Namespace) -> list[Path]:
-    return [checked_path(file) for file in args.files]
+    from fastuq.util.places import place_of
+
+    return [place_of(file) for file in args.files]
 
 
 def _lines(report: dict[str, Any]) -> list[str]:

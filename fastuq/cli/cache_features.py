@@ -22,15 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "images",
         nargs="?",
         metavar="IMAGES",
-        help="a folder, .npy, .npz, cifar100, cifar100c/fog/3, bundled (default: the CIFAR-100 test set where it is "
-        "there, else the bundled 20 images)",
+        help="a folder, .npy, .npz, .tar, cifar100, cifar100c/fog/3, bundled, here or at an address (default: the "
+        "CIFAR-100 test set where it is there, else the bundled 20 images)",
     )
     parser.add_argument("--model", metavar="DIR", help="model folder (default: the bundled one)")
     add_classes(parser)
     parser.add_argument("--mirror", action="store_true", help="mirror every image left to right: a view to score with")
     add_on_error(parser)
     place = "cache file, or folder of shards (default: a file named by images and model)"
-    parser.add_argument("--output", type=Path, metavar="PLACE", help=place)
+    parser.add_argument("--output", metavar="PLACE", help=place)
     shards = "write a folder of shards, N images in each (with --scheduler default: 10000)"
     parser.add_argument("--shard-size", type=int, metavar="N", help=shards)
     batch = f"images that share a checksum (default: {BATCH_SIZE})"
@@ -45,8 +45,10 @@ def run(args: argparse.Namespace) -> int:
     from fastuq.datasets import data_root
     from fastuq.util.files import write_json
     from fastuq.util.outputs import check_outputs
+    from fastuq.util.places import place_of
 
     began = time.perf_counter()
+    args.output = None if args.output is None else place_of(args.output)
     inputs = [args.images, data_root(), args.model, args.classes]
     if args.shard_size is None:
         check_outputs({"--output": _new(args.output), "--json": args.json}, [*inputs, args.output])

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "threshold, keep or ignore. Features that are not cached yet are cached first."
     )
     add_source(parser, parser.add_mutually_exclusive_group())
-    parser.add_argument("--csv", metavar="FILE", help="write one row per image (- for the screen)")
+    parser.add_argument("--csv", metavar="FILE", help="write one row per image: .parquet, else CSV (- for the screen)")
     parser.add_argument("--report", metavar="FILE", help="write a page to look at, HTML (`fastuq report` has more)")
     parser.set_defaults(page_option="--report")
     parser.add_argument(
@@ -66,8 +66,8 @@ def add_images(parser: argparse.ArgumentParser, source: "argparse._ActionsContai
         "images",
         nargs="?",
         metavar="IMAGES",
-        help="a folder, .npy, .npz, cifar100, cifar100c/fog/3, bundled (default: the CIFAR-100 test set where it is "
-        "there, else the bundled 20 images)",
+        help="a folder, .npy, .npz, .tar, cifar100, cifar100c/fog/3, bundled, here or at an address (default: the "
+        "CIFAR-100 test set where it is there, else the bundled 20 images)",
     )
     source.add_argument(
         "--cache", nargs="+", metavar="FILE", help="score this feature cache: a file, or a folder of shards"
@@ -127,7 +127,8 @@ def run(args: argparse.Namespace) -> int:
     options = None if args.promise else scoring_options(args)
     if options is not None:
         check_settling(options, others=bool(args.mutual_information or args.views))
-    check_suffix(args.moments or "")
+    for table in (args.csv, args.moments):
+        check_suffix(table or "")
     outputs = _outputs(args)
     files = (args.images, args.model, args.classes, args.cifar100c, args.bank, args.reference, args.promise)
     check_outputs(outputs, [data_root(), *files, *(args.cache or []), *(args.views or [])])

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from fastuq.datasets.rows import part_of, stamp_of
-from fastuq.errors import InputError, short
+from fastuq.errors import FastUQError, InputError, short
 from fastuq.util.npy import EmptyError, NpyArray, TooLargeError, open_regular, read_npz
+from fastuq.util.remote import fetch, is_remote
 
 MAX_NPZ_BYTES = 2**30
 """Largest total of unpacked arrays taken from one .npz; a .npy, read piece by piece, has no such limit."""
@@ -22,9 +23,10 @@ def open_npy(path: str | Path) -> NpyArray:
     InputError
         The file is missing, truncated, no .npy, empty, or holds Python objects.
     """
-    path = Path(path)
     try:
         return NpyArray(path)
+    except FastUQError:
+        raise
     except Exception as error:  # a hostile header can raise nearly anything
         raise _unreadable(path, error) from None
 
@@ -39,7 +41,6 @@ def open_npz(path: str | Path) -> dict[str, Any]:
     InputError
         The file is missing, truncated, no .npz, has no images, holds Python objects, or declares more than 1 GiB.
     """
-    path = Path(path)
 
     def of_images(names: Collection[str]) -> Iterable[str]:
         if "images" in names:
@@ -50,7 +51,7 @@ def open_npz(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path}: expected an array named images, found {found}")
 
     try:
-        with open(open_regular(path), "rb") as file:
+        with open(fetch(str(path)) if is_remote(path) else open_regular(path), "rb") as file:
             arrays = read_npz(file, MAX_NPZ_BYTES, of_images)
     except TooLargeError as error:
         raise InputError(f"{path}: {error}; save large images as .npy, which is read piece by piece") from None
@@ -113,7 +114,7 @@ class Grey:
         return stamp_of(self._images)
 
 
-def _unreadable(path: Path, error: Exception) -> InputError:
+def _unreadable(path: Path | str, error: Exception) -> InputError:
     if isinstance(error, FileNotFoundError):
         return InputError(f"{path}: no such file")
     if isinstance(error, OSError) and error.strerror:

@@ -14,13 +14,15 @@ from fastuq.datasets.folder import open_folder, open_picture
 from fastuq.datasets.foreign import FOREIGN, open_foreign
 from fastuq.datasets.imageset import ImageSet
 from fastuq.datasets.picture import SUFFIXES
+from fastuq.datasets.tars import open_tars, tar_paths
 from fastuq.errors import InputError
 from fastuq.util.bundled import bundled_path
 from fastuq.util.checks import array_of, checked_path, one_of, sides_of
+from fastuq.util.remote import base_name, is_remote
 
 HELP = (
     f"cifar100, cifar100/train, cifar10, cifar10/train, cifar100c/NAME/SEVERITY, {', '.join(FOREIGN)}, bundled, "
-    "a folder of pictures or one of them, a .npy or a .npz file, or a folder or file of CIFAR's python layout"
+    "a folder of pictures or one of them, a .npy, .npz or .tar file, or a folder or file of CIFAR's python layout"
 )
 
 
@@ -57,9 +59,11 @@ def open_images(
         ``cifar100``, ``cifar100/train``, ``cifar10``, ``cifar10/train``, ``cifar100c/fog/3``, ``bundled``, what
         ``fastuq download`` calls ``mnist``, ``svhn``, ``textures``, ``places365`` and ``tiny-imagenet``, a folder of
         pictures (sub-folders are classes), one picture, a ``.npy`` file, a ``.npz`` file (``images``, and ``labels``,
-        ``class_names`` if wanted), the path of ``cifar-100-python`` or ``cifar-10-batches-py`` (the test images) or
+        ``class_names`` if wanted), ``.tar`` files of pictures (``data.tar``, ``data-{00000..00009}.tar``,
+        ``data-*.tar``), the path of ``cifar-100-python`` or ``cifar-10-batches-py`` (the test images) or
         of a file of theirs, or an array (N, H, W, 3) uint8; a single image (H, W, 3) or (H, W, 1), or grey ones
-        (N, H, W) or (N, H, W, 1), will do. None: the CIFAR-100 test set where it is there, else the bundled 20 images.
+        (N, H, W) or (N, H, W, 1), will do. Pictures and arrays may lie on another machine (``s3://bucket/photos``, any
+        address of fsspec). None: the CIFAR-100 test set where it is there, else the bundled 20 images.
     labels : array-like (N,) of int, optional
         Class numbers, in place of those that the source brings, or of the sub-folders as classes; (N, 1) and one-hot
         (N, C) are taken too.
@@ -105,7 +109,12 @@ def _open(spec: str | Path | np.ndarray | None, image_size: tuple[int, int], cro
         known = open_foreign(data_root(), spec, image_size, crop) if spec in FOREIGN else _open_named(spec)
         if known is not None:
             return known
-        spec = Path(spec)
+        tars = tar_paths(spec)
+        if tars is not None:
+            return open_tars(tars, base_name(spec), image_size, crop)
+        spec = spec if is_remote(spec) else Path(spec)
+    if is_remote(spec):
+        return _open_address(str(spec), image_size, crop)
     if not isinstance(spec, Path):
         return ImageSet(as_rgb(array_of("images", spec), "array"), None, None, "array")
     checked_path(spec)
@@ -122,6 +131,18 @@ def _open(spec: str | Path | np.ndarray | None, image_size: tuple[int, int], cro
         return _from_npz(spec, f"file:{spec.name}")
     problem = "is neither a folder, a picture, a .npy nor a .npz file" if spec.exists() else "is not there"
     raise InputError(f"images {str(spec)!r}: {problem}; give {HELP}")
+
+
+def _open_address(address: str, image_size: tuple[int, int], crop: float | None) -> ImageSet:
+    """Open what lies on another machine; its suffix says what it is."""
+    suffix, name = Path(address).suffix.lower(), f"file:{base_name(address)}"
+    if suffix in SUFFIXES:
+        return open_picture(address, image_size, crop)
+    if suffix == ".npy":
+        return ImageSet(as_rgb(open_npy(address), name), None, None, name)
+    if suffix == ".npz":
+        return _from_npz(address, name)
+    return open_folder(address, image_size, crop)
 
 
 def _open_named(spec: str) -> ImageSet | None:
@@ -180,7 +201,7 @@ def load_bundled() -> ImageSet:
     return _from_npz(bundled_path("images") / "cifar100_first20.npz", "bundled")
 
 
-def _from_npz(path: Path, name: str) -> ImageSet:
+def _from_npz(path: Path | str, name: str) -> ImageSet:
     arrays = open_npz(path)
     names = arrays.get("class_names")
     if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):

@@ -3,11 +3,11 @@
 import io
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from fastuq.errors import InputError
+from fastuq.errors import FastUQError, InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
@@ -28,7 +28,14 @@ def prepared(crop: float | None) -> dict[str, Any]:
     return {"orientation": "exif", "transparency": "white", "resize": "bilinear", "crop": crop}
 
 
-def read_picture(path: Path, image_size: tuple[int, int], crop: float | None = None) -> np.ndarray:
+class PictureFile(Protocol):
+    """What a picture is read from; its text says where it is. A path is one."""
+
+    def read_bytes(self) -> bytes:
+        """Return what it holds."""
+
+
+def read_picture(path: PictureFile, image_size: tuple[int, int], crop: float | None = None) -> np.ndarray:
     """Return a picture file as uint8 (height, width, 3).
 
     It is turned as its EXIF orientation says, put on white where it is transparent, and resized (bilinear, with
@@ -36,7 +43,7 @@ def read_picture(path: Path, image_size: tuple[int, int], crop: float | None = N
 
     Parameters
     ----------
-    path : Path
+    path : Path or PictureFile
     image_size : (int, int)
         Height and width.
     crop : float, optional
@@ -63,7 +70,7 @@ def read_picture(path: Path, image_size: tuple[int, int], crop: float | None = N
                 box = None if crop is None else _middle(rgb.size, (width, height), crop)
                 rgb = rgb.resize((width, height), Image.Resampling.BILINEAR, box)
             return np.asarray(rgb)
-    except InputError:
+    except FastUQError:
         raise
     except Exception as error:  # a damaged picture can raise nearly anything
         if isinstance(error, OSError) and error.strerror:
@@ -74,7 +81,7 @@ def read_picture(path: Path, image_size: tuple[int, int], crop: float | None = N
         ) from None
 
 
-def _check(path: Path, picture: Any, data: bytes) -> None:
+def _check(path: PictureFile, picture: Any, data: bytes) -> None:
     """Refuse what declares more than a picture needs, and levels of which nothing says what is white."""
     if picture.width * picture.height > MAX_PIXELS:
         raise InputError(
@@ -96,13 +103,13 @@ def _tags(picture: Any) -> Any:
     return getattr(picture, "tag_v2", {})
 
 
-def _content(path: Path) -> bytes:
-    size = path.stat().st_size
-    if size > MAX_BYTES:
+def _content(path: PictureFile) -> bytes:
+    if isinstance(path, Path) and (size := path.stat().st_size) > MAX_BYTES:
         raise InputError(f"{path}: refused: {size} bytes, more than {MAX_BYTES}; scale it down")
-    if size == 0:
+    data = path.read_bytes()
+    if not data:
         raise InputError(f"{path}: expected a picture, found an empty file; replace it or take it out of the folder")
-    return path.read_bytes()
+    return data
 
 
 def _upright(picture: Any) -> Any:

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -11,9 +13,11 @@ import numpy as np
 from fastuq.datasets.imageset import ImageSet
 from fastuq.datasets.opening import open_images
 from fastuq.datasets.rows import stamp_of
-from fastuq.errors import InputError
+from fastuq.datasets.tars import open_tars, tar_paths, tar_stamp
+from fastuq.errors import InputError, RemoteError
 from fastuq.util.checks import one_of, whole_number
 from fastuq.util.file_names import FileNames
+from fastuq.util.remote import base_name, is_remote
 
 SHARD_SIZE = 10_000
 MAX_SHARDS = 99_999
@@ -67,6 +71,51 @@ class ImageShard:
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class TarShard:
+    """One of several tar files of pictures; it is looked into where it is opened, and nowhere else.
+
+    Attributes
+    ----------
+    tar : str
+        Its path or address.
+    source, index, count, skip
+        As `ImageShard` has them.
+    image_size, crop, class_names, mirror
+        As `open_shards` takes them.
+    """
+
+    tar: str
+    source: str
+    index: int
+    count: int
+    skip: bool
+    image_size: tuple[int, int]
+    crop: float | None
+    class_names: tuple[str, ...] | None
+    mirror: bool
+    notes = ()
+
+    def open(self) -> ImageSet:
+        """Return the images, a set of its own each time."""
+        images = open_tars([self.tar], base_name(self.tar), self.image_size, self.crop)
+        images = images if self.class_names is None else images.matched_to(self.class_names)
+        images = images.mirrored() if self.mirror else images
+        return images.readable() if self.skip else images
+
+    def stamp(self) -> str:
+        """Return what tells, without a look at pixels, whether they can have changed; empty where only they tell."""
+        try:
+            return hashlib.sha256(
+                repr((tar_stamp(self.tar), replace(self, tar=base_name(self.tar), index=0, count=0))).encode()
+            ).hexdigest()
+        except (OSError, RemoteError):
+            return ""
+
+
+AnyShard = ImageShard | TarShard
+
+
 class Told(NamedTuple):
     """What is to be said of images in shards, as an `ImageSet` has it."""
 
@@ -83,8 +132,8 @@ def open_shards(
     crop: float | None = None,
     mirror: bool = False,
     on_error: str = "stop",
-) -> list[ImageShard]:
-    """Open images as shards; no pixels of files are read.
+) -> Sequence[AnyShard]:
+    """Open images as shards; no pixels of files are read. Several tar files are a shard each, whatever the size.
 
     Parameters
     ----------
@@ -105,15 +154,25 @@ def open_shards(
         As `open_images` does, or there would be more than `MAX_SHARDS`.
     """
     size, on_error = whole_number("shard size", size, 1), one_of("on_error", on_error, ("stop", "skip"))
+    tars = tar_paths(spec) if isinstance(spec, str) else None
+    if tars is not None and len(tars) > 1:
+        _check_count(size, len(tars))
+        name, how = f"file:{base_name(str(spec))}", (on_error == "skip", image_size, crop, class_names, mirror)
+        places = [tar if is_remote(tar) else os.path.abspath(tar) for tar in tars]
+        return [TarShard(tar, name, number, len(tars), *how) for number, tar in enumerate(places, 1)]
     images = spec if isinstance(spec, ImageSet) else open_images(spec, image_size=image_size, crop=crop)
     images = images if class_names is None else images.matched_to(class_names)
     images = images.mirrored() if mirror else images
     count = -(-len(images) // size)
-    if count > MAX_SHARDS:
-        raise InputError(
-            f"shard size {size}: expected at most {MAX_SHARDS} shards, found {count} of {len(images)} images; "
-            "make them larger"
-        )
+    _check_count(size, count)
     parts = [images.subset(start, min(start + size, len(images))) for start in range(0, len(images), size)]
     skip = on_error == "skip" and images.prepared is not None
     return [ImageShard(part, images.name, number, count, skip) for number, part in enumerate(parts, 1)]
+
+
+def _check_count(size: int, count: int) -> None:
+    if count > MAX_SHARDS:
+        raise InputError(
+            f"shard size {size}: expected at most {MAX_SHARDS} shards, found {count}; make them larger, or the tar "
+            "files"
+        )

@@ -37,7 +37,7 @@ _TABLES = {
     "table of splits": {"corruption", "severity", "accuracy_plain"},
     "moments": {"mean_0", "std_0", "keep"},
 }
-"""Columns by which a CSV is known."""
+"""Columns by which a CSV is known, or a Parquet that has no moments."""
 _ROOM = 2**20
 _FIRST_NAME = 60
 """Bytes of a .npz within which its first array is named."""
@@ -220,7 +220,7 @@ def _npz(path: Path) -> About:
 
 
 def _parquet(path: Path) -> About:
-    """Describe moments whose values lie under checksums; pyarrow has none for the description at their end."""
+    """Describe moments or a table; their values lie under checksums, the description at their end does not."""
     check_suffix(".parquet")
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -234,7 +234,8 @@ def _parquet(path: Path) -> About:
         raise ValueError(error) from None
     made = parse_json(schema.metadata[b"fastuq"]) if schema.metadata else None
     arrays = {name: str(kind) for name, kind in zip(schema.names, schema.types, strict=True)}
-    return {"samples": samples, "arrays": arrays, "made": made}
+    table = {f"{kind}, Parquet" for kind, columns in _TABLES.items() if columns <= set(schema.names)}
+    return {"samples": samples, "arrays": arrays, "made": made} | ({"kind": table.pop()} if table else {})
 
 
 def _page(path: Path) -> About:

@@ -13,13 +13,14 @@ from fastuq.report.tables import write_csv
 from fastuq.util.files import atomic_path
 
 _ROWS = 8192
-_GROUP = 2**16
+PARQUET = ".parquet"
+GROUP = 2**16
 """Rows of Parquet that are read at once."""
 
 
 def check_suffix(path: str | Path) -> None:
     """Raise MissingExtraError where a file of that suffix needs pyarrow, and it is not installed."""
-    if Path(path).suffix == ".parquet" and find_spec("pyarrow") is None:
+    if Path(path).suffix == PARQUET and find_spec("pyarrow") is None:
         raise MissingExtraError("Parquet files need pyarrow: pip install 'fastuq[parquet]'")
 
 
@@ -44,7 +45,7 @@ def write_parquet(path: str | Path, arrays: Mapping[str, np.ndarray], about: Map
         columns[name] = flat if array.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, array.shape[1])
     table = pa.table(columns).replace_schema_metadata({"fastuq": json.dumps(about)})
     with atomic_path(path) as partial:
-        pq.write_table(table, partial, row_group_size=_GROUP, write_page_checksum=True)
+        pq.write_table(table, partial, row_group_size=GROUP, write_page_checksum=True)
 
 
 def write_rows(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
@@ -67,7 +68,7 @@ def _rows(arrays: Mapping[str, np.ndarray]) -> Iterator[list[str]]:
 
 WRITERS: dict[str, Callable[[str | Path, Mapping[str, np.ndarray], Mapping[str, Any]], None]] = {
     ".npz": write_npz,
-    ".parquet": write_parquet,
+    PARQUET: write_parquet,
     ".csv": write_rows,
 }
 """By the suffix of the file."""

@@ -1,6 +1,7 @@
 """A scored data set for people: the per-sample table, and the summary as lines to read."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from textwrap import TextWrapper
 from typing import Any
@@ -8,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from fastuq.errors import printable
+from fastuq.report.moments_tables import GROUP, PARQUET, check_suffix
 from fastuq.report.tables import write_csv
 from fastuq.scoring.columns import COLUMNS, decision_word
 from fastuq.scoring.decisions import Reason
 from fastuq.scoring.options import AUTO
 from fastuq.scoring.result import Result
+from fastuq.util.files import atomic_path
 
 ENDLESS = 10_000
 LOOKED_AT = 5
@@ -22,13 +25,45 @@ _NAME, _CLASS = 32, 12
 
 
 def write_sample_table(path: str | Path, result: Result, class_names: tuple[str, ...]) -> None:
-    """Write one CSV row per sample to `path`, whole or not at all; its columns are `COLUMNS`.
+    """Write one row per sample to `path`, whole or not at all; its columns are `COLUMNS`.
 
-    A name that a spreadsheet would take for a formula (``=1+1``) gets an apostrophe in front.
+    As CSV, or as Parquet (needs pyarrow) where `path` ends so. In a CSV, a name that a spreadsheet would take for a
+    formula (``=1+1``) gets an apostrophe in front.
     """
     given = [(name, values(result, class_names), spec) for name, values, spec in COLUMNS]
-    table = {name: _cells(values, spec) for name, values, spec in given if values is not None}
-    write_csv(path, list(table), zip(*table.values(), strict=True))
+    there = [(name, values, spec) for name, values, spec in given if values is not None]
+    if Path(path).suffix == PARQUET:
+        _write_parquet(path, there)
+    else:
+        table = {name: _cells(values, spec) for name, values, spec in there}
+        write_csv(path, list(table), zip(*table.values(), strict=True))
+
+
+def _write_parquet(path: str | Path, columns: Sequence[tuple[str, Iterable[Any], str]]) -> None:
+    """Write columns with their formats, `GROUP` rows at a time; every page lies under a checksum."""
+    check_suffix(path)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {
+        name: pa.float32() if spec else pa.int64() if _are_whole(name, values) else pa.string()
+        for name, values, spec in columns
+    }
+    cells = [map(_value, values) for _, values, _ in columns]
+    schema = pa.schema(kinds)
+    with atomic_path(path) as partial, pq.ParquetWriter(partial, schema, write_page_checksum=True) as writer:
+        while any(group := [list(islice(column, GROUP)) for column in cells]):
+            writer.write_table(pa.table(group, schema=schema))
+
+
+def _are_whole(name: str, values: Iterable[Any]) -> bool:
+    """Return whether a column is of whole numbers; labels are, also where there are none."""
+    array = isinstance(values, np.ndarray) and values.dtype.kind in "iu"
+    return name == "label" or isinstance(values, range) or array
+
+
+def _value(value: Any) -> Any:
+    return printable(value) if isinstance(value, str) else value  # as in the CSV
 
 
 def _cells(values: Iterable[Any], spec: str) -> Iterator[str]:

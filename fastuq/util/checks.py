@@ -3,6 +3,7 @@
 import errno
 import math
 import os
+import re
 from collections.abc import Sequence
 from numbers import Real
 from operator import index
@@ -14,6 +15,8 @@ from fastuq.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""How an address begins, also once a `Path` has taken one of its slashes."""
 MAX_SEED = 2**64 - 1
 
 
@@ -113,6 +116,11 @@ def named_path(path: Any) -> Path:
     """Return a path; raises InputError where it is neither text nor a path, or has what no file name can have."""
     try:
         if isinstance(path, str | os.PathLike) and b"\0" not in os.fsencode(path):
+            if _ADDRESS.match(os.fsdecode(path)):
+                raise InputError(
+                    f"{os.fsdecode(path)}: expected a path of this machine, found an address; images, feature caches, "
+                    "tables and reports alone may lie at one"
+                )
             return Path(path)
     except UnicodeEncodeError:
         pass

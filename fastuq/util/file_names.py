@@ -1,12 +1,16 @@
 """Names of a million files in little memory: their bytes one after the other, text when they are asked for."""
 
+import heapq
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import overload
 
 import numpy as np
 
 from fastuq.errors import InputError
+
+_RUN = 2**16
 
 
 class FileNames(Sequence[str]):
@@ -44,6 +48,14 @@ class FileNames(Sequence[str]):
                 raise InputError(f"files: expected names of files as text, found {name!r}")
             text += encoded + b"\0"
         return cls(bytes(text))
+
+    @classmethod
+    def in_order(cls, names: Iterable[str]) -> "FileNames":
+        """Return names sorted; no more than `_RUN` of them are text at any time."""
+        names, runs = iter(names), list[FileNames]()
+        while run := list(islice(names, _RUN)):
+            runs.append(cls.of(sorted(run)))
+        return runs[0] if len(runs) == 1 else cls.of(heapq.merge(*runs))
 
     def __len__(self) -> int:
         return len(self._bounds) - 1

@@ -13,6 +13,7 @@ from typing import Any
 
 from fastuq.errors import InputError
 from fastuq.util.checks import checked_path
+from fastuq.util.remote import is_remote, written
 
 
 @contextmanager
@@ -20,7 +21,8 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `target` and rename it there when the block ends without an error.
 
     The data is flushed to the disk before the rename, so after a crash `target` is the old file or the new one. A
-    device or a pipe is never replaced: it gets the data once they are whole, as standard output does for ``-``.
+    device or a pipe is never replaced: it gets the data once they are whole, as standard output does for ``-``. What
+    goes to an address of another machine is made on this one, and put there once it is whole.
 
     Raises
     ------
@@ -29,6 +31,10 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     OSError
         The data cannot be written; it names `target`.
     """
+    if is_remote(target):
+        with written(str(target)) as partial:
+            yield partial
+        return
     if is_stream(checked_path(target)):
         with tempfile.TemporaryDirectory() as folder:
             partial = Path(folder, "output")

@@ -1,5 +1,6 @@
 """NumPy's .npy and .npz formats, read without trust: no Python objects, memory bounded by what is there."""
 
+import io
 import math
 import os
 import stat
@@ -12,8 +13,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from fastuq.errors import InputError, short
+from fastuq.errors import FastUQError, InputError, short
 from fastuq.util.rawio import read_into
+from fastuq.util.remote import RemoteFile, base_name, is_remote
+
+_MAX_HEADER = 2**17
+"""More than a header of version 1.0 can have."""
 
 
 class NpyArray:
@@ -23,7 +28,8 @@ class NpyArray:
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
+        The text is an address of another machine.
 
     Attributes
     ----------
@@ -39,19 +45,19 @@ class NpyArray:
         The file cannot be opened.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         self._path = path
-        self._descriptor = open_regular(path)
-        weakref.finalize(self, os.close, self._descriptor)
-        found = os.fstat(self._descriptor)
-        with open(os.dup(self._descriptor), "rb") as stream:
-            self.shape, self._fortran, self.dtype = read_header(stream)
-            self._offset = stream.tell()
+        self._file = RemoteFile(str(path)) if is_remote(path) else _LocalFile(Path(path))
+        start = np.empty(min(_MAX_HEADER, self._file.size), np.uint8)
+        self._file.read_into(start, 0)
+        stream = io.BytesIO(start.tobytes())
+        self.shape, self._fortran, self.dtype = read_header(stream)
+        self._offset = stream.tell()
         size = math.prod(self.shape) * self.dtype.itemsize
         if 0 in self.shape:
             raise EmptyError(f"an array {self.shape} without rows or columns")
-        if size == 0 or self._offset + size > found.st_size:
-            raise ValueError(f"{size} bytes declared, {found.st_size - self._offset} there")
+        if size == 0 or self._offset + size > self._file.size:
+            raise ValueError(f"{size} bytes declared, {self._file.size - self._offset} there")
 
     def __len__(self) -> int:
         return int(self.shape[0])
@@ -77,23 +83,25 @@ class NpyArray:
         return np.array(self[:], dtype=dtype)
 
     def stamp(self) -> str:
-        """Return what tells whether the file that is open has changed: its name, size and time."""
-        found = os.fstat(self._descriptor)  # another file may have the name by now
-        return f"{self._path.name} {found.st_size} {found.st_mtime_ns}"
+        """Return what tells whether the file that is open has changed: its name, size and version."""
+        return f"{base_name(str(self._path))} {self._file.stamp}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopened, (self._path.absolute(), self.shape, self.dtype)
+        return _reopened, (self._absolute(), self.shape, self.dtype)
+
+    def _absolute(self) -> Path | str:
+        return self._path if is_remote(self._path) else Path(self._path).absolute()
 
     def _read(self, start: int, stop: int) -> np.ndarray:
         lengths, count, item = self.shape[1:], stop - start, self.dtype.itemsize
         try:
             if not self._fortran:
                 array = np.empty((count, *lengths), self.dtype)
-                read_into(self._descriptor, array, self._offset + start * math.prod(lengths) * item)
+                self._file.read_into(array, self._offset + start * math.prod(lengths) * item)
                 return array
             columns = np.empty((*reversed(lengths), count), self.dtype)  # as they lie in the file
             for number, column in enumerate(columns.reshape(-1, count) if count else ()):
-                read_into(self._descriptor, column, self._offset + (number * len(self) + start) * item)
+                self._file.read_into(column, self._offset + (number * len(self) + start) * item)
             return columns.T
         except EOFError:
             raise InputError(
@@ -104,11 +112,26 @@ class NpyArray:
             raise InputError(f"cannot read {self._path}: {error.strerror or error}; check the disk") from None
 
 
-def _reopened(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> NpyArray:
+class _LocalFile:
+    """A file of this machine, as `RemoteFile` is one of another."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = open_regular(path)
+        weakref.finalize(self, os.close, self._descriptor)
+        found = os.fstat(self._descriptor)
+        self.size, self.stamp = found.st_size, f"{found.st_size} {found.st_mtime_ns}"
+
+    def read_into(self, array: np.ndarray, offset: int) -> None:
+        read_into(self._descriptor, array, offset)
+
+
+def _reopened(path: Path | str, shape: tuple[int, ...], dtype: np.dtype) -> NpyArray:
     """Return an array that was open in another process, of the file that is there by now."""
     try:
         array = NpyArray(path)
         found: object = (array.shape, array.dtype)
+    except FastUQError:
+        raise
     except Exception as error:  # a hostile header can raise nearly anything
         found = short(error)
     if found != (shape, dtype):

@@ -11,10 +11,12 @@ from fastuq.errors import InputError
 from fastuq.util.bundled import bundled_path
 from fastuq.util.checks import named_path
 from fastuq.util.files import is_stream, partial_prefix
+from fastuq.util.places import place_of
+from fastuq.util.remote import check_writable, is_remote, joined
 
 Place = tuple[int | str, ...]
 """What a path leads to, however it is linked or mounted: device, inode, and the names that are not there yet."""
-_TABLES = (".csv", ".html", ".json", ".md")
+_TABLES = (".csv", ".html", ".json", ".md", ".parquet")
 _REPORTS = (*_TABLES, ".h5")
 _MODEL = "model.json"
 _SHARDS = "shards.json"
@@ -34,7 +36,8 @@ def check_outputs(
 ) -> None:
     """Refuse outputs that would replace an input or each other, or cannot be written, before any work is done.
 
-    Files are compared by device and inode, so that links and mounts lead nowhere else than names do.
+    Files are compared by device and inode, so that links and mounts lead nowhere else than names do; addresses of other
+    machines by their text.
 
     Parameters
     ----------
@@ -55,9 +58,12 @@ def check_outputs(
     InputError
         Two paths are the same file, or a path is a folder, lies in a model folder or cannot be written.
     """
-    read = [path for path in (*_OURS, *inputs) if path is not None and os.path.exists(path)]
+    inputs = list(inputs)
+    made = list(made)
+    far = [str(path).rstrip("/") for path in (*inputs, *made) if is_remote(path)]
+    read = [path for path in (*_OURS, *inputs) if path is not None and not is_remote(path) and os.path.exists(path)]
     read += [Path(path).parent for path in read if _has_names_beside(Path(path))]
-    folders = [Path(os.path.realpath(path)) for path in made if path is not None]
+    folders = [Path(os.path.realpath(path)) for path in made if path is not None and not is_remote(path)]
     model = [] if replaced is None else [Path(os.path.realpath(replaced))]
     own = [_place("", path) for path in (*folders, *model)]
     members = cache(lambda: _members(read))  # thousands of files may lie there, and most outputs are new
@@ -65,14 +71,18 @@ def check_outputs(
     for option, path in outputs.items():
         if path is None:
             continue
-        named_path(path)
-        place = ("-",) if str(path) == "-" else _place(option, path)
-        stream = is_stream(path)
+        if not is_remote(path):
+            named_path(path)
+        stream = str(path) == "-" or (not is_remote(path) and is_stream(path))
+        place = (str(path),) if is_remote(path) or str(path) == "-" else _place(option, path)
         for other, first in taken.items():
             if (place[: len(other)] == other or other[: len(place)] == place) and (place == ("-",) or not stream):
                 raise InputError(f"{option} {path}: {first} goes there too; give each output a place of its own")
         taken[place] = option
         if stream:
+            continue
+        if is_remote(path):
+            _check_remote(option, str(path), far)
             continue
         real = Path(os.path.realpath(path))
         if any(place == _place("", path) for path in read) or (real.is_file() and _is_part(real, read, members)):
@@ -81,10 +91,20 @@ def check_outputs(
             raise InputError(f"{option} {path}: lies among the files that this command makes; choose another folder")
         _check_no_model(f"{option} {path}", real.parents)
         _check_writable(option, real)
+    for path in filter(is_remote, made):
+        check_writable(joined(str(path), "any"))
     for folder in folders:
         _check_no_model(str(folder), (folder, *folder.parents))
     for folder in model:
         _check_no_model(str(folder), folder.parents)
+
+
+def _check_remote(option: str, address: str, inputs: Sequence[str]) -> None:
+    """Refuse an address that is an input, or lies in one and is no table, or where nothing can be written."""
+    inside = any(address.startswith(f"{folder}/") for folder in inputs)
+    if (inside and Path(address).suffix not in _TABLES) or (address in inputs and place_of(address).exists()):
+        raise InputError(f"{option} {address}: expected a new file, found an input, which it would replace; rename it")
+    check_writable(address)
 
 
 def _has_names_beside(path: Path) -> bool:

@@ -17,6 +17,7 @@ from fastuq.datasets import ImageSet
 from fastuq.errors import CacheError, InputError
 from fastuq.report.samples import write_sample_table
 from fastuq.scoring.scoring import score
+from fastuq.util import file_names
 from fastuq.util.file_names import FileNames
 
 NAMES = [f"cat/{n}.jpg" for n in range(17)] + [
@@ -43,6 +44,13 @@ def test_names_are_a_sequence(names, part):
     assert [kept[n] for n in range(-len(names), len(names))] == names + names
     with pytest.raises(IndexError):
         kept[len(names)]
+
+
+@given(names_of_files, st.integers(1, 4))
+def test_names_in_order_are_what_sorted_gives(names, run):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(file_names, "_RUN", run)
+        assert list(FileNames.in_order(iter(names))) == sorted(names)
 
 
 @pytest.mark.parametrize("names", [["a\0b"], [3], ["\ud800"]])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastuq.datasets import ImageSet, folder, open_images
+from fastuq.datasets import ImageSet, open_images, pictures
 from fastuq.datasets.picture import read_picture
 from fastuq.errors import InputError
 
@@ -155,7 +155,7 @@ def test_a_folder_that_may_not_be_read(photos, monkeypatch):
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 
-    monkeypatch.setattr(folder.os, "scandir", refused)
+    monkeypatch.setattr(os, "scandir", refused)
     for on_error in ("stop", "skip"):
         with pytest.raises(InputError, match=r"cannot read the folder .*dog/old: Permission denied"):
             open_images(photos, on_error=on_error)
@@ -172,7 +172,7 @@ def broken(photos):
 
 def test_a_broken_file_is_found_by_the_one_pass(broken, monkeypatch):
     read = []
-    monkeypatch.setattr(folder, "read_picture", lambda path, *how: read.append(path.name) or read_picture(path, *how))
+    monkeypatch.setattr(pictures, "read_picture", lambda path, *how: read.append(path.name) or read_picture(path, *how))
     images = open_images(broken)
     assert read == []
     for _ in range(2):
@@ -184,7 +184,7 @@ def test_a_broken_file_is_found_by_the_one_pass(broken, monkeypatch):
 
 def test_a_broken_file_costs_that_file(broken, monkeypatch):
     read = []
-    monkeypatch.setattr(folder, "read_picture", lambda path, *how: read.append(path.name) or read_picture(path, *how))
+    monkeypatch.setattr(pictures, "read_picture", lambda path, *how: read.append(path.name) or read_picture(path, *how))
     images = open_images(broken, on_error="skip")
     print = images.matched_to(("dog", "cat")).fingerprint()
     assert len(read) == 6  # no second look
@@ -225,7 +225,7 @@ def test_a_folder_of_broken_files_alone(tmp_path):
 
 def test_pictures_are_decoded_once_where_they_can_be_kept(broken, monkeypatch):
     read = []
-    monkeypatch.setattr(folder, "read_picture", lambda path, *how: read.append(path.name) or read_picture(path, *how))
+    monkeypatch.setattr(pictures, "read_picture", lambda path, *how: read.append(path.name) or read_picture(path, *how))
     images = open_images(broken, on_error="skip").matched_to(("dog", "cat"))
     whole = images.read(0, 4)
     images.read(0, 4)[:] = 0  # a copy
@@ -279,7 +279,7 @@ class Scan:
         pass
 
 folder.os.scandir = Scan
-folder._identity = hash
+folder._Local.identity = lambda self, inner: inner
 before = peak()
 images = open_images(sys.argv[1]).matched_to(tuple(f"class_{n}" for n in range(1000)))
 part = images.subset(500_000, 1_000_000)
