@@ -55,9 +55,9 @@ SCORING = {
     "masks": "one set of masks for all images, or per image",
     "precision": "of the head",
     "seed": "seed of the masks",
+    "method": "moments over iterations, or without any and without a seed",
     "settle_error": "with --num-iter auto: settled is what endless iterations change with at most this chance",
     "max_iter": "with --num-iter auto: the most iterations of an image",
-    "method": "moments over iterations, or without any and without a seed",
 }
 BY_SCORE = {
     "rule": "by the interval of every class, or by a score of each sample",

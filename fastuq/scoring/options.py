@@ -137,14 +137,14 @@ class Options:
     precision: str = Sampling.precision
     seed: int = Sampling.seed
     method: str = "sampling"
+    settle_error: float = 0.005
+    max_iter: int = 8000
     rule: str = "interval"
     score: str | None = None
     coverage: float | None = None
     foreign: str | None = None
     foreign_coverage: float = 0.95
     foreign_threshold: float | None = None
-    settle_error: float = 0.005
-    max_iter: int = 8000
 
     def __post_init__(self) -> None:
         plain = {
