@@ -73,15 +73,15 @@ class Samples:
         The same samples under several views (as they are, mirrored): each epoch draws one view per sample.
     labels : ndarray, (N,), int64
     num_classes : int
-    scale, zero_point : float, int
+    scale, zero_point : float or ndarray, (D,)
         Of int8 features: real = scale * (value - zero_point).
     """
 
     views: Sequence[Any]
     labels: np.ndarray
     num_classes: int
-    scale: float = 1.0
-    zero_point: int = 0
+    scale: float | np.ndarray = 1.0
+    zero_point: float | np.ndarray = 0
 
     def batch(self, rows: np.ndarray, view_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return float32 inputs and one-hot targets of some rows, each from its own view."""
@@ -89,8 +89,8 @@ class Samples:
         for number, view in enumerate(self.views):
             chosen = view_of == number
             x[chosen] = view[rows[chosen]]
-        x -= np.float32(self.zero_point)
-        x *= np.float32(self.scale)
+        x -= np.asarray(self.zero_point, np.float32)
+        x *= np.asarray(self.scale, np.float32)
         return x, np.eye(self.num_classes, dtype=np.float32)[self.labels[rows]]
 
 

@@ -1,5 +1,6 @@
 """From training images to a model folder: fine-tune, quantize, fit the head on the quantized features, save."""
 
+import contextlib
 import hashlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -8,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from fastuq.datasets import ImageSet
-from fastuq.errors import InputError
+from fastuq.errors import InputError, ModelError
 from fastuq.model.backbone import Backbone
+from fastuq.model.coding import Coding
 from fastuq.model.description import check_names
 from fastuq.model.folder import MAX_HEADS, check_replaceable
 from fastuq.model.model import Model
@@ -18,7 +20,7 @@ from fastuq.training.fitting import Recipe, Samples, fit, fit_heads
 from fastuq.training.keras_heads import Layout, attach, build_head, head_from_model, parse_layout
 from fastuq.training.networks import build_backbone, split_backbone
 from fastuq.training.tensorflow import silence, tensorflow
-from fastuq.training.tflite import calibration_images, check_backbone, to_int8
+from fastuq.training.tflite import calibration_images, check_backbone, coded, predictor, to_int8, to_int8_by_image
 from fastuq.training.work_folder import kept_array, kept_bytes, open_work
 from fastuq.util.checks import checked_path, checked_seed, whole_number
 from fastuq.util.defaults import NETWORK, PAPER_HEAD, WEIGHTS
@@ -30,6 +32,8 @@ DEFAULT = Recipe(epochs=30, learning_rate=2e-3, cosine=True, weight_decay=0.05, 
 TUNE = Recipe(epochs=8, learning_rate=5e-4, cosine=True, weight_decay=0.02, batch_size=128, mixup=0.2)
 PRESETS = {"default": (DEFAULT, TUNE), "paper": (PAPER, PAPER)}
 PROBE_EPOCHS = 5
+_ENOUGH = 0.9
+"""Correlation of what sets images apart, int8 against float, from which on one range of activations serves all."""
 
 
 @dataclass(frozen=True)
@@ -134,28 +138,57 @@ def train(
     if parts:
         _tune(plan, *parts, build_head(layout, width, seed=plan.seed), images, folder)
     calibration = calibration_images(images.images, seed=plan.seed)
-    data = kept_bytes(folder / "backbone.tflite", lambda: to_int8(backbone, calibration))
-    runner = Backbone(data, threads=threads)
-    check_backbone(backbone, runner, images.images[:256])
+    coding, data, runner = _int8(backbone, calibration, folder, threads)
     features = [_features(runner, data, images, folder, view, "train") for view in range(1 + plan.mirror)]
-    samples = Samples(features, labels, len(names), runner.scale, runner.zero_point)
+    scale, zero_point = (
+        (runner.scale, runner.zero_point) if coding is None else (coding.scale, -coding.offset / coding.scale)
+    )
+    samples = Samples(features, labels, len(names), scale, zero_point)
     tops = fit_heads(layout, samples, plan.recipe, seed=plan.seed, count=plan.heads, folder=folder)
+    heads = [head_from_model(top) for top in tops]
     _save_network(backbone, tops[0], plan.network, folder / "network.keras")
     made = {**asdict(plan), "training_images": images.name, "training_fingerprint": images.fingerprint()}
     return finish_model(
         output,
         plan.network,
-        backbone,
+        backbone if coding is None else coded(backbone, coding),
         data,
-        [head_from_model(top) for top in tops],
+        heads if coding is None else [head.after(coding.scale, coding.offset) for head in heads],
         class_names=names,
         calibration=calibration,
         features=features[0][:],
         test=test,
         made=made,
         crop=crop,
+        by_image=coding is not None,
         threads=threads,
     )
+
+
+def _int8(
+    backbone: Any, calibration: np.ndarray, folder: Path, threads: int | None
+) -> tuple[Coding | None, bytes, Backbone]:
+    """Quantize a backbone with one range for all images, or, where its features do not survive that, of each image.
+
+    Returns
+    -------
+    coding : Coding or None
+        What the outputs are codes in, where the ranges are those of each image.
+    data : bytes
+    runner : Backbone
+        Of `data`.
+    """
+    data = kept_bytes(folder / "backbone.tflite", lambda: to_int8(backbone, calibration))
+    runner = Backbone(data, threads=threads)
+    with contextlib.suppress(ModelError):
+        if check_backbone(backbone, runner, calibration) >= _ENOUGH:
+            return None, data, runner
+    coding = Coding.spanning(predictor(backbone)(calibration))
+    codes = coded(backbone, coding)
+    data = kept_bytes(folder / "backbone-by-image.tflite", lambda: to_int8_by_image(codes))
+    runner = Backbone(data, threads=threads)
+    check_backbone(codes, runner, calibration)
+    return coding, data, runner
 
 
 def _labelled(images: ImageSet) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -7,6 +7,8 @@ from fastuq import cache_features, load_model, open_images, score
 from fastuq.datasets import ImageSet
 from fastuq.model.backbone import Backbone
 from fastuq.montecarlo.reference import naive_moments
+from fastuq.training import train as training
+from fastuq.training.fitting import Recipe
 from fastuq.training.quantize_file import quantize_file
 
 pytest.importorskip("tensorflow", reason="needs TensorFlow: pip install 'fastuq[train]'")
@@ -77,3 +79,17 @@ def test_a_few_large_images_do_not_hide_what_the_others_lost():
     pixels = colours().images
     one_range = Backbone(to_int8(features, calibration_images(pixels)))
     assert check_backbone(features, one_range, pixels) < 0.5  # and 1.0 over all numbers, which is let pass
+
+
+def test_training_takes_the_range_of_each_image_where_one_for_all_does_not_serve(tmp_path, monkeypatch):
+    def differences(*_, **__):
+        network = cubing()
+        return keras.Model(network.input, network.layers[-2].input)
+
+    monkeypatch.setattr(training, "build_backbone", differences)
+    recipe = Recipe(epochs=30, learning_rate=0.05, cosine=True, weight_decay=0, batch_size=32)
+    plan = training.Plan("tiny", "none", head="0.2:softmax", recipe=recipe)
+    model = training.train(plan, colours(), colours(), tmp_path / "model", work=tmp_path / "work")
+    report = model.info["made"]["report"]
+    assert report["accuracy_float32"] == report["accuracy_int8_backbone"] == report["accuracy_int8"] == 1
+    assert report["feature_correlation"] > 0.99
