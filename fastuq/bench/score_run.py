@@ -89,7 +89,7 @@ class _Run:
     def cost_and_scores(self, cache: FeatureCache, names: Iterable[str]) -> tuple[dict[str, float], Scored]:
         """Return milliseconds by score and by what scores share, and the data set with its scores."""
         scorer = self.score_set(names)
-        scorer(cache.read(0, min(len(cache), 64)))
+        scorer.of(scorer.chunk(cache.read(0, min(len(cache), 64))))
         scorer.seconds.clear()  # what is made once does not count
         data = scored("clean", scorer, cache, cache.labels)
         return {name: seconds / len(cache) * 1e3 for name, seconds in scorer.seconds.items()}, data

@@ -24,6 +24,7 @@ from fastuq.scoring.parts import Part, joined
 from fastuq.scoring.reading import ROWS_AT_ONCE, SETTLED_AT_ONCE, chunks
 from fastuq.scoring.result import DETAILS, Result, columns_of, rules_of
 from fastuq.scoring.score_rule import judge, prepare, with_score
+from fastuq.scoring.scores.chunk import Chunk
 from fastuq.scoring.scores.compute import ScoreSet
 from fastuq.scoring.scores.reference import Reference
 from fastuq.scoring.settled import runs_of
@@ -162,11 +163,11 @@ class Scorer:
             raise InputError("reference: expected rule score, found rule interval, which needs none; leave it out")
         self._temperature, self._sets = temperature, sets
         self._rules, self._bank = rules_of(self.options), bank
+        names = self.options.score_names
+        self._scores = ScoreSet(model, names, reference=reference, bank=bank, options=self.options, threads=threads)
         self._gate: Gate | None = None
-        if bank is not None:
-            bank.check(model, None)
-            if gate:
-                self._gate = Gate(model, bank.weights, gate, self.options.precision, threads)
+        if gate and bank is not None:
+            self._gate = Gate(model, bank.weights, gate, self.options.precision, threads)
         elif gate:
             raise InputError("gate: expected a bank, whose held-out samples say what is usual, found none; give one")
         sampling = self.options.most
@@ -180,8 +181,6 @@ class Scorer:
         bare = bank and replace(bank)  # without what it has made of itself
         given: dict[str, Any] = {"mutual_information": mutual_information, "temperature": temperature, "sets": sets}
         self._make = partial(Scorer, model, self.options, reference=reference, bank=bare, gate=gate, **given)
-        names = self.options.score_names
-        self._scores = ScoreSet(model, names, reference=reference, bank=bank, options=self.options, threads=threads)
 
     def __call__(
         self,
@@ -250,7 +249,8 @@ class Scorer:
         by_scores = bool(self.options.score_names)
         several = len(seen) * len(self._runs) > 1
         wanted = details or by_scores or several or labels is not None or self._sets is not None
-        by_view, doubles = zip(*(self._found(rows, first, wanted, seconds) for rows in seen), strict=True)
+        chunk = self._scores.chunk(seen[0], first, seen[1:])
+        by_view, doubles = zip(*(self._found(view, wanted, seconds) for view in chunk.views), strict=True)
         every = [found for view in by_view for found in view]
         columns = columns_of(self.model, taken_together(every, self._rules, self._activation))
         if self.options.method == "analytic":
@@ -259,7 +259,7 @@ class Scorer:
             seconds["head"] += time.perf_counter() - began
         columns |= self._of_means(columns["mean"], labels)
         if by_scores:
-            scores = self._scores(seen[0], first, seen[1:])
+            scores = self._scores.of(chunk)
             prepare(columns, [scores[name] for name in self.options.score_names], float(self._rules.z))
         if self._gate is not None:
             self._gate.close(seen, columns)
@@ -278,18 +278,14 @@ class Scorer:
             found["set_bits"] = np.packbits(self._sets.of(mean), axis=1, bitorder="little")
         return found
 
-    def _found(
-        self, rows: np.ndarray, start: int, details: bool, seconds: dict[str, float]
-    ) -> tuple[list[Columns], Any]:
-        """Return what each head finds of samples `start` onwards, in how many `seconds`, and `doubles_of` the bank."""
+    def _found(self, view: Chunk, details: bool, seconds: dict[str, float]) -> tuple[list[Columns], Any]:
+        """Return what each head finds of some samples, in how many `seconds`, and `doubles_of` the bank."""
         began, compiling = time.perf_counter(), self._compiling()
-        ids = np.arange(start, start + len(rows), dtype=np.int64)
         addend, doubles = None, np.zeros(2, np.int64)
         if self._bank is not None:
-            similarities = self._bank.similarities(rows, threads=self._runs[0].threads)
-            doubles = doubles_of(self._bank, rows, similarities)
-            addend = self._bank.addend(similarities)
-        found = [run.decide(rows, ids, self._rules, details=details, addend=addend) for run in self._runs]
+            doubles = doubles_of(self._bank, view.rows, view.similarities)
+            addend = self._bank.addend(view.similarities)
+        found = [run.decide(view.rows, view.ids, self._rules, details=details, addend=addend) for run in self._runs]
         compiling = self._compiling() - compiling
         seconds["compile"] += compiling
         seconds["head"] += time.perf_counter() - began - compiling

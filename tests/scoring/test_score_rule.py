@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from unittest.mock import patch
 
 import banks
 import caches
@@ -184,7 +185,9 @@ def test_the_command(workplace, capsys, model):
 def test_with_a_bank_its_score_decides(tmp_path):
     of, bank = banks.parts(), banks.bank()
     many = banks.cached(of.model, tmp_path / "many.h5", *banks.embeddings(400, 4))
-    found = score(of.model, of.other, bank=bank, rule="score", coverage=0.5, num_iter=5)
+    with patch.object(fastuq.Bank, "similarities", autospec=True, side_effect=fastuq.Bank.similarities) as compared:
+        found = score(of.model, of.other, bank=bank, rule="score", coverage=0.5, num_iter=5)
+    assert compared.call_count == 1, "the rows are gone through once, for iterations and score"
     assert found.options.score == "bank"
     assert np.array_equal(found.score, scores(of.model, of.other, ["bank"], bank=bank)["bank"])
     assert fastuq.calibrate(of.model, many, bank=bank, risk=0.3).options.score == "bank"

@@ -150,12 +150,8 @@ class ScoreSet:
         self._run = MonteCarlo(model, self._sampling, entropy=entropies, threads=threads) if iterations else None
         self.seconds: dict[str, float] = {}
 
-    def __call__(self, rows: np.ndarray, start: int = 0, others: Sequence[np.ndarray] = ()) -> dict[str, np.ndarray]:
-        """Return the scores of samples `start` onwards, whose features (n, D) int8 these are, and of `others` views."""
-        return self.of(self.chunk(rows, start, others))
-
     def chunk(self, rows: np.ndarray, start: int = 0, others: Sequence[np.ndarray] = ()) -> Chunk:
-        """Return these samples with all that scores can be made of."""
+        """Return samples `start` onwards, whose features (n, D) int8 these are, and those of `others` views of them."""
         ids = np.arange(start, start + len(rows), dtype=np.int64)
         made_with = self._training, self._sampling, self._run, self._bank, self._threads
         views = [Chunk(self._model, view, ids, *made_with) for view in (rows, *others)]
