@@ -85,7 +85,7 @@ class Options:
     conf_factor : float
         Confidence of the interval, between 0 and 1.
     threshold : float
-        Where a class counts as present. With ``rule="score"``: the least score that is kept, unless a coverage is
+        Where a class counts as present; 0.5 where none is given. With ``rule="score"``: the least score that is kept, unless a coverage is
         given.
     interval : {'std', 'sem'}
         Half width z·std, or z·std/sqrt(T).
@@ -129,7 +129,7 @@ class Options:
 
     num_iter: int | str = Sampling.num_iter
     conf_factor: float = 0.7
-    threshold: float = None  # type: ignore[assignment]  # 0.5; a score has no such default
+    threshold: float | None = None
     interval: str = "std"
     mixed: str = "ignore"
     doubt_floor: float | None = None
@@ -194,7 +194,7 @@ class Options:
     @property
     def presence(self) -> float:
         """Where a class counts as present, whatever the rule."""
-        return self.threshold if self.rule == "interval" else THRESHOLD
+        return THRESHOLD if self.threshold is None or self.rule == "score" else self.threshold
 
     @property
     def score_names(self) -> tuple[str, ...]:

@@ -56,6 +56,7 @@ def judge(columns: dict[str, Any], options: Options) -> None:
     least = options.threshold
     if options.coverage is not None:
         least = threshold_at(score[known], options.coverage, len(score))
+    assert least is not None, "no options are without both"
     keep = known & (score >= least)
     reason = np.where(known, np.where(keep, Reason.TRUSTED, Reason.PROBABLY_WRONG), Reason.FOREIGN)
     bits = np.zeros_like(columns["positive_bits"])

@@ -12,7 +12,7 @@ from fastuq.model.coding import CODES_TO_ONE
 from fastuq.model.head import Block, Head
 from fastuq.model.head_file import npz_of
 from fastuq.model.model import Model
-from fastuq.scoring.options import Options
+from fastuq.scoring.options import THRESHOLD, Options
 from fastuq.scoring.result import Result
 from fastuq.scoring.scoring import score
 from fastuq.training.head_rounding import CALIBRATION_SAMPLES, quantize_head
@@ -93,7 +93,7 @@ class DropoutClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         learning_rate: float = 0.002,
         num_iter: int | str = Options.num_iter,
         conf_factor: float = Options.conf_factor,
-        threshold: float = Options.threshold,
+        threshold: float = THRESHOLD,
         interval: str = Options.interval,
         mixed: str = Options.mixed,
         masks: str = Options.masks,

@@ -105,7 +105,7 @@ def _bars(look: Look, predicted: int, truth: int | None, result: Result, names: 
         says = f"{names[c]}: mean {number(mean)}, interval {number(ends[0])} to {number(ends[1])}"
         lines.append(
             f'<li class="{role}"><span class="class" title="{name}"><span>{name}</span>{marks}</span>'
-            f"{_track(mean, ends, (low, high), result.options.threshold, says)}"
+            f"{_track(mean, ends, (low, high), result.options.presence, says)}"
             f'<span class="value">{mean:.2f}</span></li>'
         )
     return f'<ul class="bars">{"".join(lines)}</ul>'
