@@ -85,8 +85,8 @@ class Options:
     conf_factor : float
         Confidence of the interval, between 0 and 1.
     threshold : float
-        Where a class counts as present; 0.5 where none is given. With ``rule="score"``: the least score that is kept, unless a coverage is
-        given.
+        Where a class counts as present (default: 0.5). With ``rule="score"``: the least score that is kept, unless a
+        coverage is given.
     interval : {'std', 'sem'}
         Half width z·std, or z·std/sqrt(T).
     mixed : {'ignore', 'keep'}

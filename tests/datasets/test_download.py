@@ -9,11 +9,13 @@ import http.server
 import io
 import os
 import re
+import socket
 import subprocess
 import tarfile
 import threading
 import zipfile
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
@@ -174,6 +176,14 @@ def test_offline_leaves_nothing(archive, tmp_path):
     with pytest.raises(DownloadError, match="cannot fetch"):
         download(archive, tmp_path / "new" / "data", wait=0)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_nobody_knows_is_asked_for_once(archive, tmp_path, monkeypatch):
+    asked = Mock(side_effect=socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"))
+    monkeypatch.setattr(socket, "getaddrinfo", asked)
+    with pytest.raises(DownloadError, match=r"cannot fetch .* name resolution"):
+        download(archive, tmp_path, url="https://example.org/mini.tar.gz", wait=0)
+    assert asked.call_count == 1
 
 
 def test_offline_names_address_file_and_place(archive, tmp_path):
