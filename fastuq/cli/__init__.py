@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from fastuq.datasets import ImageSet
     from fastuq.datasets.shards import Told
     from fastuq.model.model import Model
-    from fastuq.scoring.options import Options
 
 SUMMARIES = {
     "demo": "score the bundled 20 images and show what is kept and why",
@@ -44,37 +43,6 @@ SUMMARIES = {
     "quantize": "another name of import, for Keras networks",
     "download": "fetch CIFAR-100 or CIFAR-100-C",
     "corrupt": "make CIFAR-100-C from the CIFAR-100 test images",
-}
-SCORING = {
-    "num_iter": "Monte-Carlo iterations; auto: of each image as many as settle its decision",
-    "conf_factor": "confidence of the interval, between 0 and 1",
-    "threshold": "where a class counts as present",
-    "interval": "half width z*std, or z*std/sqrt(T)",
-    "mixed": "a certain class beside an uncertain one",
-    "doubt_floor": "least mean of a class that gets the benefit of the doubt",
-    "masks": "one set of masks for all images, or per image",
-    "precision": "of the head",
-    "seed": "seed of the masks",
-    "method": "moments over iterations, or without any and without a seed",
-    "settle_error": "with --num-iter auto: settled is what endless iterations change with at most this chance",
-    "max_iter": "with --num-iter auto: the most iterations of an image",
-}
-BY_SCORE = {
-    "rule": "by the interval of every class, or by a score of each sample",
-    "score": "with --rule score: what it goes by; docs/scores.md has them all (default: max; with a bank: bank)",
-    "coverage": "with --rule score: share of the samples to keep (or --threshold: the least score that is kept)",
-    "foreign": "a second score, for what is not of the kind that the model knows",
-    "foreign_coverage": "share of the samples that it leaves in",
-    "foreign_threshold": "the least second score that is kept, in place of a share",
-}
-_METAVARS = {
-    "num_iter": "T",
-    "max_iter": "T",
-    "settle_error": "E",
-    "conf_factor": "C",
-    "score": "NAME",
-    "foreign": "NAME",
-    "coverage": "C",
 }
 USER_ERROR = 2
 CROP = (
@@ -203,31 +171,6 @@ def told(images: "ImageSet | Told | None") -> dict[str, Any]:
         "notes": [] if images is None else list(images.notes),
         "skipped": [{"file": printable(file), "reason": why} for file, why in skipped],
     }
-
-
-def add_scoring_options(parser: argparse.ArgumentParser, names: Iterable[str] = tuple(SCORING)) -> None:
-    """Add options of scoring, whose names and defaults are the fields of `fastuq.scoring.options.Options`."""
-    from fastuq.scoring.options import CHOICES, Options, iterations
-
-    kinds = {"score": str, "foreign": str, "num_iter": iterations}
-    for name in names:
-        default = getattr(Options(), name)
-        text = {**SCORING, **BY_SCORE}[name] + ("" if default is None else f" (default: {default})")
-        kind: Any = kinds.get(name, float if default is None else type(default))
-        option = f"--{name.replace('_', '-')}"
-        parser.add_argument(option, help=text, choices=CHOICES.get(name), metavar=_METAVARS.get(name), type=kind)
-
-
-def scoring_options(args: argparse.Namespace, names: Iterable[str] = (*SCORING, *BY_SCORE)) -> "Options":
-    """Return the options of scoring, of these names, that were given; raises InputError where one is out of range."""
-    from fastuq.scoring.options import Options, check_together
-
-    values = {name: getattr(args, name, None) for name in names}
-    given = {name: value for name, value in values.items() if value is not None}
-    options = Options(**given)
-    # a default may have been given, too
-    check_together(given, rule=options.rule, method=options.method, num_iter=options.num_iter)
-    return options
 
 
 def _top_parser() -> argparse.ArgumentParser:

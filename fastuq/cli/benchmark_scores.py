@@ -2,8 +2,13 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from fastuq.cli import add_scoring_options, say, scoring_options
+from fastuq.cli import say
+from fastuq.cli.scoring_options import add_scoring_options, scoring_options
+
+if TYPE_CHECKING:
+    from fastuq.bench.score_run import Plan
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,15 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from contextlib import ExitStack
 
-    from fastuq.bench.score_run import Plan, benchmark_scores
-    from fastuq.bench.score_tables import score_markdown, score_rows
+    from fastuq.bench.score_run import benchmark_scores
+    from fastuq.bench.score_tables import score_markdown
     from fastuq.cache import FeatureCache
     from fastuq.model.model import load_model
-    from fastuq.report.tables import write_csv
     from fastuq.scoring.bank import Bank
     from fastuq.scoring.scores import load_reference
-    from fastuq.util.checks import finite_number, whole_number
-    from fastuq.util.files import write_json, write_text
+    from fastuq.util.files import write_json
     from fastuq.util.outputs import check_outputs
 
     foreign = _named({group: getattr(args, group) for group in _GROUPS})
@@ -63,16 +66,7 @@ def run(args: argparse.Namespace) -> int:
     caches = [*args.cache, *args.views, *args.shifted, *(path for of in foreign.values() for path in of.values())]
     inputs = [*caches, args.reference, args.bank, args.model]
     check_outputs(outputs, inputs)
-    coverage, options = args.coverage, scoring_options(args, _ITERATIONS)
-    plan = Plan(
-        names=None if args.scores is None else [name.strip() for name in args.scores.split(",")],
-        coverage=None if coverage is None else finite_number("coverage", coverage, 0, 1, open_ends=True),
-        splits=whole_number("splits", args.splits, 1, 1000),
-        resamples=whole_number("resamples", args.resamples, 1, 1_000_000),
-        seed=options.seed,
-        options=options,
-        threads=args.threads,
-    )
+    plan = _plan(args)
     model = load_model(args.model)
     reference = load_reference(args.reference) if args.reference else None
     bank = Bank.load(None if args.bank == "bundled" else args.bank, model) if args.bank else None
@@ -94,15 +88,40 @@ def run(args: argparse.Namespace) -> int:
         )
     text = score_markdown(found)
     if files:
-        rows = list(score_rows(found))
-        write_text(files[".md"], text)
-        columns = max(rows, key=len)  # some scores are not taken of shifted data
-        write_csv(files[".csv"], list(columns), [[row.get(key) for key in columns] for row in rows])
-        write_json(files[".json"], found)
+        _write(files, found, text)
     if args.json:
         write_json(args.json, found)
     say(args, text.splitlines())
     return 0
+
+
+def _plan(args: argparse.Namespace) -> "Plan":
+    from fastuq.bench.score_run import Plan
+    from fastuq.util.checks import finite_number, whole_number
+
+    coverage, options = args.coverage, scoring_options(args, _ITERATIONS)
+    return Plan(
+        names=None if args.scores is None else [name.strip() for name in args.scores.split(",")],
+        coverage=None if coverage is None else finite_number("coverage", coverage, 0, 1, open_ends=True),
+        splits=whole_number("splits", args.splits, 1, 1000),
+        resamples=whole_number("resamples", args.resamples, 1, 1_000_000),
+        seed=options.seed,
+        options=options,
+        threads=args.threads,
+    )
+
+
+def _write(files: dict[str, Path], found: dict[str, Any], text: str) -> None:
+    """Write the figures as Markdown, CSV and JSON."""
+    from fastuq.bench.score_tables import score_rows
+    from fastuq.report.tables import write_csv
+    from fastuq.util.files import write_json, write_text
+
+    rows = list(score_rows(found))
+    write_text(files[".md"], text)
+    columns = max(rows, key=len)  # some scores are not taken of shifted data
+    write_csv(files[".csv"], list(columns), [[row.get(key) for key in columns] for row in rows])
+    write_json(files[".json"], found)
 
 
 _SUFFIXES = (".md", ".csv", ".json")

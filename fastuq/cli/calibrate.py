@@ -3,8 +3,9 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from fastuq.cli import add_scoring_options, named_model, say, scoring_options, told
+from fastuq.cli import named_model, say, told
 from fastuq.cli.score import add_companions, add_images, companions, opened_features, opened_views
+from fastuq.cli.scoring_options import add_scoring_options, scoring_options
 
 if TYPE_CHECKING:
     from fastuq.scoring.calibration.promise import Promise

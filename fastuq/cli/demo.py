@@ -2,7 +2,8 @@
 
 import argparse
 
-from fastuq.cli import add_scoring_options, say, scoring_options, screen_width
+from fastuq.cli import say, screen_width
+from fastuq.cli.scoring_options import add_scoring_options, scoring_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

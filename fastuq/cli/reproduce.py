@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastuq.cli import add_scoring_options, say, scoring_options
+from fastuq.cli import say
+from fastuq.cli.scoring_options import add_scoring_options, scoring_options
 
 if TYPE_CHECKING:
     from fastuq.model.model import Model

@@ -6,19 +6,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fastuq.cli import (
-    BY_SCORE,
-    SCORING,
-    add_classes,
-    add_on_error,
-    add_scoring_options,
-    named_model,
-    say,
-    scoring_options,
-    screen_width,
-    tell,
-    told,
-)
+from fastuq.cli import add_classes, add_on_error, named_model, say, screen_width, tell, told
+from fastuq.cli.scoring_options import BY_SCORE, SCORING, add_scoring_options, scoring_options
 
 if TYPE_CHECKING:
     from fastuq.cache import FeatureCache
@@ -109,29 +98,15 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from fastuq.cluster.connection import connected
-    from fastuq.datasets import data_root
-    from fastuq.errors import InputError
-    from fastuq.report.moments_tables import check_suffix
     from fastuq.report.page.heat_map import read_splits
     from fastuq.report.page.write import save_report
     from fastuq.report.samples import summary_lines, verdict_lines
-    from fastuq.scoring.settled import check_settling
     from fastuq.util.files import write_json
-    from fastuq.util.outputs import check_outputs
 
     began = time.perf_counter()
-    if args.scheduler and not args.cache:
-        raise InputError(
-            "--scheduler: expected --cache, found images alone; `fastuq cache-features --scheduler` makes it of them"
-        )
     options = None if args.promise else scoring_options(args)
-    if options is not None:
-        check_settling(options, others=bool(args.mutual_information or args.views))
-    for table in (args.csv, args.moments):
-        check_suffix(table or "")
-    outputs = _outputs(args)
-    files = (args.images, args.model, args.classes, args.cifar100c, args.bank, args.reference, args.promise)
-    check_outputs(outputs, [data_root(), *files, *(args.cache or []), *(args.views or [])])
+    outputs = {"--csv": args.csv, "--moments": args.moments, args.page_option: args.report, "--json": args.json}
+    _check(args, options, outputs)
     model = named_model(args)
     known = companions(args, model)
     splits = read_splits(args.cifar100c, model.sha256) if args.cifar100c else None
@@ -156,6 +131,26 @@ def run(args: argparse.Namespace) -> int:
     verdict = verdict_lines(result, model.class_names, screen_width())
     say(args, [*summary_lines(summary, title, screen_width()), "", *verdict, _next(args)])
     return 0
+
+
+def _check(args: argparse.Namespace, options: "Options | None", outputs: dict[str, str | None]) -> None:
+    """Refuse, before any work, options that do not go together and outputs that have no place."""
+    from fastuq.datasets import data_root
+    from fastuq.errors import InputError
+    from fastuq.report.moments_tables import check_suffix
+    from fastuq.scoring.settled import check_settling
+    from fastuq.util.outputs import check_outputs
+
+    if args.scheduler and not args.cache:
+        raise InputError(
+            "--scheduler: expected --cache, found images alone; `fastuq cache-features --scheduler` makes it of them"
+        )
+    if options is not None:
+        check_settling(options, others=bool(args.mutual_information or args.views))
+    for table in (args.csv, args.moments):
+        check_suffix(table or "")
+    files = (args.images, args.model, args.classes, args.cifar100c, args.bank, args.reference, args.promise)
+    check_outputs(outputs, [data_root(), *files, *(args.cache or []), *(args.views or [])])
 
 
 def companions(args: argparse.Namespace, model: "Model") -> dict[str, Any]:
@@ -243,10 +238,6 @@ def _write(args: argparse.Namespace, result: "Result", model: "Model", cache: "F
     if args.moments:
         logits = plain_logits(model, cache, precision=result.options.precision)
         save_moments(args.moments, result, logits=logits)
-
-
-def _outputs(args: argparse.Namespace) -> dict[str, str | None]:
-    return {"--csv": args.csv, "--moments": args.moments, args.page_option: args.report, "--json": args.json}
 
 
 def opened_features(

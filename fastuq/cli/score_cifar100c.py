@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from fastuq.cli import add_scoring_options, say, scoring_options
+from fastuq.cli import say
+from fastuq.cli.scoring_options import add_scoring_options, scoring_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

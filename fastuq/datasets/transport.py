@@ -40,10 +40,8 @@ def transport() -> Iterator[None]:
         raise Broken(f"{error.code} {error.reason}", final=error.code < 500 and error.code not in (408, 429)) from None
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or str(error) or type(error).__name__
-        final = isinstance(error, http.client.InvalidURL) or isinstance(
-            reason, socket.gaierror
-        )  # no such host, offline
-        raise Broken(reason, final=final) from None
+        unknown = isinstance(reason, socket.gaierror)  # the server's name: offline, another try finds it no sooner
+        raise Broken(reason, final=unknown or isinstance(error, http.client.InvalidURL)) from None
     except Exception as error:  # a hostile answer can raise nearly anything: numbers of 5,000 digits, odd hosts
         raise Broken(f"an address or answer that is no HTTP ({error})", final=True) from None
 

@@ -7,8 +7,8 @@ from fastuq.model.model import Model
 from fastuq.montecarlo.analytic import analytic_moments
 from fastuq.montecarlo.together import moments_together
 from fastuq.scoring.decisions import decide, ternary_vector
+from fastuq.scoring.found import interval_of, predictive_entropy
 from fastuq.scoring.options import Options
-from fastuq.scoring.result import interval_of, predictive_entropy
 
 
 def check_analytic(options: Options, *, others: bool) -> None:

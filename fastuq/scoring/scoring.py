@@ -18,11 +18,12 @@ from fastuq.scoring.bank.bank import Bank
 from fastuq.scoring.bank.gate import Gate
 from fastuq.scoring.calibration.conformal import Sets
 from fastuq.scoring.calibration.temperature import probabilities
+from fastuq.scoring.found import columns_of, rules_of
 from fastuq.scoring.metrics.calibration import per_sample
 from fastuq.scoring.options import Options, options_of
 from fastuq.scoring.parts import Part, joined
 from fastuq.scoring.reading import ROWS_AT_ONCE, SETTLED_AT_ONCE, chunks
-from fastuq.scoring.result import DETAILS, Result, columns_of, rules_of
+from fastuq.scoring.result import DETAILS, Result
 from fastuq.scoring.score_rule import judge, prepare, with_score
 from fastuq.scoring.scores.chunk import Chunk
 from fastuq.scoring.scores.compute import ScoreSet

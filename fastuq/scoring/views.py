@@ -11,9 +11,9 @@ from fastuq.model.model import Model
 from fastuq.montecarlo.kernels.plan import Columns, Rules
 from fastuq.montecarlo.together import moments_together
 from fastuq.scoring.decisions import decide, ternary_vector
+from fastuq.scoring.found import predictive_entropy
 from fastuq.scoring.options import Options
 from fastuq.scoring.reading import checked_truth
-from fastuq.scoring.result import predictive_entropy
 from fastuq.scoring.settled import check_settling
 
 Views = Sequence[FeatureCache | np.ndarray]

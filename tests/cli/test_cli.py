@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from fastuq import __version__, cli
+from fastuq.cli import scoring_options
 from fastuq.errors import CacheError
 from fastuq.scoring.options import Options
 
@@ -52,7 +53,7 @@ def test_every_listed_command_has_help(capsys):
 def test_every_file_of_a_command_is_listed():
     files = {path.stem for path in importlib.resources.files(cli).iterdir() if path.suffix == ".py"}
     assert {name.replace("-", "_") for name in cli.commands()} == {
-        name.removesuffix("_") for name in files - {"__init__"}
+        name.removesuffix("_") for name in files - {"__init__", "scoring_options"}
     }
 
 
@@ -71,10 +72,10 @@ def test_help_loads_nothing_heavy():
 
 def test_the_options_of_scoring_are_those_of_the_library():
     parser = argparse.ArgumentParser()
-    cli.add_scoring_options(parser, (*cli.SCORING, *cli.BY_SCORE))
+    scoring_options.add_scoring_options(parser, (*scoring_options.SCORING, *scoring_options.BY_SCORE))
     args, text = parser.parse_args([]), " ".join(parser.format_help().split())
     assert set(vars(args)) == set(vars(Options()))
-    assert vars(cli.scoring_options(args)) == vars(Options())
+    assert vars(scoring_options.scoring_options(args)) == vars(Options())
     known = [str(value) for value in vars(Options()).values() if value is not None]
     assert re.findall(r"\(default: (\S+)\)", text) == known
 

@@ -13,8 +13,8 @@ from fastuq.montecarlo import engine
 from fastuq.montecarlo.engine import MonteCarlo
 from fastuq.montecarlo.kernels.flatten import packed_bytes
 from fastuq.scoring.decisions import decide, interval, ternary_vector
+from fastuq.scoring.found import columns_of, predictive_entropy, rules_of
 from fastuq.scoring.options import Options
-from fastuq.scoring.result import columns_of, predictive_entropy, rules_of
 
 
 def check(model, features, found, options):

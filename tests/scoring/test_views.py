@@ -16,9 +16,9 @@ from fastuq.scoring.calibration.applying import keep_by_promise
 from fastuq.scoring.calibration.calibrate import calibrate
 from fastuq.scoring.calibration.promise import load_promise
 from fastuq.scoring.decisions import Reason
+from fastuq.scoring.found import rules_of
 from fastuq.scoring.logits import plain_logits
 from fastuq.scoring.options import Options
-from fastuq.scoring.result import rules_of
 from fastuq.scoring.scores import fit_reference, scores
 from fastuq.scoring.scores.table import SCORES
 from fastuq.scoring.scoring import Scorer, score

@@ -13,7 +13,8 @@ from fastuq.report.page.markup import number, picture, text
 from fastuq.report.samples import sample_name
 from fastuq.scoring.columns import decision_word
 from fastuq.scoring.decisions import Reason
-from fastuq.scoring.result import Result, interval_of
+from fastuq.scoring.found import interval_of
+from fastuq.scoring.result import Result
 
 SHOWN = 12
 _CLASSES = 4

@@ -13,7 +13,7 @@ from fastuq.scoring.bank.apart import too_many
 from fastuq.scoring.calibration.conformal import calibrated_sets
 from fastuq.scoring.calibration.overlap import check_cache, digests_of, known_by
 from fastuq.scoring.calibration.promise import FIGURES, Promise
-from fastuq.scoring.calibration.risk import NEVER_KEPT, threshold_at_coverage, threshold_at_risk
+from fastuq.scoring.calibration.risk import NEVER_KEPT, Chosen, threshold_at_coverage, threshold_at_risk
 from fastuq.scoring.calibration.shift import remembered
 from fastuq.scoring.calibration.temperature import fit_temperature, probabilities
 from fastuq.scoring.decisions import Reason
@@ -98,24 +98,15 @@ def calibrate(
     >>> print(promise.words)
     of those kept at most 5% are wrong, at 95% confidence, for images like those of the calibration (held out)
     """
-    if risk is not None and coverage is not None:
-        raise InputError("calibrate: expected a risk or a coverage, found both; the one follows from the other")
-    if kind is not None and sets is None:
-        raise InputError(
-            "kind: expected sets that it is of, found none; give sets, the chance that they hold the class"
-        )
+    _check_together(risk, coverage, kind, sets)
     options = options_of(options, {**single, "rule": "score", "score": score, "coverage": 1.0, "threshold": None})
     labels, known = _checked_labels(model, features), digests_of(features)
     _check_apart(bank, known)
     given = {"reference": reference, "bank": bank, "gate": gate}
     result = scored(model, features, options, **given, threads=threads, views=views)  # type: ignore[arg-type]
     assert result.score is not None
-    right = result.prediction == labels
     trusted = np.where(result.reason == Reason.FOREIGN, NEVER_KEPT, result.score)
-    if coverage is None:
-        chosen = threshold_at_risk(trusted, right, RISK if risk is None else risk, delta)
-    else:
-        chosen = threshold_at_coverage(trusted, right, coverage, delta)
+    chosen = _chosen(trusted, result.prediction == labels, risk, coverage, delta)
     some = remembered(len(labels))
     return Promise(
         options=replace(result.options, coverage=None, threshold=chosen.threshold),
@@ -135,6 +126,22 @@ def calibrate(
         scores=np.sort(result.score[some]),
         digests=known[some],
     )
+
+
+def _check_together(risk: float | None, coverage: float | None, kind: str | None, sets: float | None) -> None:
+    if risk is not None and coverage is not None:
+        raise InputError("calibrate: expected a risk or a coverage, found both; the one follows from the other")
+    if kind is not None and sets is None:
+        raise InputError(
+            "kind: expected sets that it is of, found none; give sets, the chance that they hold the class"
+        )
+
+
+def _chosen(score: np.ndarray, right: np.ndarray, risk: float | None, coverage: float | None, delta: float) -> Chosen:
+    """Return the threshold at a coverage, else at a risk."""
+    if coverage is not None:
+        return threshold_at_coverage(score, right, coverage, delta)
+    return threshold_at_risk(score, right, RISK if risk is None else risk, delta)
 
 
 def _temperature(result: Result) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastuq.scoring.result import predictive_entropy
+from fastuq.scoring.found import predictive_entropy
 from fastuq.scoring.scores.chunk import Chunk, two_largest
 
 
