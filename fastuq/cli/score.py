@@ -124,7 +124,8 @@ def run(args: argparse.Namespace) -> int:
         result = replace(result, seconds=seconds)
         _write(args, result, model, cache)
         if args.report:
-            save_report(args.report, result, model, cache, images, name=title, cifar100c=splits)
+            made_with = {"bank": known["bank"], "views": views}
+            save_report(args.report, result, model, cache, images, **made_with, name=title, cifar100c=splits)
     summary = result.summary() | promised | told(images)
     if args.json:
         write_json(args.json, summary)

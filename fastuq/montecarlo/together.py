@@ -26,11 +26,3 @@ def moments_together(means: Sequence[np.ndarray], stds: Sequence[np.ndarray]) ->
     squares = np.stack(stds).astype(np.float64) ** 2
     std = np.sqrt(squares.mean(axis=0) + centres.var(axis=0))
     return centres.mean(axis=0).astype(np.float32), std.astype(np.float32)
-
-
-def moments_of_heads(
-    model: Model, features: np.ndarray, sample_ids: np.ndarray, sampling: Sampling
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation (N, C) float32 over the iterations of all heads of a model."""
-    found = [run(features, sample_ids) for run in heads_of(model, sampling)]
-    return moments_together([each.mean for each in found], [each.std for each in found])

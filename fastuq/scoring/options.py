@@ -177,7 +177,7 @@ class Options:
 
     def _given(self) -> set[str]:
         """Return the names of the options that are not at their defaults."""
-        defaults = {field.name: field.default for field in fields(self)} | {"threshold": THRESHOLD}
+        defaults = _defaults() | {"threshold": THRESHOLD}
         values = {name: value for name in defaults if (value := getattr(self, name)) is not None}
         return {name for name, value in values.items() if defaults[name] is None or value != defaults[name]}
 
@@ -195,6 +195,12 @@ class Options:
     def presence(self) -> float:
         """Where a class counts as present, whatever the rule."""
         return THRESHOLD if self.threshold is None or self.rule == "score" else self.threshold
+
+    @property
+    def by_interval(self) -> "Options":
+        """The same with the rule of the interval, whatever the rule."""
+        scores = {name: default for name, default in _defaults().items() if _ONLY_WITH.get(name) == ("rule", "score")}
+        return replace(self, rule="interval", threshold=self.presence, **scores)
 
     @property
     def score_names(self) -> tuple[str, ...]:
@@ -221,6 +227,10 @@ class Options:
         """What the iterations depend on, and the most of them that a sample takes."""
         count = self.max_iter if self.settles else self.num_iter
         return Sampling(count, self.seed, self.masks, self.precision)  # type: ignore[arg-type]
+
+
+def _defaults() -> dict[str, Any]:
+    return {field.name: field.default for field in fields(Options)}
 
 
 def options_of(options: Options | None, single: dict[str, Any]) -> Options:

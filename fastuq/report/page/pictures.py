@@ -1,6 +1,6 @@
 """The pictures of the page: which are worth a look, and what the iterations say of each."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,13 +8,14 @@ import numpy as np
 from fastuq.cache import FeatureCache
 from fastuq.datasets import ImageSet
 from fastuq.model.model import Model
-from fastuq.montecarlo.together import moments_of_heads
 from fastuq.report.page.markup import number, picture, text
 from fastuq.report.samples import sample_name
+from fastuq.scoring.bank import Bank
 from fastuq.scoring.columns import decision_word
 from fastuq.scoring.decisions import Reason
 from fastuq.scoring.found import interval_of
 from fastuq.scoring.result import Result
+from fastuq.scoring.scoring import Scorer
 
 SHOWN = 12
 _CLASSES = 4
@@ -41,18 +42,23 @@ def confidently_wrong(result: Result) -> np.ndarray:
 
 
 def looks(
-    numbers: Iterable[int], result: Result, model: Model, features: FeatureCache | np.ndarray, images: ImageSet | None
+    numbers: Iterable[int],
+    result: Result,
+    model: Model,
+    views: Sequence[FeatureCache | np.ndarray],
+    bank: Bank | None,
+    images: ImageSet | None,
 ) -> dict[int, Look]:
-    """Return what there is to see of some samples: their iterations are run again, which needs no array of all."""
-    chosen = sorted({int(n) for n in numbers})
-    read = features.read if isinstance(features, FeatureCache) else lambda start, stop: features[start:stop]
-    rows = np.concatenate([read(n, n + 1) for n in chosen])
-    mean, std = moments_of_heads(model, rows, np.array(chosen, np.int64), result.options.sampling)
-    lower, upper = interval_of(mean, std, result.options)
-    return {
-        n: Look(mean[k], lower[k], upper[k], None if images is None else thumbnail(images.read(n, n + 1)[0]))
-        for k, n in enumerate(chosen)
-    }
+    """Return what there is to see of some samples: they are scored again, which needs no array of all."""
+    seen, scorer = {}, Scorer(model, result.options.by_interval, bank=bank)
+    for n in sorted({int(n) for n in numbers}):
+        row, *others = (v.read(n, n + 1) if isinstance(v, FeatureCache) else v[n : n + 1] for v in views)
+        (part,) = scorer.parts(row, n, views=others)
+        mean, std = part.columns["mean"], part.columns["std"]
+        (lower,), (upper,) = interval_of(mean, std, result.options)
+        pixels = None if images is None else thumbnail(images.read(n, n + 1)[0])
+        seen[n] = Look(mean[0], lower, upper, pixels)
+    return seen
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:

@@ -18,7 +18,9 @@ from fastuq.report.page.charts import reliability, risk_coverage
 from fastuq.report.page.markup import text
 from fastuq.report.page.samples_table import ROWS, glossary, histograms, samples_table
 from fastuq.report.samples import least_sure
+from fastuq.scoring.bank import Bank
 from fastuq.scoring.result import Result
+from fastuq.scoring.views import Views
 from fastuq.util.files import write_text
 
 
@@ -29,6 +31,8 @@ def save_report(
     features: FeatureCache | np.ndarray,
     images: ImageSet | None = None,
     *,
+    bank: Bank | None = None,
+    views: Views = (),
     name: str | None = None,
     cifar100c: Sequence[heat_map.Row] | None = None,
 ) -> None:
@@ -49,6 +53,8 @@ def save_report(
         What it was scored from; those of the pictures are read again.
     images : ImageSet, optional
         What the features were made of; without them the page has no pictures.
+    bank, views
+        Those that it was scored with.
     name : str, optional
         What to call the data; the name of the images by default.
     cifar100c : list, optional
@@ -57,7 +63,7 @@ def save_report(
     Raises
     ------
     InputError
-        Result, model, features and images do not belong together, or the page cannot be written.
+        Result, model, features, bank, views and images do not belong together, or the page cannot be written.
 
     Examples
     --------
@@ -71,8 +77,12 @@ def save_report(
     """
     images = None if images is None else images.matched_to(model.class_names)
     _check_together(result, model, features, images)
+    if (bank is not None, 1 + len(views)) != (result.bank is not None, result.views):
+        raise InputError(
+            "report: expected the bank and the views that it was scored with, found others, or none; give these"
+        )
     called = name or (images.name if images else "features")
-    write_text(path, _page(result, model, features, images, called, cifar100c))
+    write_text(path, _page(result, model, (features, *views), bank, images, called, cifar100c))
 
 
 def _check_together(result: Result, model: Model, features: FeatureCache | np.ndarray, images: ImageSet | None) -> None:
@@ -102,7 +112,8 @@ def _brief(fingerprint: str | None) -> str:
 def _page(
     result: Result,
     model: Model,
-    features: FeatureCache | np.ndarray,
+    views: Views,
+    bank: Bank | None,
     images: ImageSet | None,
     name: str,
     cifar100c: Sequence[heat_map.Row] | None,
@@ -111,7 +122,7 @@ def _page(
     style, script = _template("page.css"), _template("page.js")
     unsure, wrong = least_sure(result)[: pictures.SHOWN], pictures.confidently_wrong(result)
     mistakes, wrong = len(wrong), wrong[: pictures.SHOWN]
-    seen = pictures.looks([*unsure, *wrong], result, model, features, images)
+    seen = pictures.looks([*unsure, *wrong], result, model, views, bank, images)
     parts = {
         "policy": f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src '{_hash(script)}'; "
         "base-uri 'none'; form-action 'none'",
