@@ -167,6 +167,13 @@ class Result:
         """Ternary vectors, (N, C) int8."""
         return ternary_vector(*self._interval(), self.options.presence)
 
+    @property
+    def ranking(self) -> tuple[np.ndarray, np.ndarray]:
+        """What ranks the samples, the most trusted largest, and whether each prediction ranked so is right; (N,)."""
+        if self.score is None:
+            return self.max_mean, self.top == self.labels
+        return self.score, self.plain_prediction == self.labels
+
     def _interval(self) -> tuple[np.ndarray, np.ndarray]:
         return interval_of(self.mean, self.std, self.options)
 
@@ -222,9 +229,7 @@ class Result:
         labels, keep = self.labels, self.keep
         quality["accuracy_plain"] = float(accuracy(self.plain_prediction, labels))
         quality["f1_plain"] = quality["accuracy_plain"]  # what micro-F1 is where each sample gets one class
-        by_score = self.score is not None
-        ranked, chosen = (self.score, self.plain_prediction) if by_score else (self.max_mean, self.top)
-        quality["aurc"] = float(aurc(ranked, chosen == labels))
+        quality["aurc"] = float(aurc(*self.ranking))
         if self.confidence is not None and self.log_loss is not None and self.squares is not None:
             quality["ece"] = ece(self.confidence, self.top == labels)
             quality["nll"] = float(self.log_loss.mean(dtype=np.float64))

@@ -9,6 +9,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import banks
 import caches
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from pages import Page
 from places import ROOT, TINY
 
+import fastuq
 from fastuq import cli
 from fastuq.cache import cache_features
 from fastuq.datasets import ImageSet
@@ -433,3 +435,48 @@ def test_commands_that_are_refused(capsys, model):
         (["score", "in.npy", "--csv", "t.csv", "--report", "t.csv"], "goes there too"),
     ]:
         assert words in refusal(capsys, [*argv, *MODEL], Path()), argv
+
+
+def test_each_image_of_its_own_iterations(model, cache):
+    """With `auto` bars are of as many iterations as the decision took, and the page says how settled decisions are."""
+    options = Options(num_iter="auto", max_iter=300, threshold=0.93, conf_factor=0.1)
+    found, whole = (score(model, cache, options, details=details) for details in (False, True))
+    page = page_of(found, model, cache)
+    assert f"Settled in {found.iterations.mean():,.0f} iterations on average" in page.source
+    assert f"{found.flips.mean(dtype=np.float64):.2%} of the decisions" in page.source
+    assert _first_bar(page) == _said_of(whole, model, int(np.argsort(found.max_mean, kind="stable")[0]))
+
+
+def test_what_decided_is_what_is_shown(tmp_path):
+    """With a bank and a promise: bars, curve, words, sets and figures are of the outputs that the bank joins."""
+    of, bank = banks.parts(), banks.bank()
+    held_out = banks.cached(of.model, tmp_path / "held-out.h5", *banks.embeddings(400, 4))
+    promise = fastuq.calibrate(of.model, held_out, bank=bank, risk=0.3, sets=0.9)
+    new = banks.cached(of.model, tmp_path / "new.h5", *banks.embeddings(60, 5))
+    found, whole = (
+        fastuq.keep_by_promise(promise, of.model, new, bank=bank, details=details).result for details in (False, True)
+    )
+    page, summary = page_of(found, of.model, new, bank=bank), found.summary()
+    assert _first_bar(page) == _said_of(whole, of.model, int(np.argsort(found.score, kind="stable")[0]))
+    assert "whose score (bank) is smallest" in page.source
+    assert any(f"is {summary['aurc']:.4f}" in caption for caption in page.texts("figcaption"))
+    assert found.promise["words"] in page.texts("p")
+    said = " ".join(page.texts("dd"))
+    for figure in (f"{summary['ece']:.1%}", f"NLL {summary['nll']:.3f}, Brier score {summary['brier']:.3f}"):
+        assert figure in said
+    sizes = found.sets.sum(axis=1)
+    assert f"{sizes.mean():.2f}" in said
+    named = {", ".join(of.model.class_names[c] for c in np.flatnonzero(row)) for row in found.sets}
+    assert named - {""} <= set(page.section("table").texts("td"))
+    with pytest.raises(InputError, match="the bank and the views that it was scored with"):
+        page_of(found, of.model, new)
+
+
+def _first_bar(page):
+    return page.section("look").all("svg")[0]["attrs"]["aria-label"]
+
+
+def _said_of(result, model, n):
+    c = int(np.argsort(-result.mean[n], kind="stable")[0])
+    low, high = result.lower[n, c], result.upper[n, c]
+    return f"{model.class_names[c]}: mean {result.mean[n, c]:.3f}, interval {low:.3f} to {high:.3f}"

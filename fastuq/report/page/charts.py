@@ -84,8 +84,8 @@ def figure(title: str, body: str, caption: str) -> str:
 def risk_coverage(result: Result) -> str:
     """Return how many of the kept are wrong, over how many are kept, where labels are there."""
     assert result.labels is not None
-    right = result.top == result.labels
-    coverage, risk = risk_coverage_curve(result.max_mean, right)
+    score, right = result.ranking
+    coverage, risk = risk_coverage_curve(score, right)
     best = risk_coverage_curve(right.astype(np.float64), right)[1]
     some = np.unique(np.linspace(0, len(risk) - 1, _POINTS).astype(np.int64))
     shown = risk[min(len(risk) // 20, len(risk) - 1) :]  # of the first few, one error is a large share
@@ -97,9 +97,10 @@ def risk_coverage(result: Result) -> str:
         frame.line(coverage[some], np.minimum(best[some], top), "ideal"),
         frame.line(coverage[some], np.minimum(risk[some], top), "curve"),
     ]
+    largest = "mean" if result.score is None else "score"
     caption = (
-        "Blue: keep the predictions with the largest mean first. Dashed: a ranking that puts every error last. "
-        f"Dotted: chance. The area below the blue line (AURC, smaller is better) is {aurc(result.max_mean, right):.4f}."
+        f"Blue: keep the predictions with the largest {largest} first. Dashed: a ranking that puts every error last. "
+        f"Dotted: chance. The area below the blue line (AURC, smaller is better) is {aurc(score, right):.4f}."
     )
     if result.keep.any():
         kept = float(result.keep.mean())

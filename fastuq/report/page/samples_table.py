@@ -24,6 +24,11 @@ EXPLAINED = {
     "max_mean": "The largest mean of all classes: the larger, the more trusted.",
     "entropy": "Entropy of the mean outputs, in nats: the smaller, the more trusted.",
     "mutual_information": "How far the iterations disagree, in nats: the smaller, the more trusted.",
+    "score": "What decides: the larger, the more trusted.",
+    "foreign_score": "What tells images of other kinds: the smaller, the more foreign.",
+    "iterations": "How many the decision took to settle.",
+    "flip": "The probability that another seed decides otherwise between keep and ignore.",
+    "set": "The classes among which the true one is, as often as was asked for.",
 }
 """What a column holds, where its name does not say it."""
 _NUMBERS_OF_CLASSES = ("label", "prediction", "plain_prediction")
@@ -37,6 +42,8 @@ def columns(result: Result, names: tuple[str, ...]) -> Iterator[tuple[str, Itera
         if name in _NUMBERS_OF_CLASSES or (name == "label_name" and result.labels is None):
             continue
         values = values_of(result, names)
+        if name == "set" and result.sets is not None:
+            values = (", ".join(names[c] for c in np.flatnonzero(row)) for row in result.sets)
         if values is not None:
             yield name, values, spec
 
@@ -56,7 +63,7 @@ def samples_table(result: Result, names: tuple[str, ...]) -> str:
         right = compress(result.prediction == result.labels, chosen)
         shown["right"] = ["right" if yes else "wrong" for yes in right]
     ranked = _ranked(list(zip(*shown.values(), strict=True)), order)
-    numeric = [name == "index" or bool(spec) for name, _, spec in columns(result, names)]
+    numeric = [name in ("index", "iterations") or bool(spec) for name, _, spec in columns(result, names)]
     numeric += [False] * (len(shown) - len(numeric))
     return table([text(heading(name)) for name in shown], ranked, numeric, ' id="samples"')
 

@@ -3,6 +3,8 @@
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from fastuq import __version__
 from fastuq.datasets import ImageSet
 from fastuq.model.model import Model
@@ -39,6 +41,17 @@ def promise(result: Result) -> str:
     return "" if result.promise is None else f'<p class="remark">{text(result.promise["words"])}</p>'
 
 
+def settled(summary: dict[str, Any]) -> str:
+    """Return how many iterations decisions took to settle, and how well they are, where each image took its own."""
+    if summary["iterations"] is None:
+        return ""
+    return (
+        f'<p class="remark">Settled in {summary["iterations"]:,.0f} iterations on average; '
+        f"{summary['at_max_iter']:,} images took {summary['max_iter']:,}. Another seed would change "
+        f"{summary['flips']:.2%} of the decisions.</p>"
+    )
+
+
 def lead(summary: dict[str, Any]) -> str:
     """Return what there is to say below the headline."""
     ignored = summary["ignored"]
@@ -53,7 +66,7 @@ def lead(summary: dict[str, Any]) -> str:
     )
 
 
-def tiles(summary: dict[str, Any]) -> str:
+def tiles(result: Result, summary: dict[str, Any]) -> str:
     """Return the figures of the run, large."""
     n = summary["n"]
     figures = [
@@ -62,10 +75,23 @@ def tiles(summary: dict[str, Any]) -> str:
     ]
     if summary["accuracy_plain"] is not None:
         figures += [
-            ("right, of the kept", percent(summary["accuracy_kept"]), "the predictions to trust"),
+            ("right, of the kept", percent(summary["accuracy_kept"]), "the predictions kept"),
             ("right, of all", percent(summary["accuracy_plain"]), "by the plain pass"),
             ("wrong, of the ignored", percent(summary["misclassified_ignored"]), "by the plain pass"),
         ]
+    if summary["ece"] is not None:
+        also = f"NLL {summary['nll']:.3f}, Brier score {summary['brier']:.3f}"
+        figures.append(("calibration error (ECE)", percent(summary["ece"]), also))
+    if result.sets is not None:
+        sizes = result.sets.sum(axis=1)
+        held = None if result.labels is None else float(result.sets[np.arange(n), result.labels].mean())
+        figures.append(
+            (
+                "classes in a set",
+                f"{sizes.mean():.2f}",
+                "on average" if held is None else f"{percent(held)} hold the true one",
+            )
+        )
     return "".join(f"<div><dt>{name}</dt><dd>{value}<small>{note}</small></dd></div>" for name, value, note in figures)
 
 
@@ -117,6 +143,9 @@ def origin(result: Result, model: Model) -> str:
     }
     given = {words.get(name, name): str(value).replace("_", "-") for name, value in asdict(result.options).items()}
     given |= {
+        "bank": "none" if result.bank is None else f"{result.bank['rows']:,} rows of {result.bank['training']}",
+        "views": str(result.views),
+        "heads": str(result.heads),
         "network": model.network,
         "classes": f"{len(model.class_names):,}",
         "model (SHA-256)": result.model_sha256,
