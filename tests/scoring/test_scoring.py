@@ -34,8 +34,8 @@ def decisive(model):
     head = random_head([(32, 24, 0.1, "relu"), (24, 10, 0.1, "sigmoid")])
     last = head.blocks[-1]
     head = replace(head, blocks=(head.blocks[0], replace(last, weights=last.weights * 3, bias=last.bias - 4)))
-    parts = vars(model_of(head, features))
-    parts.pop("dequantize")
+    known = {field.name for field in fields(model)}
+    parts = {name: part for name, part in vars(model_of(head, features)).items() if name in known}
     return replace(model, class_names=model.class_names[:10], **parts), features
 
 
@@ -136,8 +136,9 @@ def test_compiling_for_one_image_does_not_count_as_the_head_either(model, featur
     monkeypatch.setattr("fastuq.montecarlo.threads._COMPILED", set())
     monkeypatch.setattr("fastuq.montecarlo.engine.SHARED_FROM", 65)
     run = Scorer(model, num_iter=130, threads=2)
-    kernel = run._run._kernels.run_per_sample
-    monkeypatch.setattr(run._run._kernels, "run_per_sample", lambda *given: (names.append(given[3:5]), kernel(*given)))
+    kernels = run._runs[0]._kernels
+    kernel = kernels.run_per_sample
+    monkeypatch.setattr(kernels, "run_per_sample", lambda *given: (names.append(given[3:5]), kernel(*given)))
     run(features[:1])
     assert names[0] == (0, 0), "the first call is the one that compiles"
     assert names.count((0, 1)) > 1, "the test needs a sample whose iterations are shared"
