@@ -130,7 +130,7 @@ def cluster(programs):
     programs.start("scheduler", "dask", "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
     address = programs.wait_for("scheduler", r"Scheduler at:\s+(tcp://\S+)")
     worker = ("dask", "worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard")
-    doomed = [programs.start(name, *worker) for name in ("worker-1", "worker-2")][0]
+    doomed, _ = (programs.start(name, *worker) for name in ("worker-1", "worker-2"))
     for name in ("worker-1", "worker-2"):
         programs.wait_for(name, "Registered to")
     return address, doomed

@@ -152,12 +152,10 @@ class FeatureCache:
     def __len__(self) -> int:
         return self.num_samples
 
-    @cached_property
+    @property
     def labels(self) -> np.ndarray | None:
         """True classes (N,) int64, verified; None for images without labels."""
-        if not self._header.labelled:
-            return None
-        return np.concatenate([self._files.open(place).labels() for place in range(len(self._files.sizes))])
+        return self._labels_and_files[0]
 
     @cached_property
     def files(self) -> Sequence[str] | None:
@@ -165,8 +163,15 @@ class FeatureCache:
         if self._images is not None and self._images.files is not None:
             start = self._header.shard.start
             return self._images.files[start : start + self.num_samples]
-        parts = [self._files.open(place).files() for place in range(len(self._files.sizes))]
-        return None if None in parts else FileNames(b"".join(part.to_bytes() for part in parts if part is not None))
+        return self._labels_and_files[1]
+
+    @cached_property
+    def _labels_and_files(self) -> tuple[np.ndarray | None, FileNames | None]:
+        """Both at once: from another machine, every file is fetched whole for either."""
+        files = map(self._files.open, range(len(self._files.sizes)))
+        labels, names = zip(*((file.labels(), file.files()) for file in files), strict=True)
+        joined = None if None in names else FileNames(b"".join(part.to_bytes() for part in names))
+        return np.concatenate(labels) if self._header.labelled else None, joined
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -50,12 +50,13 @@ def run(args: argparse.Namespace) -> int:
     began = time.perf_counter()
     args.output = None if args.output is None else place_of(args.output)
     inputs = [args.images, data_root(), args.model, args.classes]
-    if args.shard_size is None:
+    in_one_file = args.shard_size is args.scheduler is None
+    if in_one_file:
         check_outputs({"--output": _new(args.output), "--json": args.json}, [*inputs, args.output])
     else:
         check_outputs({"--json": args.json}, inputs, made=[args.output])
     model = named_model(args)
-    report = _file(args, model) if args.shard_size is args.scheduler is None else _shards(args, model)
+    report = _file(args, model) if in_one_file else _shards(args, model)
     report["seconds"] = round(time.perf_counter() - began, 6)
     if args.json:
         write_json(args.json, report)

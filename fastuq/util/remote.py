@@ -284,13 +284,14 @@ def _told(what: str, way_out: str) -> Iterator[None]:
         raise RemoteError(f"{what}: {reason}; {way_out}") from None
     except NotImplementedError:
         raise RemoteError(f"{what}: addresses of this kind are read alone; name another place") from None
-    except PermissionError as error:
-        raise RemoteError(
-            f"{what}: {_reason(error)}; check that the credentials are there and still valid, and what they allow; "
-            "then run again"
-        ) from None
     except Exception as error:  # whatever the libraries of all stores raise
-        raise RemoteError(f"{what}: {_reason(error)}; check address, network and server, and run again") from None
+        refused = isinstance(error, PermissionError) or "credentials" in str(error)
+        check = (
+            "check that the credentials are there and still valid, and what they allow; then run again"
+            if refused
+            else "check address, network and server, and run again"
+        )
+        raise RemoteError(f"{what}: {_reason(error)}; {check}") from None
 
 
 def _reason(error: Exception) -> str:

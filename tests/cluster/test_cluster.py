@@ -1,10 +1,6 @@
 """Work on clusters of real processes gives what one machine gives, whoever is killed; what fails is one line."""
 
 import json
-import subprocess
-import sys
-import time
-from contextlib import ExitStack
 from dataclasses import fields
 
 import numpy as np
@@ -128,36 +124,9 @@ def test_nobody_there_is_one_line(monkeypatch, images, capsys, tmp_path):
     assert not (tmp_path / "features").exists()
 
 
-@pytest.fixture
-def started(tmp_path):
-    """Start programs, which end with the test."""
-    with ExitStack() as stack:
-
-        def start(*command):
-            process = subprocess.Popen(
-                [sys.executable, "-m", "dask", *command], stderr=subprocess.DEVNULL, cwd=tmp_path
-            )
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-            return process
-
-        yield start
-
-
-def test_a_worker_that_is_killed_in_a_shard_has_it_done_by_another(started, images, model, tmp_path, capsys):
+def test_a_worker_that_is_killed_in_a_shard_has_it_done_by_another(dying_cluster, images, model, tmp_path, capsys):
     """Scheduler and workers are the commands; the killed one leaves two batches of a shard, where the other goes on."""
-    from distributed import Client
-
-    found, folder = tmp_path / "scheduler.json", tmp_path / "features"
-    started("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(found))
-    worker = ["worker", "--scheduler-file", str(found), "--nthreads", "1", "--no-nanny", "--no-dashboard"]
-    dying = started(*worker, "--preload", "dying_worker")
-    while not found.exists() or not found.read_text().strip():
-        time.sleep(0.05)
-    address = json.loads(found.read_text())["address"]
-    with Client(address, set_as_default=False) as client:
-        client.wait_for_workers(1, timeout=60)
-    started(*worker)
+    (address, dying), folder = dying_cluster, tmp_path / "features"
     argv = ["--model", str(TINY), "--scheduler", address, "--json", str(tmp_path / "done.json")]
     assert (
         cli.main(
