@@ -318,7 +318,10 @@ def test_few_files_are_open_at_once(tmp_path, monkeypatch):
     with FeatureCache.open(tmp_path / "shards") as cache:
         assert len(opened) == 1
         np.testing.assert_array_equal(cache.read(0, 50), caches.features())
+        opened.clear()  # labels and names need each file once: from another machine it is fetched for them
         np.testing.assert_array_equal(cache.labels, caches.images().labels)
+        assert cache.files is None
+        assert len(opened) == 24
         assert 3 <= max(counts) <= 6
     with pytest.raises(CacheError, match="closed"):
         cache.read(0, 1)

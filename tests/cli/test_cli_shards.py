@@ -180,3 +180,9 @@ def test_a_folder_with_pictures_in_it_is_no_place_for_shards(tmp_path, capsys):
     said = report(capsys, *args, "--on-error", "skip")[1]
     assert [each["file"] for each in said["skipped"]] == ["b.png"]
     assert said["num_samples"] == 1
+
+
+@pytest.mark.parametrize("how", [("--shard-size", "20"), ("--scheduler", "tcp://127.0.0.1:1")])
+def test_nothing_else_is_written_among_the_shards(tmp_path, capsys, how):
+    make = ["cache-features", "bundled", *MODEL, "--output", "shards", *how, "--json", "shards/done.txt"]
+    assert "lies among the files that this command makes" in refusal(capsys, make, tmp_path)

@@ -208,6 +208,19 @@ def test_a_credential_that_expires_in_the_middle(store, pictures):
     assert [len(images.fingerprint()) for images in opened] == [64, 64]
 
 
+def test_nobody_says_who_asks(store, monkeypatch):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    try:
+        with pytest.raises(RemoteError, match=r"Unable to locate credentials; check that the credentials are there"):
+            open_images(f"{store.bucket}/x.tar")
+    finally:
+        s3fs.S3FileSystem.clear_instance_cache()
+
+
 def test_a_bucket_that_is_not_there(store):
     for spec in ("s3://nobody/photos", "s3://nobody/x.npy", "s3://nobody/x.tar", "s3://nobody/1.png"):
         with pytest.raises(RemoteError, match=rf"cannot read {spec}: n"):
