@@ -24,6 +24,16 @@ def chosen_variants(clean: Scored, halves: Halves, families: dict[str, list[str]
     return chosen
 
 
+def best_variants(clean: Scored, halves: Halves, chosen: dict[str, list[str]]) -> list[str]:
+    """Return for each split the variant of all scores that has the least AURC on the first half."""
+    best = []
+    for place, (choosing, _) in enumerate(halves):
+        part, variants = clean.part(choosing), [chosen_of[place] for chosen_of in chosen.values()]
+        areas = [aurc(part.scores[variant], part.right(variant)) for variant in variants]
+        best.append(variants[int(np.argmin(areas))])
+    return best
+
+
 def clean_figures(clean: Scored, halves: Halves, chosen: dict[str, list[str]], coverage: float) -> dict[str, Any]:
     """Return by score the figures of the second halves, each the mean over the splits."""
     found = {}

@@ -5,13 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from fastuq import __version__
 from fastuq.bench.score_checks import check_data, check_shifted
 from fastuq.bench.score_data import VIEWED, Scored, halves, scored, severities, variants_of
 from fastuq.bench.score_figures import (
     BASELINE,
+    best_variants,
     chosen_variants,
     clean_figures,
     foreign_figures,
@@ -26,7 +25,6 @@ from fastuq.cache import FeatureCache
 from fastuq.errors import InputError
 from fastuq.model.model import Model
 from fastuq.scoring.bank import Bank
-from fastuq.scoring.metrics import aurc
 from fastuq.scoring.options import Options
 from fastuq.scoring.scores.compute import ScoreSet, available
 from fastuq.scoring.scores.reference import Reference
@@ -107,11 +105,8 @@ def benchmark_scores(
     plan: Plan,
 ) -> dict[str, Any]:
     """Measure scores and rules; docs/scores.md says what each figure is. Returns JSON values."""
-    check_settling(plan.options, others=True)
     families = _families(model, plan, reference, bank)
-    first = check_data(cache, reference, bank)
-    check_shifted(cache, shifted)
-    checked_views(model, cache, views)
+    first = _check(model, cache, views, shifted, reference, bank, plan)
     rules = {name: Scorer(model, each, threads=plan.threads) for name, each in interval_rules(plan.options).items()}
     run = _Run(model, reference, bank, plan, rules)
     sets = {name: other for group in foreign.values() for name, other in group.items()}
@@ -125,14 +120,10 @@ def benchmark_scores(
         found = _beside_baseline(run, clean, pairs, chosen, coverage)
         of_views = _view_figures(run, cache, views, clean, pairs, coverage)
         bar.update()
-        few = run.score_set(sorted(_variants(chosen) | _of_rules(clean)))
-        strange: dict[str, tuple[Scored, Decided]] = {}
-        for name, other in sets.items():
-            strange[name] = scored(name, few, other, None), run.decided(other)
-            bar.update()
+        strange = _of_foreign(run, sorted(_variants(chosen) | _of_rules(clean)), sets, bar)
         of_shifted = _of_shifted(run, len(cache), shifted, pairs, chosen, bar)
     of_foreign = {name: foreign_figures(clean, data, pairs, chosen, coverage) for name, (data, _) in strange.items()}
-    best = _best(clean, pairs, chosen)
+    best = best_variants(clean, pairs, chosen)
     groups = {group: [*names] for group, names in foreign.items() if names}
     return {
         "about": _about(run, cache, len(pairs[0][1]), coverage, groups, shifted),
@@ -143,8 +134,7 @@ def benchmark_scores(
                 "ms": cost[name],
                 "chosen": dict(Counter(chosen[name])),
                 **found[name],
-                "foreign": {key: figures[name] for key, figures in of_foreign.items()},
-                "groups": {key: group_figures([of_foreign[each][name] for each in of]) for key, of in groups.items()},
+                **_foreign_records(of_foreign, groups, name),
                 **_shifted_records(of_shifted, name),
             }
             for name in families
@@ -153,6 +143,23 @@ def benchmark_scores(
         "best_on_first_half": dict(Counter(best)),
         "rules": rule_figures(clean, decided, strange, pairs, best, coverage),
     }
+
+
+def _check(
+    model: Model,
+    cache: FeatureCache,
+    views: Sequence[FeatureCache],
+    shifted: Sequence[FeatureCache],
+    reference: Reference | None,
+    bank: Bank | None,
+    plan: Plan,
+) -> int:
+    """Return the first sample to report on; raises where the data or the options do not go together."""
+    check_settling(plan.options, others=True)
+    first = check_data(cache, reference, bank)
+    check_shifted(cache, shifted)
+    checked_views(model, cache, views)
+    return first
 
 
 def _beside_baseline(
@@ -178,6 +185,27 @@ def _view_figures(
         figures = _beside_baseline(run, both, pairs, chosen, coverage)
         found[str(count + 1)] = {name.partition(",")[0]: figures[name] for name in chosen if name != BASELINE}
     return found
+
+
+def _of_foreign(
+    run: _Run, names: Sequence[str], sets: Mapping[str, FeatureCache], bar: Any
+) -> dict[str, tuple[Scored, Decided]]:
+    """Return scores and decisions of each foreign set."""
+    scorer, found = run.score_set(names), {}
+    for name, other in sets.items():
+        found[name] = scored(name, scorer, other, None), run.decided(other)
+        bar.update()
+    return found
+
+
+def _foreign_records(
+    of_foreign: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Sequence[str]], name: str
+) -> dict[str, Any]:
+    """Return what is said of a score on foreign sets, and of their means over each group."""
+    return {
+        "foreign": {key: figures[name] for key, figures in of_foreign.items()},
+        "groups": {key: group_figures([of_foreign[each][name] for each in of]) for key, of in groups.items()},
+    }
 
 
 def _of_shifted(
@@ -230,16 +258,6 @@ def _of_rules(clean: Scored) -> set[str]:
 def _families(model: Model, plan: Plan, reference: Reference | None, bank: Bank | None) -> dict[str, list[str]]:
     names = available(model, reference, bank) if plan.names is None else [BASELINE, *plan.names]
     return {score_of(name)[0].name: variants_of(score_of(name)[0].name) for name in names}
-
-
-def _best(clean: Scored, pairs: Sequence, chosen: dict[str, list[str]]) -> list[str]:
-    """Return for each split the variant of all scores that has the least AURC on the first half."""
-    best = []
-    for place, (choosing, _) in enumerate(pairs):
-        part, variants = clean.part(choosing), [chosen_of[place] for chosen_of in chosen.values()]
-        areas = [aurc(part.scores[variant], part.right(variant)) for variant in variants]
-        best.append(variants[int(np.argmin(areas))])
-    return best
 
 
 def _about(

@@ -125,12 +125,9 @@ def _keras(args: argparse.Namespace) -> int:
     inputs = [args.network, data, args.test, args.classes, data_root()]
     check_outputs({"--json": args.json}, inputs, replaced=args.output)
     size = None if args.image_size is None else image_size("--image-size", args.image_size)
-    wishes = Wishes(
-        cut=args.cut,
-        dropout=None if args.dropout is None else rates("--dropout", args.dropout),
-        front=Front(args.rescale, args.preprocess),
-        activation=args.activation,
-    )
+    dropout = None if args.dropout is None else rates("--dropout", args.dropout)
+    front = Front(args.rescale, args.preprocess)
+    wishes = Wishes(cut=args.cut, dropout=dropout, front=front, activation=args.activation)
     check_file(Path(checked_path(args.network)), wishes=wishes)
     names = None if args.classes is None else read_class_names(args.classes)
     images = _images(args, data)

@@ -33,17 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PIXELS",
         help="height and width that the network resizes images to (default: 224, as its ImageNet weights expect)",
     )
-    add("--head", metavar="LAYOUT", help=f"layout of the head (default: the paper's, {PAPER_HEAD})")
-    add("--preset", choices=("default", "paper"), default="default", help="recipe of training (default: %(default)s)")
-    add("--unfreeze", type=int, default=0, metavar="N", help="fine-tune the last N blocks (default: %(default)s)")
-    add("--epochs", type=int, help="epochs of the head (default: by preset)")
-    add("--learning-rate", type=float, help="learning rate of the head (default: by preset)")
-    add("--tune-epochs", type=int, help="epochs of the fine-tuning (default: by preset)")
-    add("--tune-learning-rate", type=float, help="learning rate of the fine-tuning (default: by preset)")
-    add("--mirror", action="store_true", help="train on every image mirrored left to right too (twice the work)")
-    add(
-        "--holdout", type=int, metavar="N", help="keep the last N training images apart and report the accuracy on them"
-    )
+    _add_fitting(parser)
     add("--features", metavar="FILE", help="fit a head on these embeddings (.npy, .npz) instead of a network on images")
     add("--labels", metavar="FILE", help="with --features: their true classes in .npy, whole numbers from 0")
     add(
@@ -58,6 +48,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--crop", type=float, metavar="FRACTION", help=CROP)
     add_on_error(parser)
+    add("--seed", type=int, default=0, help="seed of everything random (default: %(default)s)")
+    add("--output", required=True, metavar="DIR", help="model folder to write")
+    add("--work", metavar="DIR", help="folder of checkpoints and features, to resume from (default: OUTPUT.work)")
+    add("--threads", type=int, help="threads of the backbone (default: all)")
+    add("--json", metavar="FILE", help="write what was done and measured as JSON (- for the screen)")
+
+
+def _add_fitting(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--head", metavar="LAYOUT", help=f"layout of the head (default: the paper's, {PAPER_HEAD})")
+    add("--preset", choices=("default", "paper"), default="default", help="recipe of training (default: %(default)s)")
+    add("--unfreeze", type=int, default=0, metavar="N", help="fine-tune the last N blocks (default: %(default)s)")
+    add("--epochs", type=int, help="epochs of the head (default: by preset)")
+    add("--learning-rate", type=float, help="learning rate of the head (default: by preset)")
+    add("--tune-epochs", type=int, help="epochs of the fine-tuning (default: by preset)")
+    add("--tune-learning-rate", type=float, help="learning rate of the fine-tuning (default: by preset)")
+    add("--mirror", action="store_true", help="train on every image mirrored left to right too (twice the work)")
+    add(
+        "--holdout", type=int, metavar="N", help="keep the last N training images apart and report the accuracy on them"
+    )
     add(
         "--heads",
         type=int,
@@ -65,11 +75,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="heads to fit on the same features, each from a seed of its own, scored as one (default: %(default)s)",
     )
-    add("--seed", type=int, default=0, help="seed of everything random (default: %(default)s)")
-    add("--output", required=True, metavar="DIR", help="model folder to write")
-    add("--work", metavar="DIR", help="folder of checkpoints and features, to resume from (default: OUTPUT.work)")
-    add("--threads", type=int, help="threads of the backbone (default: all)")
-    add("--json", metavar="FILE", help="write what was done and measured as JSON (- for the screen)")
 
 
 def run(args: argparse.Namespace) -> int:
