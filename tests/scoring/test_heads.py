@@ -148,7 +148,7 @@ def test_the_page_and_the_screen_are_of_all_heads(workplace, capsys):
     assert "T = 5 of each of 3 heads" in capsys.readouterr().out
     with fastuq.FeatureCache.open("features.h5", model) as cache:
         result = score(model, cache, num_iter=5)
-        seen = looks([3], result, model, cache, None)
+        seen = looks([3], result, model, [cache], None, None)
     assert np.abs(seen[3].mean - result.mean[3]).max() < 1e-6
     with np.load("moments.npz") as moments:
         assert np.array_equal(moments["mean"], result.mean)
