@@ -1,6 +1,7 @@
 """Models of several heads: scored as one, by the iterations of all heads under masks of their own."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import caches
 import numpy as np
@@ -9,6 +10,7 @@ from banks import bank, parts
 from commands import refusal
 from heads import random_features, random_head
 from models import save_again, tiny_model
+from pages import Page, check_cards
 
 import fastuq
 import fastuq.cli
@@ -150,6 +152,7 @@ def test_the_page_and_the_screen_are_of_all_heads(workplace, capsys):
         result = score(model, cache, num_iter=5)
         seen = looks([3], result, model, [cache], None, None)
     assert np.abs(seen[3].mean - result.mean[3]).max() < 1e-6
+    check_cards(Page(Path("page.html").read_text(encoding="utf-8")), "table.csv")
     with np.load("moments.npz") as moments:
         assert np.array_equal(moments["mean"], result.mean)
 

@@ -1,5 +1,7 @@
 """Pages of reports, read back without a browser."""
 
+import csv
+import re
 from html.parser import HTMLParser
 
 VOID = {"meta", "img", "input", "br", "link", "hr", "wbr"}
@@ -58,3 +60,28 @@ class Page(HTMLParser):
         part = self.table(self.source.index('<table id="samples"'))
         head, cells = part.texts("th"), part.texts("td")
         return [dict(zip(head, cells[n : n + len(head)], strict=True)) for n in range(0, len(cells), len(head))]
+
+    def cards(self):
+        """Return of each card the name, the decision, the predicted class, and the words of that class's bar."""
+        said = []
+        for source in self.source.split('<li class="card">')[1:]:
+            card = Page(source[: source.index("</ul></li>") + len("</ul>")])
+            (bar,) = [line for line in source[: source.index("</ul></li>")].split("<li ") if line[7:16] == "predicted"]
+            words = bar.split('aria-label="')[1].split('"')[0]
+            said.append((card.texts("h3")[0], card.texts("span", "badge")[0], card.texts("dd")[0], words))
+        return said
+
+
+def check_cards(page, path):
+    """Compare the cards of a page with the rows of a CSV file of the same samples, without names; return the rows."""
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    cards = page.cards()
+    assert cards
+    for name, decision, predicted, words in cards:
+        row = rows[int(name.removeprefix("image "))]
+        assert (decision, predicted) == (row["decision"], row["prediction_name"])
+        mean, low, high = map(float, re.fullmatch(r".*: mean (\S+), interval (\S+) to (\S+)", words).groups())
+        for shown, column in ((mean, "mean"), (low, "lower"), (high, "upper")):
+            assert abs(shown - float(row[column])) < 6e-4, (name, column)  # three decimals are shown
+    return rows

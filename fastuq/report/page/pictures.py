@@ -7,6 +7,7 @@ import numpy as np
 
 from fastuq.cache import FeatureCache
 from fastuq.datasets import ImageSet
+from fastuq.errors import InputError
 from fastuq.model.model import Model
 from fastuq.report.page.markup import number, picture, text
 from fastuq.report.samples import sample_name
@@ -49,7 +50,10 @@ def looks(
     bank: Bank | None,
     images: ImageSet | None,
 ) -> dict[int, Look]:
-    """Return what there is to see of some samples: they are scored again, which needs no array of all."""
+    """Return what there is to see of some samples: they are scored again, which needs no array of all.
+
+    Raises InputError where another bank or other views than those of the result give other numbers.
+    """
     seen, scorer = {}, Scorer(model, result.options.by_interval, bank=bank)
     for n in sorted({int(n) for n in numbers}):
         row, *others = (v.read(n, n + 1) if isinstance(v, FeatureCache) else v[n : n + 1] for v in views)
@@ -58,7 +62,20 @@ def looks(
         (lower,), (upper,) = interval_of(mean, std, result.options)
         pixels = None if images is None else thumbnail(images.read(n, n + 1)[0])
         seen[n] = Look(mean[0], lower, upper, pixels)
+        _check_same(n, seen[n], result)
     return seen
+
+
+def _check_same(n: int, look: Look, result: Result) -> None:
+    """Raise InputError where the bars of a sample would not be those of its decision."""
+    predicted = result.prediction[n]
+    shown = (look.mean[predicted], look.lower[predicted], look.upper[predicted])
+    decided = (result.predicted_mean[n], result.predicted_lower[n], result.predicted_upper[n])
+    if not np.allclose(shown, decided, rtol=1e-4, atol=1e-5):
+        raise InputError(
+            f"report: expected the outputs that image {n} was decided by (mean {decided[0]:.4f}), found others "
+            f"({shown[0]:.4f}); give the bank and the views that it was scored with"
+        )
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:
