@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     from fastuq.report.page.heat_map import read_splits
     from fastuq.report.page.write import save_report
     from fastuq.report.samples import summary_lines, verdict_lines
-    from fastuq.util.files import write_json
+    from fastuq.util.files import all_or_none, write_json
 
     began = time.perf_counter()
     options = None if args.promise else scoring_options(args)
@@ -122,13 +122,14 @@ def run(args: argparse.Namespace) -> int:
         seconds = {**result.seconds, "features": result.seconds["features"] + cached}
         seconds["total"] = time.perf_counter() - began
         result = replace(result, seconds=seconds)
-        _write(args, result, model, cache)
-        if args.report:
-            made_with = {"bank": known["bank"], "views": views}
-            save_report(args.report, result, model, cache, images, **made_with, name=title, cifar100c=splits)
-    summary = result.summary() | promised | told(images)
-    if args.json:
-        write_json(args.json, summary)
+        summary = result.summary() | promised | told(images)
+        with all_or_none():
+            _write(args, result, model, cache)
+            if args.report:
+                made_with = {"bank": known["bank"], "views": views}
+                save_report(args.report, result, model, cache, images, **made_with, name=title, cifar100c=splits)
+            if args.json:
+                write_json(args.json, summary)
     verdict = verdict_lines(result, model.class_names, screen_width())
     say(args, [*summary_lines(summary, title, screen_width()), "", *verdict, _next(args)])
     return 0

@@ -7,13 +7,17 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from fastuq.errors import InputError
 from fastuq.util.checks import checked_path
 from fastuq.util.remote import is_remote, written
+
+_WAITING: ContextVar[ExitStack | None] = ContextVar("waiting", default=None)
+"""Outputs that appear when all of a block are whole."""
 
 
 @contextmanager
@@ -31,6 +35,26 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     OSError
         The data cannot be written; it names `target`.
     """
+    if (waiting := _WAITING.get()) is not None:
+        yield waiting.enter_context(_partial(target))
+        return
+    with _partial(target) as partial:
+        yield partial
+
+
+@contextmanager
+def all_or_none() -> Iterator[None]:
+    """Have what `atomic_path` writes in the block appear at its end, when all of it is whole: all of it, or nothing."""
+    with ExitStack() as waiting:
+        token = _WAITING.set(waiting)
+        try:
+            yield
+        finally:
+            _WAITING.reset(token)
+
+
+@contextmanager
+def _partial(target: str | Path) -> Iterator[Path]:
     if is_remote(target):
         with written(str(target)) as partial:
             yield partial

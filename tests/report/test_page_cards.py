@@ -1,12 +1,12 @@
 """The cards of a page say what the table says, whatever decided."""
 
-import csv
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from banks import bank, cached, embeddings, parts
+from commands import refusal
 from pages import Page, check_cards
 
 import fastuq
@@ -60,6 +60,21 @@ def test_another_bank_has_no_page(tmp_path):
     """The bars would be of other outputs than the decisions beside them."""
     of = parts()
     result = score(of.model, of.other, bank=bank())
-    with pytest.raises(InputError, match="report: expected the outputs that image [0-9]+ was decided by"):
+    with pytest.raises(InputError, match=r"expected the outputs that image \d+ was decided by"):
         fastuq.save_report("page.html", result, of.model, of.other, bank=bank(components=8))
     assert not Path("page.html").exists()
+
+
+def test_where_one_output_fails_there_is_none(command, capsys, monkeypatch):
+    outputs = ["--csv", "t.csv", "--json", "s.json", "--report", "p.html", "--moments", "m.npz"]
+    for writer in ("report.samples.write_sample_table", "report.page.write.write_text", "util.files.write_json"):
+        for table in ("t.csv", "-"):
+            with monkeypatch.context() as broken:
+                broken.setattr(f"fastuq.{writer}", _no_space)
+                assert "No space left" in refusal(capsys, [*command, *outputs, "--csv", table], Path())
+    assert cli.main([*command, *outputs]) == 0
+    assert {"t.csv", "s.json", "p.html", "m.npz"} <= {path.name for path in Path().iterdir()}
+
+
+def _no_space(*_, **__):
+    raise OSError(28, "No space left on device")
