@@ -1,5 +1,6 @@
 """Promises from calibration to what is scored: the file, the commands, and all that makes a promise not apply."""
 
+import base64
 import csv
 import html
 import json
@@ -166,6 +167,8 @@ def stamped(about):
         {"scores": {"a": 1}},
         {"digests": "!"},
         {"digests": "AAAA"},
+        {"digests": ""},
+        {"digests": base64.b64encode(bytes(8 * 401)).decode()},
         {"digests": 3},
         {"more": 1},
         {"model_sha256": 5},
@@ -254,8 +257,8 @@ def test_of_a_large_calibration_the_share_is_estimated():
     pixels = np.concatenate([caches.images(400, seed=1).images[:10], caches.images(150, seed=2).images])
     cache_features(ImageSet(pixels, None, tiny_model().class_names, "mixed"), tiny_model(), "mixed.h5").close()
     with FeatureCache.open("held.h5") as held:
-        first = digests_of(held)[:1]
-    promise = replace(calibrated(), digests=np.concatenate([first, np.arange(39, dtype=np.uint64)]))
+        first = digests_of([held])[:1]
+    promise = replace(calibrated(), digests=np.concatenate([first, np.arange(39, dtype=np.uint64)[:, None]]))
     with pytest.raises(InputError, match="about 10 of the 160 images were in its calibration"):
         kept(promise, "mixed")
     assert kept(replace(promise, samples=40), "mixed")

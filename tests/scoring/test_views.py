@@ -190,3 +190,15 @@ def test_a_promise_is_of_its_views(tmp_path):
     alone = calibrate(of.model, caches["held"], risk=0.3, bank=made)
     with pytest.raises(InputError, match="promise: made with views none, found mirrored, which changes"):
         keep_by_promise(alone, of.model, caches["new"], bank=made, views=[caches["new, mirrored"]])
+
+
+def test_samples_of_the_calibration_are_known_in_any_view(tmp_path):
+    of = parts()
+    x, labels = embeddings(400, 4)
+    first, second, third = (cached(of.model, tmp_path / f"{n}.h5", x + n, labels, str(n)) for n in (0, 1, 2))
+    promise = calibrate(of.model, first, coverage=0.5, num_iter=2, views=[second])
+    promise.save(tmp_path / "p.json")
+    promise = load_promise(tmp_path / "p.json")
+    for features, view in ((second, first), (second, third), (third, second), (third, first)):
+        with pytest.raises(InputError, match="400 of the 400 images were in its calibration"):
+            keep_by_promise(promise, of.model, features, views=[view])

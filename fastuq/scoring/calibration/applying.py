@@ -16,7 +16,7 @@ from fastuq.scoring.decisions import Reason
 from fastuq.scoring.result import Result
 from fastuq.scoring.scores import Reference
 from fastuq.scoring.scoring import Scorer
-from fastuq.scoring.views import Views, kinds_of
+from fastuq.scoring.views import Views, checked_views, kinds_of
 
 _SHARED = 0.01
 """Share of the scored samples that may be among those of the calibration: some images are there twice."""
@@ -108,6 +108,7 @@ def keep_by_promise(
     """
     check_cache(features)
     _check_applies(promise, model, features, known_by(reference, bank, gate, kinds_of(features, views)))
+    _check_others(promise, features, checked_views(model, features, views))
     scorer = Scorer(
         model,
         promise.options,
@@ -164,13 +165,17 @@ def _check_applies(promise: Promise, model: Model, features: FeatureCache, made_
                 f"promise: made with {name} {_brief(made)}, found {_brief(made_with[name])}, which changes the scores; "
                 "give what the calibration was given"
             )
+
+
+def _check_others(promise: Promise, features: FeatureCache, views: Views) -> None:
+    """Raise InputError where images of the calibration, in whatever view, are among those scored."""
     way_out = "score others, or calibrate on others"
     if features.data_fingerprint == promise.data_fingerprint:
         raise InputError(
             f"promise: calibrated on the very images that are scored ({promise.images}), where its threshold was "
             f"chosen; {way_out}"
         )
-    known = int(np.isin(digests_of(features), promise.digests).sum())
+    known = int(np.isin(digests_of([features, *views]), promise.digests).any(axis=1).sum())
     shared = round(known * promise.samples / len(promise.digests))  # of a large calibration some are remembered
     if shared > _SHARED * len(features):
         about = "" if shared == known else "about "

@@ -22,7 +22,7 @@ from fastuq.scoring.options import Options, options_of
 from fastuq.scoring.result import Result
 from fastuq.scoring.scores import Reference
 from fastuq.scoring.scoring import score as scored
-from fastuq.scoring.views import Views, kinds_of
+from fastuq.scoring.views import Views, checked_views, kinds_of
 
 RISK, DELTA = 0.05, 0.05
 
@@ -100,8 +100,9 @@ def calibrate(
     """
     _check_together(risk, coverage, kind, sets)
     options = options_of(options, {**single, "rule": "score", "score": score, "coverage": 1.0, "threshold": None})
-    labels, known = _checked_labels(model, features), digests_of(features)
-    _check_apart(bank, known)
+    labels = _checked_labels(model, features)
+    known = digests_of([features, *checked_views(model, features, views)])
+    _check_apart(bank, known[:, 0])
     given = {"reference": reference, "bank": bank, "gate": gate}
     result = scored(model, features, options, **given, threads=threads, views=views)  # type: ignore[arg-type]
     assert result.score is not None

@@ -12,6 +12,7 @@ from fastuq.scoring.bank import Bank
 from fastuq.scoring.digests import digests
 from fastuq.scoring.reading import chunks
 from fastuq.scoring.scores import Reference
+from fastuq.scoring.views import Views
 
 
 def check_cache(features: Any) -> None:
@@ -23,9 +24,9 @@ def check_cache(features: Any) -> None:
         )
 
 
-def digests_of(features: FeatureCache) -> np.ndarray:
-    """Return a digest of the features of each sample, (N,) uint64."""
-    return np.concatenate([digests(rows) for _, rows in chunks(features)])
+def digests_of(views: Views) -> np.ndarray:
+    """Return a digest of the features of each sample in each view, (N, V) uint64."""
+    return np.stack([np.concatenate([digests(rows) for _, rows in chunks(view)]) for view in views], axis=1)
 
 
 def known_by(reference: Reference | None, bank: Bank | None, gate: float, views: Sequence[str]) -> dict[str, Any]:

@@ -53,8 +53,8 @@ class Promise:
         What reference, bank and views are known again by, or None; and the gate.
     scores : ndarray, float64
         Of the calibration, ascending, for the shift alarm; at most 10,000.
-    digests : ndarray, uint64
-        Of its samples, so that they are known again; at most 10,000.
+    digests : ndarray, (N, V), uint64
+        Of its samples in each view, so that they are known again; at most 10,000 samples.
 
     Examples
     --------
@@ -175,7 +175,8 @@ def _checked(about: dict[str, Any]) -> Promise:
         raise ValueError("counts that do not fit each other")
     scores = np.array([finite_number("scores", score) for score in _listed(about["scores"])])
     digests = np.frombuffer(base64.b64decode(about["digests"], validate=True), "<u8")
-    if not 0 < len(scores) <= MOST or len(digests) != len(scores) or (np.diff(scores) < 0).any():
+    views = len(digests) // max(len(scores), 1)
+    if not 0 < len(scores) <= MOST or len(digests) != views * len(scores) or not views or (np.diff(scores) < 0).any():
         raise ValueError("scores or digests of samples that do not fit each other")
     return Promise(
         options=_rule(about["options"]),
@@ -192,7 +193,7 @@ def _checked(about: dict[str, Any]) -> Promise:
         model_sha256=_text(about["model_sha256"]),
         made_with=_made_with(about["made_with"]),
         scores=scores,
-        digests=digests,
+        digests=digests.reshape(-1, views),
     )
 
 
