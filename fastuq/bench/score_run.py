@@ -155,7 +155,7 @@ def _check(
     plan: Plan,
 ) -> int:
     """Return the first sample to report on; raises where the data or the options do not go together."""
-    check_settling(plan.options, others=True)
+    check_settling(plan.options, {"scores": True})
     first = check_data(cache, reference, bank)
     check_shifted(cache, shifted)
     checked_views(model, cache, views)

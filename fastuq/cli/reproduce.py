@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastuq.cli import say
-from fastuq.cli.scoring_options import add_scoring_options, scoring_options
+from fastuq.cli.scoring_options import SCORING, add_scoring_options, scoring_options
 
 if TYPE_CHECKING:
     from fastuq.model.model import Model
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--resnet50", metavar="DIR", help="model folder of a ResNet50, where there is one")
     add("--efficientnet-b0", metavar="DIR", help="model folder of an EfficientNet-B0, where there is one")
     add("--caches", type=Path, default=Path("out/cifar100c"), metavar="DIR", help="feature caches of --full")
-    add_scoring_options(parser)
+    add_scoring_options(parser, (name for name in SCORING if name not in ("settle_error", "max_iter")))
     add("--threads", type=int, help="threads (default: all)")
     add("--json", metavar="FILE", help="write all figures there too, as JSON (- for the screen)")
 

@@ -148,7 +148,7 @@ def _check(args: argparse.Namespace, options: "Options | None", outputs: dict[st
             "--scheduler: expected --cache, found images alone; `fastuq cache-features --scheduler` makes it of them"
         )
     if options is not None:
-        check_settling(options, others=bool(args.mutual_information or args.views))
+        check_settling(options, {"mutual information": args.mutual_information, "other views": bool(args.views)})
     for table in (args.csv, args.moments):
         check_suffix(table or "")
     files = (args.images, args.model, args.classes, args.cifar100c, args.bank, args.reference, args.promise)

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from fastuq.scoring.options import Options
 
 SCORING = {
-    "num_iter": "Monte-Carlo iterations; auto: of each image as many as settle its decision",
+    "num_iter": "Monte-Carlo iterations",
     "conf_factor": "confidence of the interval, between 0 and 1",
     "threshold": "where a class counts as present",
     "interval": "half width z*std, or z*std/sqrt(T)",
@@ -29,6 +29,8 @@ BY_SCORE = {
     "foreign_coverage": "share of the samples that it leaves in",
     "foreign_threshold": "the least second score that is kept, in place of a share",
 }
+_AUTO = "; auto: of each image as many as settle its decision"
+"""What is said of iterations where it goes."""
 _METAVARS = {
     "num_iter": "T",
     "max_iter": "T",
@@ -42,12 +44,14 @@ _METAVARS = {
 
 def add_scoring_options(parser: argparse.ArgumentParser, names: Iterable[str] = tuple(SCORING)) -> None:
     """Add options of scoring, whose names and defaults are the fields of `fastuq.scoring.options.Options`."""
+    names = tuple(names)
     from fastuq.scoring.options import CHOICES, Options, iterations
 
     kinds = {"score": str, "foreign": str, "num_iter": iterations}
     for name in names:
         default = getattr(Options(), name)
-        text = {**SCORING, **BY_SCORE}[name] + ("" if default is None else f" (default: {default})")
+        words = {**SCORING, **BY_SCORE}[name] + (_AUTO if name == "num_iter" and "max_iter" in names else "")
+        text = words + ("" if default is None else f" (default: {default})")
         kind: Any = kinds.get(name, float if default is None else type(default))
         option = f"--{name.replace('_', '-')}"
         parser.add_argument(option, help=text, choices=CHOICES.get(name), metavar=_METAVARS.get(name), type=kind)

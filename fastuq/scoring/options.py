@@ -169,11 +169,12 @@ class Options:
             object.__setattr__(self, name, value)
         # whoever tries several num_iter may do so whatever the method
         check_together(self._given() - set(SAMPLED), rule=self.rule, method=self.method, num_iter=self.num_iter)
-        if self.settles and (self.rule, self.method, self.interval) != ("interval", "sampling", "std"):
-            raise InputError(
-                f"num_iter {AUTO}: expected the rule of the interval of the outputs' spread, by sampling, found "
-                f"{self.rule}, {self.method}, {self.interval}, where iterations settle nothing; give a number of them"
-            )
+        for name, value in (("rule", "interval"), ("method", "sampling"), ("interval", "std")):
+            if self.settles and getattr(self, name) != value:
+                raise InputError(
+                    f"num_iter {AUTO}: expected {name} {value}, found {name} {getattr(self, name)}, where iterations "
+                    "settle nothing; give a number of them"
+                )
 
     def _given(self) -> set[str]:
         """Return the names of the options that are not at their defaults."""

@@ -192,9 +192,9 @@ class Scorer:
         views: Views = (),
     ) -> Result:
         """Score the features of one data set."""
+        truth = checked_samples(self.model, self.options, features, labels, views)
         parts = self.parts(features, labels=labels, details=details, views=views)
         if self._client is not None:
-            truth = checked_samples(self.model, self.options, features, labels, views)
             parts = spread(self._client, self._make, (features, *views), truth, details)
         return self.whole(parts, features, 1 + len(views))
 

@@ -1,6 +1,6 @@
 """Scoring with ``num_iter="auto"``: what it goes with, what runs it, and what its samples come to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,13 @@ from fastuq.montecarlo.together import heads_of
 from fastuq.scoring.options import AUTO, Options
 
 
-def check_settling(options: Options, *, others: bool) -> None:
-    """Raise InputError where samples run until they are settled, and `others` need the same iterations of all."""
-    if options.settles and others:
+def check_settling(options: Options, others: Mapping[str, bool]) -> None:
+    """Raise InputError where samples run until they are settled, and what is there of `others` needs as many of all."""
+    found = [name for name, there in others.items() if there]
+    if options.settles and found:
         raise InputError(
-            f"num_iter {AUTO}: expected decisions by one view and one head alone, found more, mutual information or "
-            "scores, which need a number of iterations; give one, or leave them out"
+            f"num_iter {AUTO}: expected decisions by one view and one head alone, found {' and '.join(found)} too, "
+            "with the same iterations for all images; give a number of them, such as 50"
         )
 
 
@@ -27,7 +28,7 @@ def runs_of(
     model: Model, options: Options, sampling: Sampling, *, entropy: bool, threads: int | None
 ) -> Sequence[MonteCarlo]:
     """Return what runs the iterations of these options, of each head."""
-    check_settling(options, others=entropy or len(model.members) > 1)
+    check_settling(options, {"mutual information": entropy, "other heads": len(model.members) > 1})
     if options.settles:
         return [Settling(model, sampling, error=options.settle_error, threads=threads)]
     return heads_of(model, sampling, entropy=entropy, threads=threads)

@@ -25,8 +25,13 @@ def checked_views(model: Model, features: FeatureCache | np.ndarray, views: View
     Raises
     ------
     InputError, CacheError
-        They are not of the model, not as many, of other classes, or the same view once more.
+        They are no sequence, not of the model, not as many, of other classes, or the same view once more.
     """
+    if not isinstance(views, Sequence) or isinstance(views, str):
+        raise InputError(
+            f"views: expected a list of features, found {type(views).__name__}; put a single view into a list, and "
+            "leave it out where there is none"
+        )
     given = [features, *views]
     for number, view in enumerate(given[1:], 1):
         checked_truth(model, view, None)
@@ -35,17 +40,21 @@ def checked_views(model: Model, features: FeatureCache | np.ndarray, views: View
                 f"view {number}: expected {len(features)} samples, found {len(view)}; a view has the same samples in "
                 "the same order"
             )
+        if any(_is_same(view, each) for each in given[:number]):
+            raise InputError(f"view {number}: expected other images, found those of a view before; give each view once")
         if not (isinstance(view, FeatureCache) and isinstance(features, FeatureCache)):
             continue
         if None is not features.labels is not view.labels is not None and (features.labels != view.labels).any():
             raise InputError(
                 f"view {number}: expected the labels of the first view, found others; give the same samples"
             )
-        if any(
-            isinstance(each, FeatureCache) and each.data_fingerprint == view.data_fingerprint for each in given[:number]
-        ):
-            raise InputError(f"view {number}: expected other images, found those of a view before; give each view once")
     return given[1:]
+
+
+def _is_same(view: FeatureCache | np.ndarray, other: FeatureCache | np.ndarray) -> bool:
+    if isinstance(view, FeatureCache) and isinstance(other, FeatureCache):
+        return view.data_fingerprint == other.data_fingerprint
+    return view is other
 
 
 def kinds_of(features: FeatureCache | np.ndarray, views: Views) -> list[str]:
@@ -60,7 +69,7 @@ def checked_samples(
     """Return the labels to score with; raises where features, labels, views and options do not go together."""
     truth = checked_truth(model, features, labels)
     checked_views(model, features, views)
-    check_settling(options, others=bool(views))
+    check_settling(options, {"other views": bool(views)})
     if views and options.method == "analytic":
         raise InputError("views: expected the method sampling, found analytic, which is of a single view")
     return truth

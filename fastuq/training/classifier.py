@@ -49,7 +49,7 @@ class DropoutClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     learning_rate : float
         Of Adam.
     num_iter, conf_factor, threshold, interval, mixed, masks, precision
-        As in `fastuq.Options`.
+        As in `fastuq.Options`; with ``num_iter="auto"``, `settle_error` and `max_iter` are those of its defaults.
     random_state : int, RandomState or None
         Seed of training and of the masks; the same one gives the same results. Of a RandomState, or of NumPy's own for
         None, `fit` draws one.

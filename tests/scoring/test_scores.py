@@ -1,7 +1,7 @@
 """Scores from cached features, against their formulas one sample at a time; what is refused; one read of a cache."""
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -219,6 +219,10 @@ def test_what_does_not_fit_is_one_line():
     refused("expected a percentile from 0 to 99.9, as in scale", InputError, lambda: scores(model, test, ["scale(x)"]))
     refused("expected a percentile from 0", InputError, lambda: scores(model, test, ["scale(nan)"]))
     refused("neighbour k, a whole number from 1", InputError, lambda: scores(model, test, ["knn(1.5)"]))
+    few = replace(reference, rows=reference.rows[:20])
+    for name in ("knn(21)", "sirc_knn(20)"):
+        too_many = partial(scores, model, test, [name], reference=few)
+        refused("neighbour k: expected at most 20, the rows", InputError, too_many)
     refused("score knn: expected a reference", InputError, lambda: scores(model, test, ["max", "knn"]))
     refused("fewer than 18 dimensions", InputError, lambda: scores(model, test, ["vim(18)"], reference=reference))
     for wrong in (test.astype(np.float32), test[:, :5], test[0]):
@@ -263,7 +267,7 @@ def test_a_head_that_overflows_is_refused():
         scores(broken, test, ["energy"])
 
 
-@pytest.mark.parametrize(("samples", "k"), [(2003, 1), (2003, 10), (2003, 150), (5, 10), (61, 60)])
+@pytest.mark.parametrize(("samples", "k"), [(2003, 1), (2003, 10), (2003, 150), (5, 5), (61, 60)])
 def test_neighbours_among_many_rows_are_nearly_always_those_of_all(samples, k):
     """Whatever their number is, and where it fills no group of rows."""
     model, reference, test, _ = world("softmax")
@@ -275,7 +279,7 @@ def test_neighbours_among_many_rows_are_nearly_always_those_of_all(samples, k):
     test = test.astype(np.int8)
     f, all_f = (FEATURE_SCALE * (x.astype(float) - ZERO_POINT) for x in (test, rows))
     likeness = (f / np.linalg.norm(f, axis=1)[:, None]) @ (all_f / np.linalg.norm(all_f, axis=1)[:, None]).T
-    expected = 2 * np.sort(likeness, axis=1)[:, -min(k, samples)] - 2
+    expected = 2 * np.sort(likeness, axis=1)[:, -k] - 2
     found = scores(model, test, [f"knn({k})"], reference=replace(reference, rows=rows))[f"knn({k})"]
     assert (found < expected + 1e-5).all(), "nearer than it is"
     assert (found < expected - 1e-5).mean() < 0.01

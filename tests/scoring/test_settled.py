@@ -98,9 +98,12 @@ def test_a_gate_knows_no_seed(some):
     ("options", "words"),
     [
         ({"num_iter": "many"}, "num_iter: expected a whole number from 2"),
-        ({"num_iter": "auto", "interval": "sem"}, "num_iter auto: expected the rule of the interval"),
-        ({"num_iter": "auto", "method": "analytic"}, "num_iter auto: expected the rule of the interval"),
-        ({"num_iter": "auto", "rule": "score", "coverage": 0.5}, "num_iter auto: expected the rule of the interval"),
+        ({"num_iter": "auto", "interval": "sem"}, "num_iter auto: expected interval std, found interval sem"),
+        ({"num_iter": "auto", "method": "analytic"}, "num_iter auto: expected method sampling, found method analytic"),
+        (
+            {"num_iter": "auto", "rule": "score", "coverage": 0.5},
+            "num_iter auto: expected rule interval, found rule score",
+        ),
         ({"max_iter": 100}, "max_iter: expected num_iter auto, found num_iter 50"),
         ({"settle_error": 0.1, "num_iter": 20}, "settle_error: expected num_iter auto, found num_iter 20"),
         ({"num_iter": "auto", "max_iter": 1}, "max_iter: expected a whole number from 2"),
@@ -115,9 +118,9 @@ def test_bad_options(options, words):
 
 def test_it_is_refused_with_what_needs_the_same_iterations_of_all(some):
     of, alone = parts(), "num_iter auto: expected decisions by one view and one head alone"
-    with pytest.raises(InputError, match=alone):
+    with pytest.raises(InputError, match=f"{alone}, found mutual information too"):
         score(of.model, some, num_iter="auto", mutual_information=True)
-    with pytest.raises(InputError, match=alone):
+    with pytest.raises(InputError, match=f"{alone}, found other views too"):
         score(of.model, some, num_iter="auto", views=[some[::-1].copy()])
     with pytest.raises(InputError, match="num_iter: expected a number of iterations here, found auto"):
         scores(of.model, some, ["mutual_information"], num_iter="auto")
@@ -149,3 +152,10 @@ def test_commands_refuse_it_before_the_work(argv, tmp_path, capsys):
 @pytest.mark.parametrize("command", ["demo", "reproduce"])
 def test_whole_runs_refuse_it(command, capsys):
     assert "num_iter" in refusal(capsys, [command, "--num-iter", "auto"])
+
+
+@pytest.mark.parametrize("command", ["score", "calibrate", "demo", "reproduce", "benchmark-scores"])
+def test_it_is_offered_where_it_goes(command, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    assert ("auto: of each image" in " ".join(capsys.readouterr().out.split())) == (command == "score")

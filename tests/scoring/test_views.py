@@ -202,3 +202,17 @@ def test_samples_of_the_calibration_are_known_in_any_view(tmp_path):
     for features, view in ((second, first), (second, third), (third, second), (third, first)):
         with pytest.raises(InputError, match="400 of the 400 images were in its calibration"):
             keep_by_promise(promise, of.model, features, views=[view])
+
+
+def test_what_is_no_list_of_other_views_is_refused(tmp_path):
+    of = parts()
+    some, promise = of.other.read(0, 70), calibrate(of.model, of.held_out, coverage=0.5, num_iter=2)
+    for views in (None, of.other, some, "mirror", 3):
+        with pytest.raises(InputError, match="views: expected a list of features, found"):
+            score(of.model, some, views=views)
+        with pytest.raises(InputError, match="views: expected a list of features, found"):
+            calibrate(of.model, of.held_out, coverage=0.5, num_iter=2, views=views)
+        with pytest.raises(InputError, match="views: expected a list of features, found"):
+            keep_by_promise(promise, of.model, of.other, views=views)
+    with pytest.raises(InputError, match="view 2: expected other images, found those of a view before"):
+        score(of.model, some, views=[some.copy(), some])

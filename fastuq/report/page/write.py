@@ -20,7 +20,7 @@ from fastuq.report.page.samples_table import ROWS, glossary, histograms, samples
 from fastuq.report.samples import least_sure
 from fastuq.scoring.bank import Bank
 from fastuq.scoring.result import Result
-from fastuq.scoring.views import Views
+from fastuq.scoring.views import Views, checked_views
 from fastuq.util.files import write_text
 
 
@@ -77,6 +77,7 @@ def save_report(
     """
     images = None if images is None else images.matched_to(model.class_names)
     _check_together(result, model, features, images)
+    views = checked_views(model, features, views)
     if (bank is not None, 1 + len(views)) != (result.bank is not None, result.views):
         raise InputError(
             "report: expected the bank and the views that it was scored with, found others, or none; give these"

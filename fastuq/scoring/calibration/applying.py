@@ -107,8 +107,9 @@ def keep_by_promise(
     'promised: of those kept at most 4.52% are wrong'
     """
     check_cache(features)
+    views = checked_views(model, features, views)
     _check_applies(promise, model, features, known_by(reference, bank, gate, kinds_of(features, views)))
-    _check_others(promise, features, checked_views(model, features, views))
+    _check_others(promise, features, views)
     scorer = Scorer(
         model,
         promise.options,

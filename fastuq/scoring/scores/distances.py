@@ -14,6 +14,11 @@ from fastuq.scoring.scores.outputs import largest_output
 def knn(chunk: Chunk, neighbours: float) -> np.ndarray:
     """-|f - f_(k)|^2, f and the training rows scaled to length 1."""
     training = chunk.training
+    if neighbours > len(training.reference.rows):
+        raise InputError(
+            f"neighbour k: expected at most {len(training.reference.rows)}, the rows of the reference, found "
+            f"{neighbours:g}; give a smaller one, or a reference of more samples"
+        )
     rows = training.once("neighbours", lambda: Neighbours(training.reference, chunk))
     return 2 * rows.cosines(chunk, int(neighbours)) - 2
 

@@ -54,8 +54,8 @@ class Neighbours:
         self._nearest = Nearest(weights, offset, step, self._codes, counts)
 
     def cosines(self, chunk: Chunk, k: int) -> np.ndarray:
-        """Return the cosine of each sample to its k-th nearest row, or to the farthest where k are too many, (N,)."""
-        k, found = min(k, len(self._rows)), np.empty(len(chunk.rows))
+        """Return the cosine of each sample to its k-th nearest row, (N,)."""
+        found = np.empty(len(chunk.rows))
         for start in range(0, len(found), _AT_ONCE):
             rows = chunk.rows[start : start + _AT_ONCE]
             best, x = self._nearest(rows, chunk.threads), unit(chunk.features[start : start + _AT_ONCE])
