@@ -14,8 +14,8 @@ _FIRST = 48
 """Iterations of the first stage; that and all others but the last are multiples of 16, which kernels take at once."""
 _FREEDOM = 0.4
 """Degrees of freedom an iteration, of variances that few iterations of skewed outputs tell; see docs/method.md."""
-_UNSEEN = 2.0
-"""Iterations at the extreme that must not change what a class is: as likely as not, few iterations miss rare outputs."""
+_UNSEEN = 3.0
+"""Iterations at the extreme that must not change what a class is; outputs that rare are missed with a chance of 5%."""
 _FAR = 8.0
 """Standard errors beyond which a bound is where it is."""
 _SCORES = np.linspace(-_FAR, _FAR, 641)

@@ -190,7 +190,7 @@ def test_chances_to_be_kept(classes, keep_mixed):
 def test_classes_that_are_far_off_do_not_matter():
     mean = np.array([[0.001, 0.45, 0.9], [0.2, 0.001, 0.001]], np.float32)
     std = np.array([[0.01, 0.1, 0.02], [0.01, 0.0, 0.01]], np.float32)
-    found = nearby(mean, std, 48, RULES)
+    found = nearby(mean, std, 48, RULES, (0, 1))
     assert isinstance(found, Near)
     assert list(zip(*found, strict=True)) == [(0, 1), (0, 2)]
 
