@@ -41,7 +41,11 @@ class Settling(MonteCarlo):
     ) -> None:
         super().__init__(model, sampling, threads=threads, target=target)
         bounded = model.head.blocks[-1].activation in ("sigmoid", "softmax")
-        self._error, self._most, self._limits = error, sampling.num_iter, (0.0, 1.0) if bounded else (-math.inf, math.inf)
+        self._error, self._most, self._limits = (
+            error,
+            sampling.num_iter,
+            (0.0, 1.0) if bounded else (-math.inf, math.inf),
+        )
 
     def decide(
         self,
