@@ -45,7 +45,10 @@ def stages(most: int) -> list[int]:
 
 
 def first_look(rules: Rules, limits: Limits) -> int:
-    """Return after how many iterations a class whose outputs were all at the lower limit is told to be absent."""
+    """Return after how many iterations a class whose outputs were all at the lower limit is told to be absent.
+
+    0 without limits, or where no output can be on the other side of the threshold.
+    """
     low, high = limits
     if not low < rules.threshold < high or math.isinf(high - low):
         return 0
@@ -72,12 +75,13 @@ def bound_with_unseen(
 ) -> np.ndarray:
     """Return mean + sign·z·std as `_UNSEEN` more iterations at the extreme would make it.
 
-    The extreme is a limit of the outputs; without limits it is as far out as one of so many iterations can be.
+    The extreme is a limit of the outputs; without limits it is as far out as one of so many iterations can be. Outputs
+    that do not vary, of a head without dropout, have none that are unseen.
     """
     limit = limits[sign > 0]
     extreme = np.float32(limit) if math.isfinite(limit) else mean + np.float32(sign * math.sqrt(count - 1)) * std
     share = np.float32(_UNSEEN / (count + _UNSEEN))
-    gap = extreme - mean
+    gap = np.where(std > 0, extreme - mean, np.float32(0))
     spread = np.sqrt((1 - share) * (std * std + share * gap * gap))
     return mean + share * gap + sign * rules.z * spread
 

@@ -14,6 +14,7 @@ from fastuq.montecarlo.sampling import Sampling
 
 _SUMS_BYTES, _BYTES_A_SUM = 128 * 2**20, 52
 """Running sums that are held at once, and what one takes."""
+_PROBABILITIES = ("sigmoid", "softmax")
 _NONE_KEPT = np.zeros((0, 2, 0))
 
 
@@ -40,12 +41,8 @@ class Settling(MonteCarlo):
         target: Target | None = None,
     ) -> None:
         super().__init__(model, sampling, threads=threads, target=target)
-        bounded = model.head.blocks[-1].activation in ("sigmoid", "softmax")
-        self._error, self._most, self._limits = (
-            error,
-            sampling.num_iter,
-            (0.0, 1.0) if bounded else (-math.inf, math.inf),
-        )
+        self._error, self._most = error, sampling.num_iter
+        self._limits = (0.0, 1.0) if model.head.blocks[-1].activation in _PROBABILITIES else (-math.inf, math.inf)
 
     def decide(
         self,
@@ -68,6 +65,7 @@ class Settling(MonteCarlo):
         return found
 
     def _doubt(self, rules: Rules) -> Doubt:
+        """Return the doubts under these rules, without looks at which no class can be absent: they settle nothing."""
         first = min(first_look(rules, self._limits), self._most)
         ends = tuple(end for end in stages(self._most) if end >= first)
         return _doubt_of(self._error, ends, self._limits)
