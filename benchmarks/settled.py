@@ -4,6 +4,11 @@
 
 Every sample is scored with `num_iter="auto"` under each seed. For each seed the probability that another one decides
 otherwise is held against the share of the other seeds that do. Processor time is of one thread, both sides in turn.
+
+    python benchmarks/settled.py CACHE --settings [--first 3000] [--samples 2000] [--seeds 24] [--truth 500]
+
+The same under other options, a row each. Of the first samples, as many as `--truth` says, decisions that settled are
+held against those of T = 20,000, where two seeds agree.
 """
 
 import argparse
@@ -15,9 +20,21 @@ import numpy as np
 
 import fastuq
 from fastuq.report.tables import markdown_table
+from fastuq.scoring.decisions import decide, interval, ternary_vector
 
 EDGES = (0, 1e-6, 1e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 1)
-FIXED = 5000
+FIXED, TRUTH = 5000, 20_000
+SETTINGS = (
+    {},
+    {"threshold": 0.1},
+    {"threshold": 0.3},
+    {"threshold": 0.8},
+    {"conf_factor": 0.9},
+    {"conf_factor": 0.95},
+    {"threshold": 0.3, "conf_factor": 0.95},
+    {"masks": "per_sample"},
+    {"bank": None},
+)
 
 
 def timed(model, features, **options):
@@ -44,6 +61,44 @@ def reliability(flips, keep):
     return rows
 
 
+def worst(rows):
+    """Return, of ranges with at least 5 decisions a seed, the one observed most beyond its prediction, as text."""
+    low, high, _, predicted, observed = max(
+        (row for row in rows if row[2] >= 5), key=lambda row: (row[4] + 2e-4) / (row[3] + 2e-4)
+    )
+    return f"{low:g} to {high:g}: {predicted:.3%}, {observed:.3%}"
+
+
+def settings(model, features, args):
+    """Print predicted against observed under other options."""
+    few, truth = features[: args.truth], []
+    if len(few):
+        truth = [fastuq.score(model, few, num_iter=TRUTH, seed=seed) for seed in (10**6, 10**6 + 1)]
+    columns = ["options", "predicted", "observed", "iterations", "at the most", "worst range", "settled, wrong"]
+    print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
+    for options in SETTINGS:
+        known = {"bank": fastuq.Bank.load(None, model)} if "bank" in options else {}
+        results = [
+            fastuq.score(model, features, num_iter="auto", seed=seed, details=False, **options | known)
+            for seed in range(args.seeds)
+        ]
+        keep, flips, taken = (np.array([getattr(r, name) for r in results]) for name in ("keep", "flips", "iterations"))
+        most = taken == results[0].options.max_iter
+        wrong = "" if known or not len(few) else against(truth, keep, most, options)
+        text = ", ".join(f"{name} {value}" for name, value in options.items()) or "default"
+        cells = [text, f"{flips.mean():.3%}", f"{disagreement(keep):.3%}", f"{taken.mean():,.0f}", f"{most.mean():.2%}"]
+        print("| " + " | ".join([*cells, worst(reliability(flips, keep)), wrong]) + " |", flush=True)
+
+
+def against(truth, keep, most, options):
+    """Return how many settled decisions differ from those of many iterations, of samples that these agree on."""
+    conf, level = options.get("conf_factor", 0.7), options.get("threshold", 0.5)
+    intervals = [(interval(result.mean, result.std, conf), result.mean) for result in truth]
+    one, other = (decide(ternary_vector(*bounds, level), mean).keep for bounds, mean in intervals)
+    settled = (one == other) & ~most[:, : len(one)]
+    return f"{(settled & (keep[:, : len(one)] != one)).sum() / settled.sum():.3%}"
+
+
 def draw(rows, path):
     """Draw observed over predicted probabilities."""
     from matplotlib.figure import Figure
@@ -63,12 +118,18 @@ def main():
     parser.add_argument("cache", type=Path)
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--samples", type=int, default=10_000)
+    parser.add_argument("--first", type=int, default=0, help="sample to begin with")
+    parser.add_argument("--settings", action="store_true")
+    parser.add_argument("--truth", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=3, help="seeds that T = 5,000 is run with too")
     parser.add_argument("--picture", type=Path)
     args = parser.parse_args()
     model = fastuq.load_model()
     with fastuq.FeatureCache.open(args.cache, model) as cache:
-        features = cache.read(0, min(args.samples, len(cache)))
+        features = cache.read(args.first, min(args.first + args.samples, len(cache)))
+    if args.settings:
+        settings(model, features, args)
+        return
     fastuq.score(model, features[:200], num_iter="auto", threads=1)  # kernels are loaded apart
     fastuq.score(model, features[:10], num_iter="auto", threads=1)
     keep, flips, taken, seconds, fixed, long = [], [], [], [], [], []

@@ -14,6 +14,8 @@ _FIRST = 48
 """Iterations of the first stage; that and all others but the last are multiples of 16, which kernels take at once."""
 _FREEDOM = 0.4
 """Degrees of freedom an iteration, of variances that few iterations of skewed outputs tell; see docs/method.md."""
+_UNSEEN = 3.0
+"""Iterations at the extreme that must not change what a class is; outputs that rare are missed with a chance of 5%."""
 _FAR = 8.0
 """Standard errors beyond which a bound is where it is."""
 _SCORES = np.linspace(-_FAR, _FAR, 641)
@@ -24,6 +26,10 @@ class Near(NamedTuple):
 
     sample: np.ndarray
     class_: np.ndarray
+
+
+Limits = tuple[float, float]
+"""Between which all outputs lie, or infinities."""
 
 
 def stages(most: int) -> list[int]:
@@ -38,24 +44,58 @@ def stages(most: int) -> list[int]:
     return [*(end for end in ends if end < most), most]
 
 
-def nearby(mean: np.ndarray, std: np.ndarray, count: int, rules: Rules) -> Near:
+def first_look(rules: Rules, limits: Limits) -> int:
+    """Return after how many iterations a class whose outputs were all at the lower limit is told to be absent.
+
+    0 without limits, or where no output can be on the other side of the threshold.
+    """
+    low, high = limits
+    if not low < rules.threshold < high or math.isinf(high - low):
+        return 0
+    place = (float(rules.threshold) - low) / (high - low)
+    # That share of the iterations at the upper limit puts the upper bound on the threshold.
+    z2 = float(rules.z) ** 2
+    half = place + z2 / 2
+    share = (half - math.sqrt(half**2 - (1 + z2) * place**2)) / (1 + z2)
+    return math.ceil(_UNSEEN / share - _UNSEEN)
+
+
+def nearby(mean: np.ndarray, std: np.ndarray, count: int, rules: Rules, limits: Limits) -> Near:
     """Return the classes that matter, of moments (N, C) over `count` iterations.
 
     However heavy its tails, the standard error of a bound comes out at most (1/sqrt(T) + z/2) std.
     """
     reach = np.float32(_FAR * (1 / math.sqrt(count) + float(rules.z) / 2)) * std
-    return Near(*np.nonzero(mean + rules.z * std + reach >= rules.threshold))
+    highest = np.maximum(mean + rules.z * std + reach, bound_with_unseen(mean, std, count, rules, limits, 1))
+    return Near(*np.nonzero(highest >= rules.threshold))
+
+
+def bound_with_unseen(
+    mean: np.ndarray, std: np.ndarray, count: int, rules: Rules, limits: Limits, sign: int
+) -> np.ndarray:
+    """Return mean + sign·z·std as `_UNSEEN` more iterations at the extreme would make it.
+
+    The extreme is a limit of the outputs; without limits it is as far out as one of so many iterations can be. Outputs
+    that do not vary, of a head without dropout, have none that are unseen.
+    """
+    limit = limits[sign > 0]
+    extreme = np.float32(limit) if math.isfinite(limit) else mean + np.float32(sign * math.sqrt(count - 1)) * std
+    share = np.float32(_UNSEEN / (count + _UNSEEN))
+    gap = np.where(std > 0, extreme - mean, np.float32(0))
+    spread = np.sqrt((1 - share) * (std * std + share * gap * gap))
+    return mean + share * gap + sign * rules.z * spread
 
 
 class Doubt:
     """The doubts of samples that are looked at after `ends` iterations and stop where the doubt is at most `error`.
 
     The bounds of a class, mean ± z·std, are taken as normal around their true values, with variances by the first four
-    moments of the iterations, and the classes as independent of each other.
+    moments of the iterations, and the classes as independent of each other. Where `_UNSEEN` more iterations at the
+    extreme would change what a class is, it is taken to be that as often as so rare outputs are missed.
     """
 
-    def __init__(self, error: float, ends: Sequence[int]) -> None:
-        self.error, self.ends = error, ends
+    def __init__(self, error: float, ends: Sequence[int], limits: Limits = (0, 1)) -> None:
+        self.error, self.ends, self.limits = error, ends, limits
         self.another = self._another()
 
     def of(
@@ -73,10 +113,22 @@ class Doubt:
         rules : Rules
         """
         scores = standard_scores(moments, self.ends[stage], rules)
-        in_truth = kept(len(keep), near.sample, [ndtr(score) for score in scores], keep_mixed=rules.keep_mixed)
+        truth = self._with_unseen([ndtr(score) for score in scores], moments, self.ends[stage], rules)
+        in_truth = kept(len(keep), near.sample, truth, keep_mixed=rules.keep_mixed)
         chances = [np.interp(score, _SCORES, self.another[stage], 0, 1) for score in scores]
         again = kept(len(keep), near.sample, chances, keep_mixed=rules.keep_mixed)
         return np.where(keep, 1 - in_truth, in_truth), np.where(keep, 1 - again, again)
+
+    def _with_unseen(
+        self, chances: list[np.ndarray], moments: np.ndarray, count: int, rules: Rules
+    ) -> list[np.ndarray]:
+        """Return the chances with those of what so many iterations have not seen."""
+        (possible, certain, floor), missed = chances, math.exp(-_UNSEEN)
+        mean, std = moments[0], np.sqrt(moments[1])
+        low, high = (bound_with_unseen(mean, std, count, rules, self.limits, sign) for sign in (-1, 1))
+        possible = np.where(high >= rules.threshold, np.maximum(possible, missed), possible)
+        certain = np.where(low <= rules.threshold, np.minimum(certain, 1 - missed), certain)
+        return [possible, certain, floor]
 
     def _another(self) -> np.ndarray:
         """Return how likely a bound, so many standard errors above a level, ends above it under another seed.

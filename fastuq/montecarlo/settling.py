@@ -1,9 +1,12 @@
 """Samples that run until their decisions are settled: in stages, those that are left going on from where they were."""
 
+import math
+from functools import lru_cache
+
 import numpy as np
 
 from fastuq.model.model import Model
-from fastuq.montecarlo.doubt import Doubt, Near, nearby, stages
+from fastuq.montecarlo.doubt import Doubt, Limits, Near, first_look, nearby, stages
 from fastuq.montecarlo.engine import LANES, MonteCarlo
 from fastuq.montecarlo.kernels.plan import Columns, Part, Rules, Sums, columns, running_sums
 from fastuq.montecarlo.kernels.targets import Target
@@ -11,7 +14,14 @@ from fastuq.montecarlo.sampling import Sampling
 
 _SUMS_BYTES, _BYTES_A_SUM = 128 * 2**20, 52
 """Running sums that are held at once, and what one takes."""
+_PROBABILITIES = ("sigmoid", "softmax")
 _NONE_KEPT = np.zeros((0, 2, 0))
+
+
+@lru_cache(maxsize=8)
+def _doubt_of(error: float, ends: tuple[int, ...], limits: Limits) -> Doubt:
+    """Return the doubt of these, whose chances take a while to compute."""
+    return Doubt(error, ends, limits)
 
 
 class Settling(MonteCarlo):
@@ -31,7 +41,8 @@ class Settling(MonteCarlo):
         target: Target | None = None,
     ) -> None:
         super().__init__(model, sampling, threads=threads, target=target)
-        self._doubt = Doubt(error, stages(sampling.num_iter))
+        self._error, self._most = error, sampling.num_iter
+        self._limits = (0.0, 1.0) if model.head.blocks[-1].activation in _PROBABILITIES else (-math.inf, math.inf)
 
     def decide(
         self,
@@ -48,20 +59,34 @@ class Settling(MonteCarlo):
         found = columns(n, classes, decide=True, details=details, scores=False)
         found = found._replace(iterations=np.zeros(n, np.int64), flips=np.zeros(n))
         at_once = max(LANES, _SUMS_BYTES // (_BYTES_A_SUM * classes))
+        doubt = self._doubt(rules)
         for start in range(0, n, at_once):
-            self._settle(np.arange(start, min(start + at_once, n)), features, ids, added, rules, found)
+            self._settle(np.arange(start, min(start + at_once, n)), doubt, features, ids, added, rules, found)
         return found
 
+    def _doubt(self, rules: Rules) -> Doubt:
+        """Return the doubts under these rules, without looks at which no class can be absent: they settle nothing."""
+        first = min(first_look(rules, self._limits), self._most)
+        ends = tuple(end for end in stages(self._most) if end >= first)
+        return _doubt_of(self._error, ends, self._limits)
+
     def _settle(
-        self, left: np.ndarray, features: np.ndarray, ids: np.ndarray, addend: np.ndarray, rules: Rules, found: Columns
+        self,
+        left: np.ndarray,
+        doubt: Doubt,
+        features: np.ndarray,
+        ids: np.ndarray,
+        addend: np.ndarray,
+        rules: Rules,
+        found: Columns,
     ) -> None:
         """Run the samples that are `left`, stage by stage, until none is."""
-        doubt, sums, first = self._doubt, None, 0
+        sums, first = None, 0
         for stage, end in enumerate(doubt.ends):
             sums = _StageSums(self.places(len(left)), self.num_classes, sums)
             some = columns(len(left), self.num_classes, decide=True, details=True, scores=False)
             self._go_on(features[left], ids[left], (first, end), sums.state, addend[left[: len(addend)]], rules, some)
-            near = nearby(some.mean, some.std, end, rules)
+            near = nearby(some.mean, some.std, end, rules, doubt.limits)
             doubts, flips = doubt.of(some.numbers[0] == 1, near, sums.moments(near, end), stage, rules)
             done = (doubts <= doubt.error) | (end == doubt.ends[-1])
             _copy(found, left[done], some._replace(iterations=np.full(len(left), end), flips=flips), done)

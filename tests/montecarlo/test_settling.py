@@ -1,5 +1,6 @@
 """Samples that run until their decisions are settled, and the doubts that they stop by."""
 
+import math
 from dataclasses import replace
 from functools import cache
 from itertools import product
@@ -10,7 +11,7 @@ from heads import PATHS, model_of, random_features, random_head, reference_outpu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastuq.montecarlo.doubt import Doubt, Near, kept, nearby, stages, standard_scores
+from fastuq.montecarlo.doubt import Doubt, Near, bound_with_unseen, first_look, kept, nearby, stages, standard_scores
 from fastuq.montecarlo.engine import MonteCarlo
 from fastuq.montecarlo.kernels.plan import Columns, Rules
 from fastuq.montecarlo.sampling import Sampling
@@ -139,6 +140,56 @@ def test_another_seed_decides_as_predicted():
     assert 0.8 < others.mean() / flips.mean() < 1.25
 
 
+def test_outputs_that_few_iterations_miss_are_allowed_for():
+    """A low threshold, and outputs near 0 but for a few large ones: 30 seeds, 90 samples."""
+    features = random_features(90, 32)
+    head = random_head([(32, 6, 0.03, "sigmoid")])
+    block = head.blocks[0]
+    head = replace(head, blocks=(replace(block, weights=block.weights * 20, bias=block.bias - 8),))
+    model, rules = model_of(head, features), RULES._replace(threshold=np.float32(0.1))
+    keep, flips = [], []
+    for seed in range(30):
+        run = Settling(model, Sampling(num_iter=400, seed=seed, masks="per_sample"), error=0.02, threads=1)
+        found = run.decide(features, np.arange(90), rules, details=False)
+        keep.append(found.numbers[0] == 1)
+        flips.append(found.flips)
+    keep, flips = np.stack(keep), np.stack(flips)
+    others = np.where(keep, (~keep).sum(axis=0), keep.sum(axis=0)) / 29
+    sure = flips < 0.005
+    assert sure.mean() > 0.5
+    assert others[sure].mean() < 0.005
+    assert 0.8 < others.mean() / flips.mean() < 1.25
+
+
+@pytest.mark.parametrize(("threshold", "z"), [(0.5, 1.0364), (0.1, 1.0364), (0.3, 1.96), (0.05, 0.25), (0.9, 3.0)])
+def test_the_first_look_is_the_first_at_which_a_class_may_be_absent(threshold, z):
+    rules = Rules(np.float32(z), np.float32(threshold), False)
+    zero, little = np.zeros(1, np.float32), np.full(1, 1e-9, np.float32)
+    first = first_look(rules, (0, 1))
+    for count, absent in ((first + 1, True), (max(first - 1, 1), False)):
+        assert (bound_with_unseen(zero, little, count, rules, (0, 1), 1)[0] < threshold) == absent
+
+
+def test_bounds_with_unseen_iterations_are_those_of_outputs_with_them():
+    outputs = np.random.default_rng(0).random(60)
+    mean, std = np.float32(outputs.mean()), np.float32(outputs.std())
+    far = math.sqrt(59) * outputs.std()
+    for limits, ends in (((0, 1), (0, 1)), ((-np.inf, np.inf), (outputs.mean() - far, outputs.mean() + far))):
+        for sign, end in zip((-1, 1), ends, strict=True):
+            more = np.append(outputs, [end] * 3)
+            expected = more.mean() + sign * 1.0364 * more.std()
+            assert abs(bound_with_unseen(mean, std, 60, RULES, limits, sign) - expected) < 1e-5
+
+
+def test_outputs_without_limits_are_looked_at_from_the_beginning():
+    assert first_look(RULES._replace(threshold=np.float32(0.1)), (-np.inf, np.inf)) == 0
+    assert first_look(RULES._replace(threshold=np.float32(1.5)), (0, 1)) == 0
+    features = random_features(20, 16)
+    model = model_of(random_head([(16, 6, 0.2, "linear")]), features)
+    found = Settling(model, Sampling(num_iter=300), error=0.01).decide(features, np.arange(20), RULES, details=True)
+    assert (found.iterations == 48).any()
+
+
 @pytest.mark.parametrize(("stage", "score"), [(0, 0.5), (0, 2.0), (2, -1.0), (6, 0.3), (7, -2.0), (7, 0.0)])
 def test_another_seed_is_a_random_walk(stage, score):
     rng, ends, walks = np.random.default_rng(0), stages(500), 40_000
@@ -190,7 +241,7 @@ def test_chances_to_be_kept(classes, keep_mixed):
 def test_classes_that_are_far_off_do_not_matter():
     mean = np.array([[0.001, 0.45, 0.9], [0.2, 0.001, 0.001]], np.float32)
     std = np.array([[0.01, 0.1, 0.02], [0.01, 0.0, 0.01]], np.float32)
-    found = nearby(mean, std, 48, RULES)
+    found = nearby(mean, std, 48, RULES, (0, 1))
     assert isinstance(found, Near)
     assert list(zip(*found, strict=True)) == [(0, 1), (0, 2)]
 
