@@ -14,7 +14,7 @@ from fastuq.datasets.imageset import ImageSet
 from fastuq.datasets.opening import open_images
 from fastuq.datasets.rows import stamp_of
 from fastuq.datasets.tars import open_tars, tar_paths, tar_stamp
-from fastuq.errors import InputError, RemoteError
+from fastuq.errors import InputError
 from fastuq.util.checks import one_of, whole_number
 from fastuq.util.file_names import FileNames
 from fastuq.util.remote import base_name, is_remote
@@ -105,12 +105,8 @@ class TarShard:
 
     def stamp(self) -> str:
         """Return what tells, without a look at pixels, whether they can have changed; empty where only they tell."""
-        try:
-            return hashlib.sha256(
-                repr((tar_stamp(self.tar), replace(self, tar=base_name(self.tar), index=0, count=0))).encode()
-            ).hexdigest()
-        except (OSError, RemoteError):
-            return ""
+        inner, how = tar_stamp(self.tar), replace(self, tar=base_name(self.tar), index=0, count=0)
+        return inner and hashlib.sha256(repr((inner, how)).encode()).hexdigest()
 
 
 AnyShard = ImageShard | TarShard

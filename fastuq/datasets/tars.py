@@ -92,13 +92,13 @@ class TarMembers:
         return TarMembers(tars, self.names[start:stop], which - first, places, self._copies)
 
     def stamp(self) -> str:
-        """Return what tells whether a tar file has changed; empty where one cannot be looked at."""
+        """Return what tells whether a tar file has changed; empty where one has no stamp."""
         digest = hashlib.sha256(self._places.tobytes())
-        try:
-            for tar in self._tars:
-                digest.update(f"{base_name(tar)}\0{tar_stamp(tar)}\n".encode("utf-8", "surrogateescape"))
-        except (OSError, RemoteError):
-            return ""
+        for tar in self._tars:
+            inner = tar_stamp(tar)
+            if not inner:
+                return ""
+            digest.update(f"{base_name(tar)}\0{inner}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -228,8 +228,11 @@ def _numbered(labels: Sequence[str | None]) -> tuple[np.ndarray, tuple[str, ...]
 
 
 def tar_stamp(tar: str) -> str:
-    """Return what tells whether a tar file has changed; raises OSError or RemoteError where it cannot be looked at."""
-    if is_remote(tar):
-        return stamp(tar)
-    found = os.stat(tar)
+    """Return what tells whether a tar file has changed; empty where it cannot be looked at or has no version."""
+    try:
+        if is_remote(tar):
+            return stamp(tar)
+        found = os.stat(tar)
+    except (OSError, RemoteError):
+        return ""
     return f"{found.st_size} {found.st_mtime_ns}"

@@ -22,6 +22,7 @@ BLOCK = 8 * 2**20
 MAX_BYTES = 2**30
 """Most bytes of one file that are kept in memory."""
 _EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
+_VERSIONS = ("ETag", "etag", "md5Hash", "Content-MD5", "Digest", "mtime", "created")
 _PUT_WHOLE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
 """Stores in which an object that is put appears whole or not at all."""
 
@@ -155,15 +156,15 @@ def read_bytes(address: str, most: int = MAX_BYTES) -> bytes:
 
 
 def stamp(address: str) -> str:
-    """Return what tells whether a file has changed: its size and what the store says of its version."""
+    """Return what tells whether a file has changed, its size and version; empty where the store names no version."""
     with _reading(address):
         system, path = _system(address)
         return _version(system.info(path))
 
 
 def _version(found: dict[str, Any]) -> str:
-    version = next((found[key] for key in ("ETag", "etag", "md5Hash", "mtime", "created") if found.get(key)), "")
-    return f"{found.get('size')} {version}"
+    version = next((found[key] for key in _VERSIONS if found.get(key)), "")
+    return version and f"{found.get('size')} {version}"
 
 
 def entries(address: str) -> Iterator[tuple[str, bool]]:

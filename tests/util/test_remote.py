@@ -3,7 +3,11 @@
 import os
 import subprocess
 import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import caches
 import numpy as np
 import pytest
 from places import TINY
@@ -11,6 +15,7 @@ from stores import picture, write_tar
 
 from fastuq.cache import FeatureCache, cache_features
 from fastuq.datasets import open_images
+from fastuq.datasets.shards import open_shards
 from fastuq.errors import CacheError, InputError, MissingExtraError, RemoteError
 from fastuq.util import remote
 from fastuq.util.files import write_text
@@ -137,6 +142,38 @@ print([name for name in ("fsspec", "s3fs", "aiohttp") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "[]"), done.stderr
+
+
+def test_a_size_is_no_stamp(tmp_path, model):
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    folder = tmp_path / "www"
+    folder.mkdir()
+    np.save(folder / "x.npy", caches.images(4).images)
+    for number in range(2):
+        write_tar(folder / f"t-{number}.tar", {"0.png": picture(number), "0.cls": "1"})
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            for name in ("x.npy", "t-0.tar", "t-{0..1}.tar"):
+                spec = f"http://127.0.0.1:{server.server_port}/{name}"
+                assert open_shards(spec)[0].stamp() == "", name
+                cache_features(spec, model, tmp_path / name, shard_size=10).close()
+                changed = folder / name.replace("{0..1}", "1")
+                data = bytearray(changed.read_bytes())
+                if changed.suffix == ".npy":
+                    data[-1] ^= 1
+                else:
+                    data[data.rindex(b"1", 0, data.rindex(b"ustar") + 520)] += 1  # the label
+                changed.write_bytes(data)
+                with pytest.raises(CacheError, match="expected data fingerprint"):
+                    cache_features(spec, model, tmp_path / name, shard_size=10)
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 # On S3.
