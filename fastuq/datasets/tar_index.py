@@ -49,7 +49,7 @@ def read_index(stream: BinaryIO, path: str) -> TarIndex:
     """
     index, keys, told = TarIndex(), dict[str, str](), dict[str, tuple[str, str | None]]()
     for member in _members(stream, path):
-        name = member.name.removeprefix("./")
+        name = "/".join(part for part in member.name.split("/") if part not in ("", "."))
         folder, _, base = name.rpartition("/")
         if any(part.startswith(".") or part.casefold() in JUNK for part in name.split("/")):
             continue

@@ -61,6 +61,17 @@ def test_labels_are_those_of_the_key(tmp_path, pairs):
     assert alone.labels is None
 
 
+def test_names_are_those_below_the_place_where_it_is_unpacked(tmp_path):
+    members = {"/a/1.png": picture(1), "b/2.png": picture(2), "//b/./3.png": picture(3), "././a//4.png": picture(4)}
+    images = open_images(str(write_tar(tmp_path / "t.tar", members)))
+    assert list(images.files) == ["t.tar/a/1.png", "t.tar/b/2.png", "t.tar/b/3.png", "t.tar/a/4.png"]
+    assert (images.class_names, images.labels.tolist()) == (("a", "b"), [0, 1, 1, 0])
+    loose = open_images(str(write_tar(tmp_path / "t.tar", {"/1.png": picture(1), "2.png": picture(2)})))
+    assert (list(loose.files), loose.labels) == (["t.tar/1.png", "t.tar/2.png"], None)
+    with pytest.raises(InputError, match=r"found a/1.png and a/1.png: expected one picture of each key"):
+        open_images(str(write_tar(tmp_path / "t.tar", {"/a/1.png": picture(1), "a/1.png": picture(2)})))
+
+
 def test_what_is_no_picture_is_passed_over_and_counted(tmp_path):
     others = {"._0.png": b"x", "__MACOSX/0.png": b"x", ".hidden/0.png": b"x"}
     counted = {"0.seg.png": picture(9), "0.txt": "text", "readme": "x"}
