@@ -145,8 +145,10 @@ def _matching(name: str) -> list[str]:
     return matching(name) if is_remote(name) else sorted(glob.glob(name))
 
 
-def open_tars(tars: Sequence[str], name: str, image_size: tuple[int, int], crop: float | None = None) -> ImageSet:
-    """Return the pictures of tar files, in their order; each is looked through for where they lie.
+def open_tars(
+    tars: Sequence[str], name: str, image_size: tuple[int, int], crop: float | None = None
+) -> tuple[ImageSet, str]:
+    """Return the pictures of tar files, in their order, and what their labels are; each is looked through.
 
     Raises
     ------
@@ -173,14 +175,10 @@ def open_tars(tars: Sequence[str], name: str, image_size: tuple[int, int], crop:
     members = TarMembers(
         tars, files, np.frombuffer(which, np.int32), np.frombuffer(places, np.int64).reshape(-1, 2), copies
     )
-    return ImageSet(
-        PictureImages(members, image_size, crop),
-        *_classes(labels, files),
-        f"file:{name}",
-        files,
-        prepared=prepared(crop),
-        notes=(passed,) if passed else (),
-    )
+    numbers, class_names, kind = _classes(labels, files)
+    pictures, notes = PictureImages(members, image_size, crop), (passed,) if passed else ()
+    images = ImageSet(pictures, numbers, class_names, f"file:{name}", files, prepared=prepared(crop), notes=notes)
+    return images, kind
 
 
 def _index(tar: str, copies: Copies) -> TarIndex:
@@ -200,8 +198,8 @@ def _index(tar: str, copies: Copies) -> TarIndex:
         return read_index(stream, tar)
 
 
-def _classes(labels: Sequence[str | None], files: FileNames) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
-    """Return labels and class names: of the label of each picture, else of the folder that it lies in."""
+def _classes(labels: Sequence[str | None], files: FileNames) -> tuple[np.ndarray | None, tuple[str, ...] | None, str]:
+    """Return labels, class names and kind of labels: of the label of each picture, else of its folder."""
     missing = next((number for number, label in enumerate(labels) if label is None), None)
     given = next((number for number, label in enumerate(labels) if label is not None), None)
     if given is not None and missing is not None:
@@ -214,10 +212,10 @@ def _classes(labels: Sequence[str | None], files: FileNames) -> tuple[np.ndarray
         if len(set(map(bool, folders))) > 1:
             loose = folders.index(None)
             raise InputError(f"{files[loose]}: lies beside folders with pictures; keep all in folders, or none")
-        return _numbered(folders) if folders and folders[0] else (None, None)
+        return (*_numbered(folders), "folders") if folders[0] else (None, None, "none")
     if all(label.isdecimal() and len(label) < 10 for label in set(labels) if label):
-        return np.array(labels, np.int64), None
-    return _numbered(labels)
+        return np.array(labels, np.int64), None, "class numbers"
+    return *_numbered(labels), "class names"
 
 
 def _numbered(labels: Sequence[str | None]) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -2,13 +2,17 @@
 
 import gzip
 import io
+import json
 import pickle
+import re
 import tarfile
 
 import numpy as np
 import pytest
+from places import TINY
 from stores import picture, write_tar
 
+from fastuq import cli
 from fastuq.datasets import open_images
 from fastuq.datasets.shards import open_shards
 from fastuq.datasets.tars import MAX_TARS, tar_paths
@@ -184,3 +188,48 @@ def test_patterns_that_lead_nowhere_are_refused(tmp_path):
             continue
         with pytest.raises(InputError, match=r"no such tar file|mend the range"):
             tar_paths(spec)
+
+
+CLASSES = ("apple", "pear", "whale")
+KINDS = {
+    "none": {"0.png": picture(0)},
+    "folders": {"apple/0.png": picture(0)},
+    "folders unknown to the model": {"house/0.png": picture(0)},
+    "folders that are numbers": {"1/0.png": picture(0)},
+    "class numbers": {"0.png": picture(0), "0.cls": "2"},
+    "class names": {"apple/0.png": picture(0), "apple/0.cls": "pear"},
+    "class names unknown to the model": {"0.png": picture(0), "0.json": '{"label": "house"}'},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_tar_files_have_labels_of_one_kind(tmp_path, kind):
+    write_tar(tmp_path / "t-0.tar", KINDS[kind])
+    for other, members in KINDS.items():
+        write_tar(tmp_path / "t-1.tar", members)
+        first, second = open_shards(f"{tmp_path}/t-*.tar", class_names=CLASSES)
+        assert len(first.notes) == ("unknown" in kind or "that are" in kind)
+        assert (first.open().labels is None) == (kind == "none" or "unknown" in kind)
+        if other == kind:
+            second.open()
+            continue
+        why = re.escape(
+            f"t-1.tar: expected labels of the kind that the first of the tar files has ({kind}), found {other}"
+        )
+        with pytest.raises(InputError, match=why):
+            second.open()
+
+
+def test_a_shard_says_what_it_passed_over(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for number, more in enumerate(({"a.txt": "x"}, {"b.txt": "x"}, {"c.txt": "x", "d.txt": "x"})):
+        write_tar(tmp_path / f"t-{number}.tar", {"cottage/0.png": picture(number)} | more)
+    command = ["cache-features", "t-*.tar", "--model", str(TINY), "--output", "f", "--shard-size", "9"]
+    assert cli.main([*command, "--json", "done.json"]) == 0
+    notes = json.loads((tmp_path / "done.json").read_text())["notes"]
+    assert [note.partition(" is among")[0] for note in notes] == [
+        "no labels: none of cottage",
+        "1 file passed over: 1 .txt (2 of 3 shards)",
+        "2 files passed over: 2 .txt (1 of 3 shards)",
+    ]
+    assert [line[8:] for line in capsys.readouterr().err.splitlines()[-3:]] == notes
