@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastuq.errors import FastUQError, MissingExtraError, RemoteError, short
+from fastuq.errors import FastUQError, MissingExtraError, RemoteError, short, without_secrets
 
 if TYPE_CHECKING:
     import numpy as np
@@ -248,6 +248,10 @@ def _scheme(address: str) -> str:
 
 def _system(address: str) -> tuple[Any, str]:
     """Return the file system of an address and the path in it; listings are not kept, which may be of millions."""
+    if without_secrets(address) != address:  # it would be kept in caches and reports
+        raise RemoteError(
+            f"{address}: expected no password or signature in an address, found one; set the environment of its library"
+        )
     try:
         from fsspec.core import url_to_fs
     except ImportError:
@@ -292,8 +296,4 @@ def _told(what: str, way_out: str) -> Iterator[None]:
             if refused
             else "check address, network and server, and run again"
         )
-        raise RemoteError(f"{what}: {_reason(error)}; {check}") from None
-
-
-def _reason(error: Exception) -> str:
-    return short(error).rstrip(".")
+        raise RemoteError(f"{what}: {short(error).rstrip('.')}; {check}") from None

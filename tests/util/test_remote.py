@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -13,10 +14,11 @@ import pytest
 from places import TINY
 from stores import picture, write_tar
 
+from fastuq import cli
 from fastuq.cache import FeatureCache, cache_features
 from fastuq.datasets import open_images
 from fastuq.datasets.shards import open_shards
-from fastuq.errors import CacheError, InputError, MissingExtraError, RemoteError
+from fastuq.errors import CacheError, InputError, MissingExtraError, RemoteError, without_secrets
 from fastuq.util import remote
 from fastuq.util.files import write_text
 from fastuq.util.outputs import check_outputs
@@ -174,6 +176,46 @@ def test_a_size_is_no_stamp(tmp_path, model):
         finally:
             server.shutdown()
             thread.join()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://user:pass:w@rd@host/x.npy",
+        "ftp://:rd@host/x.npz",
+        "https://host/t.tar?X-Amz-Date=5&X-Amz-Credential=rd&X-Amz-Signature=rd",
+        "https://host/x.npy?sv=1&SIG=rd",
+        "s3://bucket/photos?access_token=rd&a=1",
+        "http://user:rd@host/t-{0..1}.tar",
+        "http://user:rd@host/t-*.tar",
+        "http://user:rd@host/1.png",
+    ],
+)
+def test_an_address_with_a_secret_is_refused_and_not_printed(address, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for command in (
+        ["cache-features", address, "--output", "x.h5"],
+        ["cache-features", address, "--output", "x", "--shard-size", "5"],
+        ["cache-features", "bundled", "--output", address],
+        ["score", "--cache", address],
+        ["score", "bundled", "--csv", address],
+        ["score", "bundled", "--reference", address],
+        ["score", address, "--model", address],
+        ["cache", "verify", address],
+        ["info", address],
+        ["score", "bundled", "--what", address],
+    ):
+        with suppress(SystemExit):
+            assert cli.main([*command, "--model", str(TINY)] if command[0] != "info" else command) == 2
+        said = "".join(capsys.readouterr())
+        assert "rd@" not in said, said
+        assert "=rd" not in said, said
+    assert os.listdir() == []
+
+
+def test_what_looks_like_a_secret_and_is_none():
+    for text in ("s3://bucket/a:b@c.npy", "sftp://me@host/x", "http://h:80/a@b.npy?x=1", "a:b@c", "host:80/x?y"):
+        assert without_secrets(text) == text
 
 
 # On S3.
