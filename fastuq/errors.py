@@ -58,5 +58,9 @@ class RemoteError(FastUQError):
     """Another machine that does not answer, does not let in, or has not what is asked for."""
 
 
+class NotThereError(RemoteError):
+    """Another machine has nothing where an address says."""
+
+
 class MissingExtraError(FastUQError):
     """An optional dependency that this command needs is not installed."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastuq.errors import FastUQError, MissingExtraError, RemoteError, short, without_secrets
+from fastuq.errors import FastUQError, MissingExtraError, NotThereError, RemoteError, short, without_secrets
 
 if TYPE_CHECKING:
     import numpy as np
@@ -286,7 +286,7 @@ def _told(what: str, way_out: str) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         reason = "no such bucket" if "bucket does not exist" in str(error) else "nothing is there"
-        raise RemoteError(f"{what}: {reason}; {way_out}") from None
+        raise NotThereError(f"{what}: {reason}; {way_out}") from None
     except NotImplementedError:
         raise RemoteError(f"{what}: addresses of this kind are read alone; name another place") from None
     except Exception as error:  # whatever the libraries of all stores raise

@@ -275,6 +275,30 @@ def test_a_run_that_was_stopped_goes_on(store, pictures, model, workplace, monke
     assert os.listdir("out") == []
 
 
+def test_shards_there_are_verified_and_repaired(store, pictures, workplace, capsys):
+    folder, spec = f"{store.bucket}/mended", str(pictures / "x.npy")
+    made = ["--model", str(TINY), "--shard-size", "2", "--output", folder]
+    assert cli.main(["cache-features", spec, *made]) == 0
+    names = [name for name in store.names("mended") if name.endswith(".h5")]
+    before = [store.get(name) for name in names]
+    for gone in (names[:1], names[1:2], names):
+        for name in gone:
+            store.system.rm_file(f"bucket/{name}")
+        flipped = bytearray(before[2])
+        flipped[-1] ^= 1
+        if len(gone) == 1:
+            store.system.pipe_file(f"bucket/{names[2]}", bytes(flipped))
+        capsys.readouterr()
+        assert cli.main(["cache", "verify", folder]) == 1
+        said = capsys.readouterr().out
+        assert all(f"{name.removeprefix('mended/')}: no such file" in said for name in gone), said
+        assert cli.main(["cache", "repair", folder, "--images", spec, "--model", str(TINY)]) == 0
+        assert [store.get(name) for name in names] == before
+    with store.locked():
+        assert cli.main(["cache", "verify", folder]) == 2
+    assert "credentials are there" in capsys.readouterr().err
+
+
 def test_a_credential_that_expires_in_the_middle(store, pictures):
     for name in ("photos", "t-0.tar"):
         store.put(f"expires/{name}", pictures / name)
