@@ -28,6 +28,7 @@ MAX_TARS = 100_000
 """Most tar files of one data set."""
 _THREADS = 4
 """Most pictures that are decoded at once."""
+_NUMBER = re.compile(r"[-+]?\d+(\.\d*)?")
 _RANGE = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
 
 
@@ -215,6 +216,12 @@ def _classes(labels: Sequence[str | None], files: FileNames) -> tuple[np.ndarray
         return (*_numbered(folders), "folders") if folders[0] else (None, None, "none")
     if all(label.isdecimal() and len(label) < 10 for label in set(labels) if label):
         return np.array(labels, np.int64), None, "class numbers"
+    signed = sorted(label for label in set(labels) if label and not label.isdecimal())
+    if all(_NUMBER.fullmatch(label) for label in set(labels) if label) and signed:
+        raise InputError(
+            f"{files[labels.index(signed[0])]}: expected a class number, counted from 0, as label, found {signed[0]}; "
+            "mend it, or take all labels out"
+        )
     return *_numbered(labels), "class names"
 
 

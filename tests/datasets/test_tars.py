@@ -61,6 +61,8 @@ def test_labels_are_those_of_the_key(tmp_path, pairs):
     assert list(images.files) == ["named.tar/a/0.jpg", "named.tar/a/1.jpg", "named.tar/a/2.jpg"]
     both = {"0.png": picture(0), "0.json": '{"label": 5}', "0.cls": " 7\n"}
     assert open_images(str(write_tar(tmp_path / "both.tar", both))).labels.tolist() == [7]
+    long = {"0.png": picture(0), "0.cls": "12345678901"}
+    assert open_images(str(write_tar(tmp_path / "long.tar", long))).class_names == ("12345678901",)
     alone = open_images(str(write_tar(tmp_path / "alone.tar", {"0.png": picture(0), "0.json": '{"url": 1}'})))
     assert alone.labels is None
 
@@ -102,6 +104,20 @@ def test_a_tar_that_is_cut_anywhere_is_refused(tmp_path, pairs):
     assert len(open_images(str(cut))) == 5
 
 
+def test_more_behind_the_end_is_refused(tmp_path, pairs):
+    one, joined = pairs.read_bytes(), tmp_path / "joined.tar"
+    write_tar(tmp_path / "other.tar", {"7.png": picture(7), "7.cls": "1"})
+    for rest in ((tmp_path / "other.tar").read_bytes(), b"x", bytes(9999) + b"x"):
+        joined.write_bytes(one + rest)
+        assert "found more, as where tar files were joined" in refused(joined)
+    joined.write_bytes(one + bytes(2**15))
+    assert len(open_images(str(joined))) == 5
+    with tarfile.open(pairs) as tar:
+        second = tar.getmembers()[2].offset
+    joined.write_bytes(one[:second] + bytes(2**17))
+    assert "bytes of zeros end it" in refused(joined)
+
+
 def test_what_is_damaged_or_no_tar_is_refused(tmp_path, pairs):
     whole = bytearray(pairs.read_bytes())
     pairs.write_bytes(gzip.compress(bytes(whole)))
@@ -120,6 +136,11 @@ def test_what_is_damaged_or_no_tar_is_refused(tmp_path, pairs):
     ("members", "why"),
     [
         ({"0.png": b"x", "0.jpg": b"x"}, "found 0.png and 0.jpg: expected one picture of each key"),
+        ({"0.png": b"x", "0.cls": "3", "./0.cls": "4"}, "found 0.cls and 0.cls: expected one .cls of each key"),
+        ({"0.png": b"x", "0.json": "{}", "0.JSON": "{}"}, "found 0.json and 0.JSON: expected one .json of each key"),
+        ({"0.png": b"x", "0.cls": "4", "1.png": b"x", "1.cls": "-1"}, "1.png: expected a class number.* found -1"),
+        ({"0.png": b"x", "0.json": '{"label": -1}'}, "0.png: expected a class number.* found -1"),
+        ({"0.png": b"x", "0.cls": "3.0"}, "0.png: expected a class number.* found 3.0"),
         ({"0.png": b"x", "1.cls": "3"}, "of the same key beside 1.cls, found none"),
         ({"0.png": b"x", "0.cls": "3", "1.png": b"x"}, "data.tar/1.png: expected a label"),
         ({"0.png": b"x", "0.json": "{"}, "0.json: expected a label, found"),
