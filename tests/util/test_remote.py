@@ -275,6 +275,38 @@ def test_a_run_that_was_stopped_goes_on(store, pictures, model, workplace, monke
     assert os.listdir("out") == []
 
 
+def test_what_a_stopped_run_left_hinders_no_other(store, pictures, model, workplace, monkeypatch):
+    images, address = open_images(pictures / "x.npy"), f"{store.bucket}/left/x.h5"
+    with monkeypatch.context() as patch:
+        patch.setattr("fastuq.cache.build.upload", lambda source, target: remote.upload(source, "s3://nobody/x.h5"))
+        with pytest.raises(RemoteError):
+            cache_features(images, model, address)
+    (left,) = os.listdir("out")
+    with cache_features(images.subset(0, 3), model, address) as cache:
+        assert (cache.computed, len(cache)) == (3, 3)
+    assert os.listdir("out") == [left]
+    store.system.rm_file("bucket/left/x.h5")
+    with cache_features(images, model, address) as cache:
+        assert (cache.computed, len(cache)) == (0, 5)
+    assert os.listdir("out") == []
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_another_process_that_puts_the_same_is_no_error(store, pictures, model, workplace, monkeypatch, before):
+    images, address = open_images(pictures / "x.npy"), f"{store.bucket}/twice{before}/x.h5"
+
+    def other(source, target):
+        remote.upload(source, target)
+        source.unlink()
+        if before:
+            remote.upload(source, target)
+
+    monkeypatch.setattr("fastuq.cache.build.upload", other)
+    with cache_features(images, model, address) as cache:
+        assert cache.read(0, 5).shape == (5, 32)
+    assert os.listdir("out") == []
+
+
 def test_shards_there_are_verified_and_repaired(store, pictures, workplace, capsys):
     folder, spec = f"{store.bucket}/mended", str(pictures / "x.npy")
     made = ["--model", str(TINY), "--shard-size", "2", "--output", folder]
