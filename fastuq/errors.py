@@ -1,6 +1,13 @@
 """Errors a user can act on: one line that says expected, found, likely cause and the way out."""
 
+import re
+
 LONGEST = 2000
+_SECRET = re.compile(
+    r"(?<=://)([^/\s:@]*):[^/\s]*(?=@)"  # of user:password@
+    r"|([?&][^=&\s]*(?:sig|token|credential|key|passw|secret|auth)[^=&\s]*)=[^&\s]*",  # of a signed query
+    re.IGNORECASE,
+)
 
 
 def printable(text: object) -> str:
@@ -8,9 +15,14 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
+def without_secrets(text: str) -> str:
+    """Return a text without the passwords and signatures of the addresses in it."""
+    return _SECRET.sub(lambda found: f"{found[1]}:..." if found[2] is None else f"{found[2]}=...", text)
+
+
 def one_line(text: object) -> str:
-    """Return a text as one line without control characters, whatever the file it quotes from holds."""
-    line = " ".join(printable(text).split())
+    """Return a text as one line without control characters and secrets, whatever the file it quotes from holds."""
+    line = without_secrets(" ".join(printable(text).split()))
     return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."
 
 
@@ -44,6 +56,10 @@ class DownloadError(FastUQError):
 
 class RemoteError(FastUQError):
     """Another machine that does not answer, does not let in, or has not what is asked for."""
+
+
+class NotThereError(RemoteError):
+    """Another machine has nothing where an address says."""
 
 
 class MissingExtraError(FastUQError):

@@ -18,7 +18,7 @@ from fastuq.cache.header import MAX_BATCH_BYTES, MAX_FILES_BYTES, Header, Shard
 from fastuq.cache.making import create_file
 from fastuq.cache.staleness import check_same
 from fastuq.datasets import ImageSet
-from fastuq.errors import CacheError, InputError, ModelError
+from fastuq.errors import CacheError, InputError, ModelError, NotThereError
 from fastuq.model.model import Model
 from fastuq.util.checks import whole_number
 from fastuq.util.file_names import FileNames
@@ -39,15 +39,22 @@ def cache_file(
     What goes to another machine is made in a file of this one, in ``out/``, and put there once it is whole: a run that
     was stopped goes on from that file.
     """
+    header, labels, names = _header(images, model, batch_size, stamp)
     if not is_remote(path):
-        return _cache_here(images, model, path, batch_size, threads, stamp)
-    if path.exists() and _is_whole(path, _header(images, model, batch_size, stamp)[0]):
+        return _cache_here(images, model, path, threads, header, labels, names)
+    if path.exists() and _is_whole(path, header):
         return FeatureCache(CacheFiles.of([CacheFile(path)]), images)
-    here = Path("out", f"{partial_prefix(str(path))}h5")
-    with _cache_here(images, model, here, batch_size, threads, stamp) as made:
-        upload(here, str(path))
-        file = CacheFile(here)
-    here.unlink()
+    same = (str(path), header.model_sha256, header.data_fingerprint, header.preprocessing, header.runtime)
+    here = Path("out", f"{partial_prefix(repr(same))}h5")
+    with _cache_here(images, model, here, threads, header, labels, names) as made:
+        try:
+            file = CacheFile(here)
+            upload(here, str(path))
+        except (CacheError, NotThereError):
+            if here.exists():
+                raise
+            file = CacheFile(path)  # another process made the same, put it there and took the file here away
+    here.unlink(missing_ok=True)
     file.path = path
     return FeatureCache(CacheFiles.of([file]), images, computed=made.computed, labels_restored=made.labels_restored)
 
@@ -63,10 +70,9 @@ def _is_whole(path: Path, header: Header) -> bool:
 
 
 def _cache_here(
-    images: ImageSet, model: Model, path: Path, batch_size: int, threads: int | None, stamp: str
+    images: ImageSet, model: Model, path: Path, threads: int | None, header: Header, labels: np.ndarray, names: bytes
 ) -> FeatureCache:
     threads = thread_count(threads)
-    header, labels, names = _header(images, model, batch_size, stamp)
     if not os.path.exists(path):  # unlike Path.exists, False where it may not even look
         create_file(path, header, model.head.num_features, labels, names)
     file = CacheFile(path)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from fastuq.errors import CacheError
+from fastuq.errors import CacheError, NotThereError
 from fastuq.util.rawio import reserve, write_all
 from fastuq.util.remote import fetch, is_remote
 
@@ -75,7 +75,10 @@ def open_file(path: Path, mode: int, made_by: str = "fastuq cache-features") -> 
     """
     if is_remote(path):
         assert mode == os.O_RDONLY  # what is there is replaced whole
-        return fetch(str(path))
+        try:
+            return fetch(str(path))
+        except NotThereError:
+            raise CacheError(f"{path}: no such file; make it with `{made_by}`, or check the address") from None
     try:
         descriptor = os.open(path, mode | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:

@@ -18,7 +18,7 @@ from fastuq.cache.staleness import ALIKE
 from fastuq.cluster.luggage import CarriedModel
 from fastuq.cluster.running import run
 from fastuq.datasets import ImageSet, open_images
-from fastuq.datasets.shards import SHARD_SIZE, AnyShard, open_shards
+from fastuq.datasets.shards import SHARD_SIZE, AnyShard, Told, open_shards
 from fastuq.errors import CacheError, InputError
 from fastuq.model.model import Model
 from fastuq.util.defaults import BATCH_SIZE
@@ -135,6 +135,8 @@ class ShardRecord:
         Labels or file names were damaged and were put back.
     skipped : tuple of (str, str)
         File and error of each picture that was left out, where the pictures were looked at.
+    notes : tuple of str
+        What is to be said of this shard alone, where it was looked into.
     """
 
     index: int
@@ -145,6 +147,7 @@ class ShardRecord:
     computed: int = 0
     labels_restored: bool = False
     skipped: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def cache_shard(
@@ -160,18 +163,16 @@ def cache_shard(
     Where the file is whole and the stamp of the images is the one that it was made with, no pixels are read.
     """
     path, stamp = place_of(folder) / shard_name(shard.index, shard.count), shard.stamp()
-    cache, skipped = _unchanged(path, stamp, model), tuple[tuple[str, str], ...]()
+    cache, told = _unchanged(path, stamp, model), Told()
     if cache is None:
         images = shard.open().matched_to(model.class_names)
-        cache, skipped = (
-            cache_file(images, model, path, batch_size=batch_size, threads=threads, stamp=stamp),
-            images.skipped,
-        )
+        cache = cache_file(images, model, path, batch_size=batch_size, threads=threads, stamp=stamp)
+        told = Told(tuple(note for note in images.notes if note not in shard.notes), images.skipped)
     with cache:
         said = cache.provenance
         names = hashlib.sha256("\n".join(cache.class_names).encode()).hexdigest()
         common = {**{name: said[name] for name in ALIKE}, "class names (SHA-256)": names}
-        did = (cache.computed, cache.labels_restored, skipped)
+        did = (cache.computed, cache.labels_restored, told.skipped, told.notes)
         return ShardRecord(shard.index, shard.count, len(cache), cache.data_fingerprint, common, *did)
 
 

@@ -157,7 +157,9 @@ def add_on_error(parser: argparse.ArgumentParser) -> None:
 
 def tell(images: "ImageSet | Told") -> None:
     """Print on standard error what is to be said of images: notes, and which files were left out."""
-    lines = [*images.notes, *(f"left out: {why}" for _, why in images.skipped[:_NAMED])]
+    lines = [*images.notes[:_NAMED], *(f"left out: {why}" for _, why in images.skipped[:_NAMED])]
+    if len(images.notes) > _NAMED:
+        lines.append(f"notes: {len(images.notes) - _NAMED} more; --json has all of them")
     if len(images.skipped) > _NAMED:
         lines.append(f"left out: {len(images.skipped) - _NAMED} more; --json names all of them")
     for line in lines:

@@ -82,6 +82,8 @@ def _file(args: argparse.Namespace, model: "Model") -> dict[str, Any]:
 
 
 def _shards(args: argparse.Namespace, model: "Model") -> dict[str, Any]:
+    from collections import Counter
+
     from fastuq.cache import FeatureCache
     from fastuq.cache.shards import cache_shards
     from fastuq.cluster.connection import connected
@@ -99,7 +101,9 @@ def _shards(args: argparse.Namespace, model: "Model") -> dict[str, Any]:
         by = {"batch_size": args.batch_size, "threads": args.threads, "client": client}
         records = cache_shards(shards, model, args.output, **by)
     left_out = tuple(each for record in records for each in record.skipped)
-    tell(Told(skipped=left_out))
+    notes = Counter(note for record in records for note in record.notes)
+    found = Told(tuple(f"{note} ({count} of {len(records)} shards)" for note, count in notes.items()), left_out)
+    tell(found)
     computed, restored = (sum(getattr(record, name) for record in records) for name in ("computed", "labels_restored"))
     with FeatureCache.open(args.output, model) as cache:
         done = {"shards": len(records), "computed": computed, "labels_restored": bool(restored)}
@@ -108,7 +112,7 @@ def _shards(args: argparse.Namespace, model: "Model") -> dict[str, Any]:
             "reused": not (computed or restored),
             **done,
             **_about(cache),
-            **told(Told(shards[0].notes, left_out)),
+            **told(Told((*shards[0].notes, *found.notes), left_out)),
         }
 
 

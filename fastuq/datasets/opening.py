@@ -111,7 +111,7 @@ def _open(spec: str | Path | np.ndarray | None, image_size: tuple[int, int], cro
             return known
         tars = tar_paths(spec)
         if tars is not None:
-            return open_tars(tars, base_name(spec), image_size, crop)
+            return open_tars(tars, base_name(spec), image_size, crop)[0]
         spec = spec if is_remote(spec) else Path(spec)
     if is_remote(spec):
         return _open_address(str(spec), image_size, crop)

@@ -14,7 +14,7 @@ from fastuq.datasets.imageset import ImageSet
 from fastuq.datasets.opening import open_images
 from fastuq.datasets.rows import stamp_of
 from fastuq.datasets.tars import open_tars, tar_paths, tar_stamp
-from fastuq.errors import InputError, RemoteError
+from fastuq.errors import InputError
 from fastuq.util.checks import one_of, whole_number
 from fastuq.util.file_names import FileNames
 from fastuq.util.remote import base_name, is_remote
@@ -83,6 +83,10 @@ class TarShard:
         As `ImageShard` has them.
     image_size, crop, class_names, mirror
         As `open_shards` takes them.
+    labels : str
+        What kind of labels the first of the tar files has: all have the same.
+    notes : tuple of str
+        What is to be said of labels.
     """
 
     tar: str
@@ -94,23 +98,35 @@ class TarShard:
     crop: float | None
     class_names: tuple[str, ...] | None
     mirror: bool
-    notes = ()
+    labels: str = ""
+    notes: tuple[str, ...] = ()
 
     def open(self) -> ImageSet:
-        """Return the images, a set of its own each time."""
-        images = open_tars([self.tar], base_name(self.tar), self.image_size, self.crop)
-        images = images if self.class_names is None else images.matched_to(self.class_names)
+        """Return the images, a set of its own each time; raises InputError where their labels are of another kind."""
+        images, labels, _ = self.looked_into()
+        if labels != self.labels:
+            raise InputError(
+                f"{self.tar}: expected labels of the kind that the first of the tar files has ({self.labels}), found "
+                f"{labels}; label all of them in one way"
+            )
         images = images.mirrored() if self.mirror else images
         return images.readable() if self.skip else images
 
+    def looked_into(self) -> tuple[ImageSet, str, tuple[str, ...]]:
+        """Return the images as they lie there, the kind of their labels, and what is to be said of these."""
+        images, labels = open_tars([self.tar], base_name(self.tar), self.image_size, self.crop)
+        if self.class_names is None:
+            return images, labels, ()
+        matched = images.matched_to(self.class_names)
+        notes = matched.notes[len(images.notes) :]
+        if notes:
+            labels += " unknown to the model" if matched.labels is None else " that are numbers"
+        return replace(matched, notes=images.notes), labels, notes
+
     def stamp(self) -> str:
         """Return what tells, without a look at pixels, whether they can have changed; empty where only they tell."""
-        try:
-            return hashlib.sha256(
-                repr((tar_stamp(self.tar), replace(self, tar=base_name(self.tar), index=0, count=0))).encode()
-            ).hexdigest()
-        except (OSError, RemoteError):
-            return ""
+        inner, how = tar_stamp(self.tar), replace(self, tar=base_name(self.tar), index=0, count=0, notes=())
+        return inner and hashlib.sha256(repr((inner, how)).encode()).hexdigest()
 
 
 AnyShard = ImageShard | TarShard
@@ -134,6 +150,8 @@ def open_shards(
     on_error: str = "stop",
 ) -> Sequence[AnyShard]:
     """Open images as shards; no pixels of files are read. Several tar files are a shard each, whatever the size.
+
+    Of several tar files the first is looked into for what labels they have.
 
     Parameters
     ----------
@@ -159,7 +177,8 @@ def open_shards(
         _check_count(size, len(tars))
         name, how = f"file:{base_name(str(spec))}", (on_error == "skip", image_size, crop, class_names, mirror)
         places = [tar if is_remote(tar) else os.path.abspath(tar) for tar in tars]
-        return [TarShard(tar, name, number, len(tars), *how) for number, tar in enumerate(places, 1)]
+        _, labels, notes = TarShard(places[0], name, 1, len(tars), *how).looked_into()
+        return [TarShard(tar, name, number, len(tars), *how, labels, notes) for number, tar in enumerate(places, 1)]
     images = spec if isinstance(spec, ImageSet) else open_images(spec, image_size=image_size, crop=crop)
     images = images if class_names is None else images.matched_to(class_names)
     images = images.mirrored() if mirror else images

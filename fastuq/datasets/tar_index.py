@@ -16,6 +16,8 @@ JUNK = ("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir")
 _LABELS = ("cls", "json")
 _MAX_LABEL = 2**20
 """Longest member that is read for a label."""
+_MAX_PADDING = 2**16
+"""Most zeros behind the end of a tar file: writers pad it to 10 kB, or to more where they are told to."""
 
 
 @dataclass
@@ -47,9 +49,9 @@ def read_index(stream: BinaryIO, path: str) -> TarIndex:
     InputError
         It is cut, damaged or no tar file; two pictures have one key, or a label is there without its picture.
     """
-    index, keys, told = TarIndex(), dict[str, str](), dict[str, tuple[str, str | None]]()
+    index, keys, told = TarIndex(), dict[str, str](), dict[tuple[str, str], tuple[str, str | None]]()
     for member in _members(stream, path):
-        name = member.name.removeprefix("./")
+        name = "/".join(part for part in member.name.split("/") if part not in ("", "."))
         folder, _, base = name.rpartition("/")
         if any(part.startswith(".") or part.casefold() in JUNK for part in name.split("/")):
             continue
@@ -67,18 +69,20 @@ def read_index(stream: BinaryIO, path: str) -> TarIndex:
             index.names.append(name)
             index.places.append((member.offset_data, member.size))
         elif kind in _LABELS:
-            label = _label(stream, member, path)
-            if kind == "cls" or key not in told:
-                told[key] = (name, label)
+            if (key, kind) in told:
+                raise InputError(
+                    f"{path}: found {told[key, kind][0]} and {name}: expected one .{kind} of each key; keep one of them"
+                )
+            told[key, kind] = (name, _label(stream, member, path))
         else:
             index.others[os.path.splitext(base)[1].lower() or "without a suffix"] += 1
-    for key, (name, _) in told.items():
+    for (key, _), (name, _) in told.items():
         if key not in keys:
             raise InputError(
                 f"{path}: expected a picture ({', '.join(SUFFIXES)}) of the same key beside {name}, found none; put it "
                 "in or take that member out"
             )
-    index.labels = [told.get(key, ("", None))[1] for key in keys]
+    index.labels = [(told.get((key, "cls")) or told.get((key, "json"), ("", None)))[1] for key in keys]
     return index
 
 
@@ -94,12 +98,27 @@ def _members(stream: BinaryIO, path: str) -> Any:
                 stream.seek(place)
         stream.seek(place)
         end = stream.read(tarfile.BLOCKSIZE)
+        if end == bytes(tarfile.BLOCKSIZE):
+            _check_rest(stream, path)
     except InputError:
         raise
     except Exception as error:  # a hostile header can raise nearly anything
         raise _damaged(path, place, short(error)) from None
     if end != bytes(tarfile.BLOCKSIZE):
         raise _damaged(path, place, "no block of zeros ends it" if len(end) < tarfile.BLOCKSIZE else "a damaged header")
+
+
+def _check_rest(stream: BinaryIO, path: str) -> None:
+    """Raise InputError unless nothing but zeros, and no more of them than writers pad with, follows the end."""
+    end = stream.tell()
+    rest = stream.read(_MAX_PADDING + 1)
+    if any(rest):
+        raise InputError(
+            f"{path}: expected nothing behind the end of the tar file at byte {end}, found more, as where tar files "
+            "were joined; give each by itself"
+        )
+    if len(rest) > _MAX_PADDING:
+        raise _damaged(path, end, f"more than {_MAX_PADDING} bytes of zeros end it")
 
 
 def _damaged(path: str, place: int, why: str) -> InputError:

@@ -28,6 +28,7 @@ MAX_TARS = 100_000
 """Most tar files of one data set."""
 _THREADS = 4
 """Most pictures that are decoded at once."""
+_NUMBER = re.compile(r"[-+]?\d+(\.\d*)?")
 _RANGE = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
 
 
@@ -92,13 +93,13 @@ class TarMembers:
         return TarMembers(tars, self.names[start:stop], which - first, places, self._copies)
 
     def stamp(self) -> str:
-        """Return what tells whether a tar file has changed; empty where one cannot be looked at."""
+        """Return what tells whether a tar file has changed; empty where one has no stamp."""
         digest = hashlib.sha256(self._places.tobytes())
-        try:
-            for tar in self._tars:
-                digest.update(f"{base_name(tar)}\0{tar_stamp(tar)}\n".encode("utf-8", "surrogateescape"))
-        except (OSError, RemoteError):
-            return ""
+        for tar in self._tars:
+            inner = tar_stamp(tar)
+            if not inner:
+                return ""
+            digest.update(f"{base_name(tar)}\0{inner}\n".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -145,8 +146,10 @@ def _matching(name: str) -> list[str]:
     return matching(name) if is_remote(name) else sorted(glob.glob(name))
 
 
-def open_tars(tars: Sequence[str], name: str, image_size: tuple[int, int], crop: float | None = None) -> ImageSet:
-    """Return the pictures of tar files, in their order; each is looked through for where they lie.
+def open_tars(
+    tars: Sequence[str], name: str, image_size: tuple[int, int], crop: float | None = None
+) -> tuple[ImageSet, str]:
+    """Return the pictures of tar files, in their order, and what their labels are; each is looked through.
 
     Raises
     ------
@@ -173,14 +176,10 @@ def open_tars(tars: Sequence[str], name: str, image_size: tuple[int, int], crop:
     members = TarMembers(
         tars, files, np.frombuffer(which, np.int32), np.frombuffer(places, np.int64).reshape(-1, 2), copies
     )
-    return ImageSet(
-        PictureImages(members, image_size, crop),
-        *_classes(labels, files),
-        f"file:{name}",
-        files,
-        prepared=prepared(crop),
-        notes=(passed,) if passed else (),
-    )
+    numbers, class_names, kind = _classes(labels, files)
+    pictures, notes = PictureImages(members, image_size, crop), (passed,) if passed else ()
+    images = ImageSet(pictures, numbers, class_names, f"file:{name}", files, prepared=prepared(crop), notes=notes)
+    return images, kind
 
 
 def _index(tar: str, copies: Copies) -> TarIndex:
@@ -200,8 +199,8 @@ def _index(tar: str, copies: Copies) -> TarIndex:
         return read_index(stream, tar)
 
 
-def _classes(labels: Sequence[str | None], files: FileNames) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
-    """Return labels and class names: of the label of each picture, else of the folder that it lies in."""
+def _classes(labels: Sequence[str | None], files: FileNames) -> tuple[np.ndarray | None, tuple[str, ...] | None, str]:
+    """Return labels, class names and kind of labels: of the label of each picture, else of its folder."""
     missing = next((number for number, label in enumerate(labels) if label is None), None)
     given = next((number for number, label in enumerate(labels) if label is not None), None)
     if given is not None and missing is not None:
@@ -214,10 +213,16 @@ def _classes(labels: Sequence[str | None], files: FileNames) -> tuple[np.ndarray
         if len(set(map(bool, folders))) > 1:
             loose = folders.index(None)
             raise InputError(f"{files[loose]}: lies beside folders with pictures; keep all in folders, or none")
-        return _numbered(folders) if folders and folders[0] else (None, None)
+        return (*_numbered(folders), "folders") if folders[0] else (None, None, "none")
     if all(label.isdecimal() and len(label) < 10 for label in set(labels) if label):
-        return np.array(labels, np.int64), None
-    return _numbered(labels)
+        return np.array(labels, np.int64), None, "class numbers"
+    signed = sorted(label for label in set(labels) if label and not label.isdecimal())
+    if all(_NUMBER.fullmatch(label) for label in set(labels) if label) and signed:
+        raise InputError(
+            f"{files[labels.index(signed[0])]}: expected a class number, counted from 0, as label, found {signed[0]}; "
+            "mend it, or take all labels out"
+        )
+    return *_numbered(labels), "class names"
 
 
 def _numbered(labels: Sequence[str | None]) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -228,8 +233,11 @@ def _numbered(labels: Sequence[str | None]) -> tuple[np.ndarray, tuple[str, ...]
 
 
 def tar_stamp(tar: str) -> str:
-    """Return what tells whether a tar file has changed; raises OSError or RemoteError where it cannot be looked at."""
-    if is_remote(tar):
-        return stamp(tar)
-    found = os.stat(tar)
+    """Return what tells whether a tar file has changed; empty where it cannot be looked at or has no version."""
+    try:
+        if is_remote(tar):
+            return stamp(tar)
+        found = os.stat(tar)
+    except (OSError, RemoteError):
+        return ""
     return f"{found.st_size} {found.st_mtime_ns}"

@@ -83,8 +83,8 @@ class NpyArray:
         return np.array(self[:], dtype=dtype)
 
     def stamp(self) -> str:
-        """Return what tells whether the file that is open has changed: its name, size and version."""
-        return f"{base_name(str(self._path))} {self._file.stamp}"
+        """Return what tells whether the open file has changed, its name, size and version; empty without a version."""
+        return self._file.stamp and f"{base_name(str(self._path))} {self._file.stamp}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopened, (self._absolute(), self.shape, self.dtype)

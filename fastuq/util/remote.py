@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastuq.errors import FastUQError, MissingExtraError, RemoteError, short
+from fastuq.errors import FastUQError, MissingExtraError, NotThereError, RemoteError, short, without_secrets
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +22,7 @@ BLOCK = 8 * 2**20
 MAX_BYTES = 2**30
 """Most bytes of one file that are kept in memory."""
 _EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
+_VERSIONS = ("ETag", "etag", "md5Hash", "Content-MD5", "Digest", "mtime", "created")
 _PUT_WHOLE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
 """Stores in which an object that is put appears whole or not at all."""
 
@@ -155,15 +156,15 @@ def read_bytes(address: str, most: int = MAX_BYTES) -> bytes:
 
 
 def stamp(address: str) -> str:
-    """Return what tells whether a file has changed: its size and what the store says of its version."""
+    """Return what tells whether a file has changed, its size and version; empty where the store names no version."""
     with _reading(address):
         system, path = _system(address)
         return _version(system.info(path))
 
 
 def _version(found: dict[str, Any]) -> str:
-    version = next((found[key] for key in ("ETag", "etag", "md5Hash", "mtime", "created") if found.get(key)), "")
-    return f"{found.get('size')} {version}"
+    version = next((found[key] for key in _VERSIONS if found.get(key)), "")
+    return version and f"{found.get('size')} {version}"
 
 
 def entries(address: str) -> Iterator[tuple[str, bool]]:
@@ -247,6 +248,10 @@ def _scheme(address: str) -> str:
 
 def _system(address: str) -> tuple[Any, str]:
     """Return the file system of an address and the path in it; listings are not kept, which may be of millions."""
+    if without_secrets(address) != address:  # it would be kept in caches and reports
+        raise RemoteError(
+            f"{address}: expected no password or signature in an address, found one; set the environment of its library"
+        )
     try:
         from fsspec.core import url_to_fs
     except ImportError:
@@ -281,7 +286,7 @@ def _told(what: str, way_out: str) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         reason = "no such bucket" if "bucket does not exist" in str(error) else "nothing is there"
-        raise RemoteError(f"{what}: {reason}; {way_out}") from None
+        raise NotThereError(f"{what}: {reason}; {way_out}") from None
     except NotImplementedError:
         raise RemoteError(f"{what}: addresses of this kind are read alone; name another place") from None
     except Exception as error:  # whatever the libraries of all stores raise
@@ -291,8 +296,4 @@ def _told(what: str, way_out: str) -> Iterator[None]:
             if refused
             else "check address, network and server, and run again"
         )
-        raise RemoteError(f"{what}: {_reason(error)}; {check}") from None
-
-
-def _reason(error: Exception) -> str:
-    return short(error).rstrip(".")
+        raise RemoteError(f"{what}: {short(error).rstrip('.')}; {check}") from None

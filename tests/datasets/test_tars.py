@@ -2,13 +2,17 @@
 
 import gzip
 import io
+import json
 import pickle
+import re
 import tarfile
 
 import numpy as np
 import pytest
+from places import TINY
 from stores import picture, write_tar
 
+from fastuq import cli
 from fastuq.datasets import open_images
 from fastuq.datasets.shards import open_shards
 from fastuq.datasets.tars import MAX_TARS, tar_paths
@@ -57,8 +61,21 @@ def test_labels_are_those_of_the_key(tmp_path, pairs):
     assert list(images.files) == ["named.tar/a/0.jpg", "named.tar/a/1.jpg", "named.tar/a/2.jpg"]
     both = {"0.png": picture(0), "0.json": '{"label": 5}', "0.cls": " 7\n"}
     assert open_images(str(write_tar(tmp_path / "both.tar", both))).labels.tolist() == [7]
+    long = {"0.png": picture(0), "0.cls": "12345678901"}
+    assert open_images(str(write_tar(tmp_path / "long.tar", long))).class_names == ("12345678901",)
     alone = open_images(str(write_tar(tmp_path / "alone.tar", {"0.png": picture(0), "0.json": '{"url": 1}'})))
     assert alone.labels is None
+
+
+def test_names_are_those_below_the_place_where_it_is_unpacked(tmp_path):
+    members = {"/a/1.png": picture(1), "b/2.png": picture(2), "//b/./3.png": picture(3), "././a//4.png": picture(4)}
+    images = open_images(str(write_tar(tmp_path / "t.tar", members)))
+    assert list(images.files) == ["t.tar/a/1.png", "t.tar/b/2.png", "t.tar/b/3.png", "t.tar/a/4.png"]
+    assert (images.class_names, images.labels.tolist()) == (("a", "b"), [0, 1, 1, 0])
+    loose = open_images(str(write_tar(tmp_path / "t.tar", {"/1.png": picture(1), "2.png": picture(2)})))
+    assert (list(loose.files), loose.labels) == (["t.tar/1.png", "t.tar/2.png"], None)
+    with pytest.raises(InputError, match=r"found a/1.png and a/1.png: expected one picture of each key"):
+        open_images(str(write_tar(tmp_path / "t.tar", {"/a/1.png": picture(1), "a/1.png": picture(2)})))
 
 
 def test_what_is_no_picture_is_passed_over_and_counted(tmp_path):
@@ -87,6 +104,20 @@ def test_a_tar_that_is_cut_anywhere_is_refused(tmp_path, pairs):
     assert len(open_images(str(cut))) == 5
 
 
+def test_more_behind_the_end_is_refused(tmp_path, pairs):
+    one, joined = pairs.read_bytes(), tmp_path / "joined.tar"
+    write_tar(tmp_path / "other.tar", {"7.png": picture(7), "7.cls": "1"})
+    for rest in ((tmp_path / "other.tar").read_bytes(), b"x", bytes(9999) + b"x"):
+        joined.write_bytes(one + rest)
+        assert "found more, as where tar files were joined" in refused(joined)
+    joined.write_bytes(one + bytes(2**15))
+    assert len(open_images(str(joined))) == 5
+    with tarfile.open(pairs) as tar:
+        second = tar.getmembers()[2].offset
+    joined.write_bytes(one[:second] + bytes(2**17))
+    assert "bytes of zeros end it" in refused(joined)
+
+
 def test_what_is_damaged_or_no_tar_is_refused(tmp_path, pairs):
     whole = bytearray(pairs.read_bytes())
     pairs.write_bytes(gzip.compress(bytes(whole)))
@@ -105,6 +136,11 @@ def test_what_is_damaged_or_no_tar_is_refused(tmp_path, pairs):
     ("members", "why"),
     [
         ({"0.png": b"x", "0.jpg": b"x"}, "found 0.png and 0.jpg: expected one picture of each key"),
+        ({"0.png": b"x", "0.cls": "3", "./0.cls": "4"}, "found 0.cls and 0.cls: expected one .cls of each key"),
+        ({"0.png": b"x", "0.json": "{}", "0.JSON": "{}"}, "found 0.json and 0.JSON: expected one .json of each key"),
+        ({"0.png": b"x", "0.cls": "4", "1.png": b"x", "1.cls": "-1"}, "1.png: expected a class number.* found -1"),
+        ({"0.png": b"x", "0.json": '{"label": -1}'}, "0.png: expected a class number.* found -1"),
+        ({"0.png": b"x", "0.cls": "3.0"}, "0.png: expected a class number.* found 3.0"),
         ({"0.png": b"x", "1.cls": "3"}, "of the same key beside 1.cls, found none"),
         ({"0.png": b"x", "0.cls": "3", "1.png": b"x"}, "data.tar/1.png: expected a label"),
         ({"0.png": b"x", "0.json": "{"}, "0.json: expected a label, found"),
@@ -173,3 +209,48 @@ def test_patterns_that_lead_nowhere_are_refused(tmp_path):
             continue
         with pytest.raises(InputError, match=r"no such tar file|mend the range"):
             tar_paths(spec)
+
+
+CLASSES = ("apple", "pear", "whale")
+KINDS = {
+    "none": {"0.png": picture(0)},
+    "folders": {"apple/0.png": picture(0)},
+    "folders unknown to the model": {"house/0.png": picture(0)},
+    "folders that are numbers": {"1/0.png": picture(0)},
+    "class numbers": {"0.png": picture(0), "0.cls": "2"},
+    "class names": {"apple/0.png": picture(0), "apple/0.cls": "pear"},
+    "class names unknown to the model": {"0.png": picture(0), "0.json": '{"label": "house"}'},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_tar_files_have_labels_of_one_kind(tmp_path, kind):
+    write_tar(tmp_path / "t-0.tar", KINDS[kind])
+    for other, members in KINDS.items():
+        write_tar(tmp_path / "t-1.tar", members)
+        first, second = open_shards(f"{tmp_path}/t-*.tar", class_names=CLASSES)
+        assert len(first.notes) == ("unknown" in kind or "that are" in kind)
+        assert (first.open().labels is None) == (kind == "none" or "unknown" in kind)
+        if other == kind:
+            second.open()
+            continue
+        why = re.escape(
+            f"t-1.tar: expected labels of the kind that the first of the tar files has ({kind}), found {other}"
+        )
+        with pytest.raises(InputError, match=why):
+            second.open()
+
+
+def test_a_shard_says_what_it_passed_over(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for number, more in enumerate(({"a.txt": "x"}, {"b.txt": "x"}, {"c.txt": "x", "d.txt": "x"})):
+        write_tar(tmp_path / f"t-{number}.tar", {"cottage/0.png": picture(number)} | more)
+    command = ["cache-features", "t-*.tar", "--model", str(TINY), "--output", "f", "--shard-size", "9"]
+    assert cli.main([*command, "--json", "done.json"]) == 0
+    notes = json.loads((tmp_path / "done.json").read_text())["notes"]
+    assert [note.partition(" is among")[0] for note in notes] == [
+        "no labels: none of cottage",
+        "1 file passed over: 1 .txt (2 of 3 shards)",
+        "2 files passed over: 2 .txt (1 of 3 shards)",
+    ]
+    assert [line[8:] for line in capsys.readouterr().err.splitlines()[-3:]] == notes

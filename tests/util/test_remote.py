@@ -3,15 +3,22 @@
 import os
 import subprocess
 import sys
+import threading
+from contextlib import suppress
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import caches
 import numpy as np
 import pytest
 from places import TINY
 from stores import picture, write_tar
 
+from fastuq import cli
 from fastuq.cache import FeatureCache, cache_features
 from fastuq.datasets import open_images
-from fastuq.errors import CacheError, InputError, MissingExtraError, RemoteError
+from fastuq.datasets.shards import open_shards
+from fastuq.errors import CacheError, InputError, MissingExtraError, RemoteError, without_secrets
 from fastuq.util import remote
 from fastuq.util.files import write_text
 from fastuq.util.outputs import check_outputs
@@ -139,6 +146,78 @@ print([name for name in ("fsspec", "s3fs", "aiohttp") if name in sys.modules])
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "[]"), done.stderr
 
 
+def test_a_size_is_no_stamp(tmp_path, model):
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    folder = tmp_path / "www"
+    folder.mkdir()
+    np.save(folder / "x.npy", caches.images(4).images)
+    for number in range(2):
+        write_tar(folder / f"t-{number}.tar", {"0.png": picture(number), "0.cls": "1"})
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            for name in ("x.npy", "t-0.tar", "t-{0..1}.tar"):
+                spec = f"http://127.0.0.1:{server.server_port}/{name}"
+                assert open_shards(spec)[0].stamp() == "", name
+                cache_features(spec, model, tmp_path / name, shard_size=10).close()
+                changed = folder / name.replace("{0..1}", "1")
+                data = bytearray(changed.read_bytes())
+                if changed.suffix == ".npy":
+                    data[-1] ^= 1
+                else:
+                    data[data.rindex(b"1", 0, data.rindex(b"ustar") + 520)] += 1  # the label
+                changed.write_bytes(data)
+                with pytest.raises(CacheError, match="expected data fingerprint"):
+                    cache_features(spec, model, tmp_path / name, shard_size=10)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://user:pass:w@rd@host/x.npy",
+        "ftp://:rd@host/x.npz",
+        "https://host/t.tar?X-Amz-Date=5&X-Amz-Credential=rd&X-Amz-Signature=rd",
+        "https://host/x.npy?sv=1&SIG=rd",
+        "s3://bucket/photos?access_token=rd&a=1",
+        "http://user:rd@host/t-{0..1}.tar",
+        "http://user:rd@host/t-*.tar",
+        "http://user:rd@host/1.png",
+    ],
+)
+def test_an_address_with_a_secret_is_refused_and_not_printed(address, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for command in (
+        ["cache-features", address, "--output", "x.h5"],
+        ["cache-features", address, "--output", "x", "--shard-size", "5"],
+        ["cache-features", "bundled", "--output", address],
+        ["score", "--cache", address],
+        ["score", "bundled", "--csv", address],
+        ["score", "bundled", "--reference", address],
+        ["score", address, "--model", address],
+        ["cache", "verify", address],
+        ["info", address],
+        ["score", "bundled", "--what", address],
+    ):
+        with suppress(SystemExit):
+            assert cli.main([*command, "--model", str(TINY)] if command[0] != "info" else command) == 2
+        said = "".join(capsys.readouterr())
+        assert "rd@" not in said, said
+        assert "=rd" not in said, said
+    assert os.listdir() == []
+
+
+def test_what_looks_like_a_secret_and_is_none():
+    for text in ("s3://bucket/a:b@c.npy", "sftp://me@host/x", "http://h:80/a@b.npy?x=1", "a:b@c", "host:80/x?y"):
+        assert without_secrets(text) == text
+
+
 # On S3.
 
 
@@ -194,6 +273,62 @@ def test_a_run_that_was_stopped_goes_on(store, pictures, model, workplace, monke
     with cache_features(images, model, address) as cache:
         assert (cache.computed, len(cache)) == (0, 5)
     assert os.listdir("out") == []
+
+
+def test_what_a_stopped_run_left_hinders_no_other(store, pictures, model, workplace, monkeypatch):
+    images, address = open_images(pictures / "x.npy"), f"{store.bucket}/left/x.h5"
+    with monkeypatch.context() as patch:
+        patch.setattr("fastuq.cache.build.upload", lambda source, target: remote.upload(source, "s3://nobody/x.h5"))
+        with pytest.raises(RemoteError):
+            cache_features(images, model, address)
+    (left,) = os.listdir("out")
+    with cache_features(images.subset(0, 3), model, address) as cache:
+        assert (cache.computed, len(cache)) == (3, 3)
+    assert os.listdir("out") == [left]
+    store.system.rm_file("bucket/left/x.h5")
+    with cache_features(images, model, address) as cache:
+        assert (cache.computed, len(cache)) == (0, 5)
+    assert os.listdir("out") == []
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_another_process_that_puts_the_same_is_no_error(store, pictures, model, workplace, monkeypatch, before):
+    images, address = open_images(pictures / "x.npy"), f"{store.bucket}/twice{before}/x.h5"
+
+    def other(source, target):
+        remote.upload(source, target)
+        source.unlink()
+        if before:
+            remote.upload(source, target)
+
+    monkeypatch.setattr("fastuq.cache.build.upload", other)
+    with cache_features(images, model, address) as cache:
+        assert cache.read(0, 5).shape == (5, 32)
+    assert os.listdir("out") == []
+
+
+def test_shards_there_are_verified_and_repaired(store, pictures, workplace, capsys):
+    folder, spec = f"{store.bucket}/mended", str(pictures / "x.npy")
+    made = ["--model", str(TINY), "--shard-size", "2", "--output", folder]
+    assert cli.main(["cache-features", spec, *made]) == 0
+    names = [name for name in store.names("mended") if name.endswith(".h5")]
+    before = [store.get(name) for name in names]
+    for gone in (names[:1], names[1:2], names):
+        for name in gone:
+            store.system.rm_file(f"bucket/{name}")
+        flipped = bytearray(before[2])
+        flipped[-1] ^= 1
+        if len(gone) == 1:
+            store.system.pipe_file(f"bucket/{names[2]}", bytes(flipped))
+        capsys.readouterr()
+        assert cli.main(["cache", "verify", folder]) == 1
+        said = capsys.readouterr().out
+        assert all(f"{name.removeprefix('mended/')}: no such file" in said for name in gone), said
+        assert cli.main(["cache", "repair", folder, "--images", spec, "--model", str(TINY)]) == 0
+        assert [store.get(name) for name in names] == before
+    with store.locked():
+        assert cli.main(["cache", "verify", folder]) == 2
+    assert "credentials are there" in capsys.readouterr().err
 
 
 def test_a_credential_that_expires_in_the_middle(store, pictures):
