@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from fastuq.cluster.connection import check_versions
+from fastuq.cluster.connection import check_client, check_versions
 from fastuq.cluster.luggage import Luggage
 from fastuq.cluster.queue import Queue
 from fastuq.errors import BusyError, FastUQError, InputError, RemoteError, short
@@ -54,6 +54,8 @@ def run(
     FastUQError
         That of an item, or the cluster fails.
     """
+    if client is not None:
+        check_client(client)
     with progress_bar(len(items), f"{unit}s", unit) as bar:
         here = ((place, work(item, threads=threads)) for place, item in enumerate(items))
         for done in here if client is None else _spread(client, work, items, unit):

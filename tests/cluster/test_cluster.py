@@ -1,5 +1,6 @@
 """Work on clusters of real processes gives what one machine gives, whoever is killed; what fails is one line."""
 
+import asyncio
 import json
 import pickle
 from dataclasses import fields
@@ -87,6 +88,25 @@ def test_what_workers_score_is_what_one_machine_scores(model, images, client, tm
             np.testing.assert_array_equal(getattr(found, field.name), getattr(plain, field.name), field.name)
 
 
+def test_another_client_is_one_line(client):
+    from distributed import Client
+
+    def refused(given, found):
+        with pytest.raises(InputError, match=f"expected a connected distributed.Client, found {found}; make one"):
+            list(run(tasks.square, [1], client=given))
+
+    async def asynchronous():
+        async with Client(address, asynchronous=True, set_as_default=False) as given:
+            refused(given, "an asynchronous one")
+
+    address = client.scheduler.address
+    refused(address, "str")
+    with Client(address, set_as_default=False) as closed:
+        pass
+    refused(closed, "one that is closed")
+    asyncio.run(asynchronous())
+
+
 def test_arrays_are_not_sent_about(model, client):
     with pytest.raises(InputError, match="make a cache"):
         score(model, np.zeros((3, model.head.num_features), np.int8), client=client)
@@ -136,6 +156,24 @@ def test_workers_open_the_features_of_the_same_model_alone(model, images, tmp_pa
         sent = pickle.dumps(cache)
     with pytest.raises(CacheError, match=f"of model f{{12}}, found one of {model.sha256[:12]}"):
         pickle.loads(sent)
+
+
+def test_certificates_are_those_that_dask_is_told_of(capsys):
+    pytest.importorskip("cryptography", reason="certificates are made with cryptography")
+    import dask
+    from distributed import LocalCluster
+    from distributed.security import Security
+
+    made = Security.temporary()
+    files = {"ca-file": made.tls_ca_file, "client.key": made.tls_client_key, "client.cert": made.tls_client_cert}
+    told = {f"distributed.comm.tls.{name}": value for name, value in files.items()}
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0", security=made
+    ) as cluster:
+        address = cluster.scheduler_address
+        assert address.startswith("tls://")
+        with dask.config.set(told), connection.connected(address) as found:
+            assert list(found.ncores().values()) == [1]
 
 
 @pytest.mark.parametrize("version", ["0.0", None])
