@@ -50,6 +50,10 @@ class CacheError(FastUQError):
     """A feature cache that is incomplete, stale, corrupt or foreign."""
 
 
+class BusyError(CacheError):
+    """A feature cache that another process is writing: the same may work a moment later."""
+
+
 class DownloadError(FastUQError):
     """A download that did not arrive, or arrived with another checksum."""
 

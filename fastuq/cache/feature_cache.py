@@ -211,7 +211,8 @@ class FeatureCache:
 
     def __reduce__(self) -> tuple[Any, ...]:
         paths = [path.absolute() for path in self._files.paths]
-        return _reopened, (paths if self._files.manifest is None else paths[0].parent, self.data_fingerprint)
+        place = paths if self._files.manifest is None else paths[0].parent
+        return _reopened, (place, self.data_fingerprint, self.model_sha256)
 
     def __enter__(self) -> "FeatureCache":
         return self
@@ -220,12 +221,16 @@ class FeatureCache:
         self.close()
 
 
-def _reopened(place: Path | list[Path], data_fingerprint: str) -> FeatureCache:
+def _reopened(place: Path | list[Path], data_fingerprint: str, model_sha256: str) -> FeatureCache:
     """Return a cache that was open in another process, of the files that are there by now."""
     cache = FeatureCache.open(place)
-    if cache.data_fingerprint != data_fingerprint:
-        raise CacheError(
-            f"{place}: expected the cache that was opened elsewhere, of data {data_fingerprint[:12]}, found one of "
-            f"{cache.data_fingerprint[:12]}; give a place that all machines share under one name"
-        )
+    for what, expected, found in (
+        ("data", data_fingerprint, cache.data_fingerprint),
+        ("model", model_sha256, cache.model_sha256),
+    ):
+        if found != expected:
+            raise CacheError(
+                f"{place}: expected the cache that was opened elsewhere, of {what} {expected[:12]}, found one of "
+                f"{found[:12]}; give a place that all machines share under one name"
+            )
     return cache

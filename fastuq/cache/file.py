@@ -13,7 +13,7 @@ import numpy as np
 from fastuq.cache.header import TITLE, Header, header_of
 from fastuq.cache.making import LOCK_SECONDS, busy
 from fastuq.cache.sealed import cannot_write, open_file, read_seal
-from fastuq.errors import CacheError
+from fastuq.errors import BusyError, CacheError
 from fastuq.util.file_names import FileNames
 from fastuq.util.locks import is_at, is_locked, take_lock
 from fastuq.util.places import place_of
@@ -182,7 +182,7 @@ class CacheFile:
         try:
             take_lock(self._descriptor, self.path, busy(self.path), LOCK_SECONDS)
             if not (is_at(self._descriptor, self.path) and os.path.sameopenfile(read_only, self._descriptor)):
-                raise CacheError(f"{self.path}: the file was replaced meanwhile; run again")
+                raise BusyError(f"{self.path}: the file was replaced meanwhile; run again")
             yield
         finally:
             writing, self._descriptor = self._descriptor, read_only

@@ -7,7 +7,7 @@ import numpy as np
 
 from fastuq.cache.header import TITLE, Header, shapes_of
 from fastuq.cache.sealed import cannot_write, create
-from fastuq.errors import CacheError
+from fastuq.errors import BusyError
 from fastuq.util.files import partial_prefix
 from fastuq.util.locks import is_at, own_file
 from fastuq.util.rawio import write_all
@@ -40,9 +40,9 @@ def create_file(path: Path, header: Header, num_features: int, labels: np.ndarra
         raise cannot_write(path, error) from None
 
 
-def busy(path: Path) -> CacheError:
+def busy(path: Path) -> BusyError:
     """Return the error of a file that another process writes."""
-    return CacheError(
+    return BusyError(
         f"{path}: another process is writing this cache; wait for it to end and run again, "
         "or stop it: what it wrote is kept"
     )
@@ -50,7 +50,7 @@ def busy(path: Path) -> CacheError:
 
 def _make(descriptor: int, partial: Path, header: Header, num_features: int, labels: np.ndarray, files: bytes) -> None:
     if not is_at(descriptor, partial):  # the process that held it is done with it
-        raise CacheError(f"{partial}: another process made this cache meanwhile; run again")
+        raise BusyError(f"{partial}: another process made this cache meanwhile; run again")
     os.ftruncate(descriptor, 0)
     attributes = {"features": {"scale": header.scale, "zero_point": header.zero_point}}
     shapes = shapes_of(header, num_features, len(files))

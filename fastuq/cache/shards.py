@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from fastuq.cache.build import cache_file, default_cache_path, runtime
 from fastuq.cache.cache_files import CacheFiles
 from fastuq.cache.feature_cache import FeatureCache
 from fastuq.cache.file import CacheFile
+from fastuq.cache.making import create_file
 from fastuq.cache.manifest import Manifest, check_folder, save_manifest, shard_name
 from fastuq.cache.staleness import ALIKE
 from fastuq.cluster.luggage import CarriedModel
@@ -22,7 +23,9 @@ from fastuq.datasets.shards import SHARD_SIZE, AnyShard, Told, open_shards
 from fastuq.errors import CacheError, InputError
 from fastuq.model.model import Model
 from fastuq.util.defaults import BATCH_SIZE
+from fastuq.util.files import atomic_path
 from fastuq.util.places import place_of
+from fastuq.util.remote import is_remote
 
 if TYPE_CHECKING:
     from fastuq.cluster.connection import Client
@@ -160,7 +163,8 @@ def cache_shard(
 ) -> ShardRecord:
     """Cache the features of a shard in its file in `folder`, as `cache_features` does.
 
-    Where the file is whole and the stamp of the images is the one that it was made with, no pixels are read.
+    Where the file is whole and the stamp of the images is the one that it has, no pixels are read. Where the pixels are
+    found to be the same all the same, the file gets the stamp.
     """
     path, stamp = place_of(folder) / shard_name(shard.index, shard.count), shard.stamp()
     cache, told = _unchanged(path, stamp, model), Told()
@@ -168,6 +172,8 @@ def cache_shard(
         images = shard.open().matched_to(model.class_names)
         cache = cache_file(images, model, path, batch_size=batch_size, threads=threads, stamp=stamp)
         told = Told(tuple(note for note in images.notes if note not in shard.notes), images.skipped)
+        if stamp and cache.provenance.get("stamp") != stamp and not is_remote(path):
+            _renew_stamp(path, stamp)
     with cache:
         said = cache.provenance
         names = hashlib.sha256("\n".join(cache.class_names).encode()).hexdigest()
@@ -258,3 +264,18 @@ def _unchanged(path: Path, stamp: str, model: Model) -> FeatureCache | None:
         return FeatureCache(CacheFiles.of([file])) if same and not file.pending() else None
     except CacheError:  # whoever caches it says what is wrong with it, or mends it
         return None
+
+
+def _renew_stamp(path: Path, stamp: str) -> None:
+    """Write a whole cache anew with another stamp: the checksums of its batches hold the seal of the header."""
+    old = CacheFile(path)
+    header, files = replace(old.header, stamp=stamp), old.files()
+    with atomic_path(path) as partial:
+        partial.unlink()
+        create_file(partial, header, old.num_features, old.labels(), b"" if files is None else files.to_bytes())
+        new = CacheFile(partial)
+        with new.locked():
+            for batch in range(header.num_batches):
+                new.write(batch, old.read(*old.rows_of(batch)))
+        new.close()
+    old.close()

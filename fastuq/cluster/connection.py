@@ -52,6 +52,18 @@ def connected(address: str | None) -> Iterator["Client | None"]:
         yield client
 
 
+def check_client(client: Any) -> None:
+    """Raise InputError unless that is a client that is connected and that can be waited for."""
+    found = type(client).__name__
+    if hasattr(client, "get_versions"):
+        found = "an asynchronous one" if client.asynchronous else f"one that is {client.status}"
+    if found != "one that is running":
+        raise InputError(
+            f"client: expected a connected distributed.Client, found {found}; make one with "
+            "`distributed.Client(ADDRESS)` and keep it open"
+        )
+
+
 def check_versions(client: "Client") -> None:
     """Raise InputError where the scheduler or a worker has another fastuq than this process, or none."""
     found: Any = client.get_versions(packages=["fastuq"])
@@ -67,8 +79,10 @@ def check_versions(client: "Client") -> None:
 async def _answer(address: str) -> None:
     """Raise what is wrong where no scheduler answers."""
     from distributed.core import rpc
+    from distributed.security import Security
 
-    async with asyncio.timeout(SECONDS), rpc(address, timeout=SECONDS) as scheduler:
+    how = Security().get_connection_args("client")  # certificates as Dask is configured, which clients use too
+    async with asyncio.timeout(SECONDS), rpc(address, timeout=SECONDS, connection_args=how) as scheduler:
         kind = (await scheduler.identity())["type"]
     if kind != "Scheduler":
         raise ValueError(f"a {kind.lower()}")

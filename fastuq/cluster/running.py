@@ -1,14 +1,16 @@
 """Work on many items, one after the other here or spread over workers; results come as they are done."""
 
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from fastuq.cluster.connection import check_versions
+from fastuq.cluster.connection import check_client, check_versions
 from fastuq.cluster.luggage import Luggage
-from fastuq.errors import FastUQError, InputError, short
+from fastuq.cluster.queue import Queue
+from fastuq.errors import BusyError, FastUQError, InputError, RemoteError, short
 from fastuq.util.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 AHEAD = 4
 """Items under way for each thread of the workers: no thread waits for its next, and few results wait to be fetched."""
 RETRIES = 2
-"""How often an item is tried again after an error, which may be that of a disk or a network."""
+"""How often an item is tried again after an error of a disk or a network."""
 PATIENCE = 30.0
 """Seconds without a result after which it is asked whether there are workers."""
 
@@ -33,7 +35,7 @@ def run(
     """Yield the place of each item and work(item, threads=threads), as they are done.
 
     On a cluster each thread of a worker does one item at a time, with one thread. Items of a worker that dies are done
-    again by others.
+    again by others. An item that another process is writing is tried again after all others.
 
     Parameters
     ----------
@@ -52,6 +54,8 @@ def run(
     FastUQError
         That of an item, or the cluster fails.
     """
+    if client is not None:
+        check_client(client)
     with progress_bar(len(items), f"{unit}s", unit) as bar:
         here = ((place, work(item, threads=threads)) for place, item in enumerate(items))
         for done in here if client is None else _spread(client, work, items, unit):
@@ -65,13 +69,13 @@ def _spread(client: "Client", work: Any, items: Sequence[Any], unit: str) -> Ite
     check_versions(client)
     finished: SimpleQueue[Future] = SimpleQueue()
     flying: dict[Future, int] = {}
-    ahead, room = iter(range(len(items))), 0
+    queue, room = Queue(len(items)), 0
     luggage: Future | None = None
     try:
-        while True:
+        while queue.left:
             if len(flying) <= room // 2:
                 room = AHEAD * max(1, sum(client.ncores().values()))
-                places = list(islice(ahead, room - len(flying)))
+                places = queue.take(room - len(flying))
                 with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TB"}):
                     # The luggage is a task, so that it is made again where its last holder dies.
                     luggage = luggage or client.submit(_itself, Luggage.of(work), pure=False)
@@ -79,11 +83,17 @@ def _spread(client: "Client", work: Any, items: Sequence[Any], unit: str) -> Ite
                 flying |= zip(sent, places, strict=True)
                 for future in sent:
                     future.add_done_callback(finished.put)
-            if not flying:
-                return
-            future = _next(client, finished)
-            place = flying.pop(future)
-            yield place, _result(future, f"{unit} {place + 1} of {len(items)}")
+            done = _next(client, finished, queue.due if len(flying) <= room // 2 else math.inf)
+            if done is None:
+                continue
+            place = flying.pop(done)
+            try:
+                result = _result(done, f"{unit} {place + 1} of {len(items)}")
+            except BusyError as error:
+                queue.put_back(place, error)
+            else:
+                queue.settle(place)
+                yield place, result
     finally:
         client.cancel([*flying, luggage] if luggage else [])
 
@@ -93,21 +103,27 @@ def _itself(luggage: Luggage) -> Luggage:
 
 
 def _do(item: Any, luggage: Luggage) -> Any:
+    """Return the result of an item, or the error: Dask tries again what is raised, and most would fail again."""
     from distributed import get_worker
 
     try:
         return luggage.work(item, threads=1)
     except FastUQError as error:
-        raise type(error)(f"worker {get_worker().address}: {error}") from None
+        found = type(error)(f"worker {get_worker().address}: {error}")
+    if isinstance(found, RemoteError):  # a connection may come back
+        raise found
+    return found
 
 
-def _next(client: "Client", finished: "SimpleQueue[Future]") -> "Future":
-    """Wait for an item; raises InputError where no workers are left."""
+def _next(client: "Client", finished: "SimpleQueue[Future]", due: float) -> "Future | None":
+    """Wait for an item, at most to a time; raises InputError where no workers are left."""
     alone = 0
     while alone < 2:
         try:
-            return finished.get(timeout=PATIENCE)
+            return finished.get(timeout=min(PATIENCE, max(0.0, due - time.monotonic())))
         except Empty:
+            if time.monotonic() >= due:
+                return None
             alone = 0 if client.ncores() else alone + 1
     raise InputError(
         "cluster: expected workers, found that all of them are gone; start some and run again: what is done is kept"
@@ -119,7 +135,7 @@ def _result(future: "Future", name: str) -> Any:
     from distributed import KilledWorker
 
     try:
-        return future.result()
+        result = future.result()
     except FastUQError:
         raise
     except KilledWorker as error:
@@ -132,3 +148,6 @@ def _result(future: "Future", name: str) -> Any:
         raise InputError(f"{name}: the cluster let go of it ({why}); run again: what is done is kept") from None
     except (OSError, MemoryError, ImportError) as error:
         raise InputError(f"{name}: a worker failed with {type(error).__name__}: {short(error)}") from None
+    if isinstance(result, FastUQError):
+        raise result
+    return result

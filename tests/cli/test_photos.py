@@ -12,7 +12,7 @@ from PIL import Image
 from places import TINY
 
 from fastuq import cli
-from fastuq.cache import FeatureCache, build
+from fastuq.cache import FeatureCache, build, cache_features
 from fastuq.datasets import open_images
 from fastuq.model.backbone import Backbone
 from fastuq.model.model import load_model, save_model
@@ -203,7 +203,7 @@ def test_the_model_says_what_of_a_picture_it_sees(capsys):
     assert cli.main(["cache", "verify", made["output"], "--images", "photos", "--model", "middle"]) == 0
     stretched = load_model("middle")
     object.__setattr__(stretched, "crop", None)
-    build.cache_features(open_images("photos"), stretched, "stretched.h5").close()
+    cache_features(open_images("photos"), stretched, "stretched.h5").close()
     for command in (["score", "--cache"], ["cache", "verify"]):
         said = refusal(capsys, [*command, "stretched.h5", "--model", "middle"])
         assert "expected pictures with crop 0.5, as the model sees them, found crop None" in said

@@ -1,6 +1,8 @@
 """Work on clusters of real processes gives what one machine gives, whoever is killed; what fails is one line."""
 
+import asyncio
 import json
+import pickle
 from dataclasses import fields
 
 import numpy as np
@@ -11,9 +13,9 @@ from places import TINY
 
 from fastuq import cli
 from fastuq.cache import FeatureCache, cache_features
-from fastuq.cluster import connection, luggage
+from fastuq.cluster import connection, luggage, queue
 from fastuq.cluster.running import run
-from fastuq.errors import CacheError, InputError
+from fastuq.errors import BusyError, CacheError, FastUQError, InputError
 from fastuq.scoring.result import Result
 from fastuq.scoring.scoring import score
 
@@ -86,6 +88,25 @@ def test_what_workers_score_is_what_one_machine_scores(model, images, client, tm
             np.testing.assert_array_equal(getattr(found, field.name), getattr(plain, field.name), field.name)
 
 
+def test_another_client_is_one_line(client):
+    from distributed import Client
+
+    def refused(given, found):
+        with pytest.raises(InputError, match=f"expected a connected distributed.Client, found {found}; make one"):
+            list(run(tasks.square, [1], client=given))
+
+    async def asynchronous():
+        async with Client(address, asynchronous=True, set_as_default=False) as given:
+            refused(given, "an asynchronous one")
+
+    address = client.scheduler.address
+    refused(address, "str")
+    with Client(address, set_as_default=False) as closed:
+        pass
+    refused(closed, "one that is closed")
+    asyncio.run(asynchronous())
+
+
 def test_arrays_are_not_sent_about(model, client):
     with pytest.raises(InputError, match="make a cache"):
         score(model, np.zeros((3, model.head.num_features), np.int8), client=client)
@@ -99,6 +120,60 @@ def test_an_error_of_a_worker_is_that_error(client, monkeypatch):
     monkeypatch.setattr(luggage, "__version__", "0.0")
     with pytest.raises(InputError, match=r"worker .*: expected fastuq 0\.0 and LiteRT .*, found fastuq \d.*install"):
         list(run(tasks.square, [0], client=client))
+
+
+@pytest.mark.parametrize(("kind", "tries"), [("mistake", 1), ("connection", 3)])
+def test_only_what_may_pass_is_tried_again(client, tmp_path, kind, tries):
+    with pytest.raises(FastUQError, match=f"^worker .*: {kind} of somebody$"):
+        list(run(tasks.counted, [(tmp_path / "log", kind)], client=client))
+    assert (tmp_path / "log").read_text() == "x" * tries
+
+
+def test_what_another_process_holds_comes_last(client, tmp_path):
+    log, lock = tmp_path / "log", tmp_path / "shard.h5"
+    lock.touch()
+    places = []
+    for place, _ in run(tasks.held, [(log, lock), *[(log, None)] * 20], client=client):
+        places.append(place)
+        if len(places) == 20:
+            lock.unlink()
+    assert places[-1] == 0
+    assert log.read_text().split() == ["free"] * 20 + ["held"]
+
+
+def test_what_stays_held_is_one_line(client, tmp_path, monkeypatch):
+    monkeypatch.setattr(queue, "HELD", 1.5)
+    lock = tmp_path / "shard.h5"
+    lock.touch()
+    with pytest.raises(BusyError, match=r"worker .*/shard\.h5: another .*nothing else was left .* a worker that hangs"):
+        list(run(tasks.held, [(tmp_path / "log", each) for each in (lock, None)], client=client))
+    assert (tmp_path / "log").read_text() == "free\n"
+
+
+def test_workers_open_the_features_of_the_same_model_alone(model, images, tmp_path):
+    with cache_features(str(images), model, tmp_path / "features", shard_size=100) as cache:
+        cache.model_sha256 = "f" * 64  # as if those of another model had been put at its path
+        sent = pickle.dumps(cache)
+    with pytest.raises(CacheError, match=f"of model f{{12}}, found one of {model.sha256[:12]}"):
+        pickle.loads(sent)
+
+
+def test_certificates_are_those_that_dask_is_told_of(capsys):
+    pytest.importorskip("cryptography", reason="certificates are made with cryptography")
+    import dask
+    from distributed import LocalCluster
+    from distributed.security import Security
+
+    made = Security.temporary()
+    files = {"ca-file": made.tls_ca_file, "client.key": made.tls_client_key, "client.cert": made.tls_client_cert}
+    told = {f"distributed.comm.tls.{name}": value for name, value in files.items()}
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0", security=made
+    ) as cluster:
+        address = cluster.scheduler_address
+        assert address.startswith("tls://")
+        with dask.config.set(told), connection.connected(address) as found:
+            assert list(found.ncores().values()) == [1]
 
 
 @pytest.mark.parametrize("version", ["0.0", None])
