@@ -64,7 +64,7 @@ def test_what_is_refused_is_refused_in_one_line(store, tars, workplace, capsys):
         (["score", f"{store.bucket}/cut/t.tar", *MODEL], "cut/t.tar: expected a tar file, found one that is cut"),
         (["score", tars, *MODEL, "--csv", "s3://nobody/t.csv"], "cannot write s3://nobody/t.csv: no such bucket"),
         (["score", "s3://nobody/photos", *MODEL], "cannot read s3://nobody/photos: no such bucket"),
-        (["score", "--cache", f"{store.bucket}/none.h5", *MODEL], "cannot read s3://bucket/none.h5: nothing is there"),
+        (["score", "--cache", f"{store.bucket}/none.h5", *MODEL], "s3://bucket/none.h5: no such file"),
         (["score", "--cache", f"{store.bucket}/in", *MODEL], "/in: expected a feature cache, found a folder"),
         (["score", "t-0.tar", "--model", f"{store.bucket}/model"], "expected a path of this machine, found an address"),
         (["import-features", "x.npy", *MODEL, "--output", f"{store.bucket}/f.h5"], "expected a path of this machine"),
