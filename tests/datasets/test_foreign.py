@@ -79,13 +79,13 @@ def test_what_is_not_there_names_the_command(tmp_path, monkeypatch, name):
     [
         b"",
         b"no gzip",
-        gzip.compress(b"short"),
+        gzip.compress(b"short", mtime=0),
         idx(DIGITS)[:-20],
         idx(DIGITS, magic=0x801),
         idx(DIGITS[:0]),
-        gzip.compress(np.array([0x803, 5, 28, 28], ">u4").tobytes() + bytes(100)),
-        gzip.compress(np.array([0x803, 2**31, 2**31, 2**31], ">u4").tobytes()),
-        gzip.compress(np.array([0x803, 2**32 - 1, 2**31, 2**3], ">u4").tobytes()),
+        gzip.compress(np.array([0x803, 5, 28, 28], ">u4").tobytes() + bytes(100), mtime=0),
+        gzip.compress(np.array([0x803, 2**31, 2**31, 2**31], ">u4").tobytes(), mtime=0),
+        gzip.compress(np.array([0x803, 2**32 - 1, 2**31, 2**3], ">u4").tobytes(), mtime=0),
     ],
 )
 def test_damaged_files_are_one_line(root, content):
