@@ -23,7 +23,7 @@ PICTURES = {
 
 
 def idx(images, magic=0x803):
-    return gzip.compress(np.array([magic, *images.shape], ">u4").tobytes() + images.tobytes())
+    return gzip.compress(np.array([magic, *images.shape], ">u4").tobytes() + images.tobytes(), mtime=0)
 
 
 @pytest.fixture
