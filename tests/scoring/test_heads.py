@@ -165,9 +165,11 @@ def test_what_is_made_for_one_head_refuses_several_before_any_work(workplace, ca
     for command in (
         ["demo", "--model", "m"],
         ["bench", "--networks", "m"],
-        ["reproduce", "--model", "m"],
         ["fit-reference", "--model", "m", "features.h5", "--output", "reference.h5"],
     ):
         assert "expected a model of one head, found one of 3 heads" in refusal(capsys, command)
     with pytest.raises(ModelError, match="iterations: expected a model of one head"):
         MonteCarlo(model)
+    pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'fastuq[plot]'")
+    pytest.importorskip("skimage", reason="needs the corruptions: pip install 'fastuq[corrupt]'")
+    assert "expected a model of one head, found one of 3 heads" in refusal(capsys, ["reproduce", "--model", "m"])

@@ -66,7 +66,7 @@ def test_what_the_summary_says(some):
     assert (fixed["iterations"], fixed["at_max_iter"], fixed["flips"]) == (None, None, None)
 
 
-def test_table_frame_moments_and_screen(some, tmp_path, capsys):
+def test_table_moments_and_screen(tmp_path, capsys):
     of, x = parts(), embeddings(70, 3)
     cached(of.model, tmp_path / "x.h5", *x).close()
     source = ["--cache", str(tmp_path / "x.h5"), "--model", str(of.model.path)]
@@ -79,10 +79,16 @@ def test_table_frame_moments_and_screen(some, tmp_path, capsys):
         rows = list(csv.DictReader(file))
     assert [int(row["iterations"]) for row in rows] == found.iterations.tolist()
     assert [row["flip"] for row in rows] == [f"{flip:.6g}" for flip in found.flips]
-    assert found.to_frame()["iterations"].tolist() == found.iterations.tolist()
     save_moments(tmp_path / "m.h5", found)
     assert np.array_equal(load_moments(tmp_path / "m.h5")["flips"], found.flips)
-    assert "iterations" not in score(of.model, some).to_frame()
+
+
+def test_frames_have_the_iterations_where_there_are_any(some):
+    pytest.importorskip("pandas", reason="needs pandas: pip install pandas")
+    model = parts().model
+    found = score(model, some, num_iter="auto", max_iter=99)
+    assert found.to_frame()["iterations"].tolist() == found.iterations.tolist()
+    assert "iterations" not in score(model, some).to_frame()
 
 
 def test_a_gate_knows_no_seed(some):
@@ -151,6 +157,9 @@ def test_commands_refuse_it_before_the_work(argv, tmp_path, capsys):
 
 @pytest.mark.parametrize("command", ["demo", "reproduce"])
 def test_whole_runs_refuse_it(command, capsys):
+    if command == "reproduce":
+        pytest.importorskip("matplotlib", reason="needs matplotlib: pip install 'fastuq[plot]'")
+        pytest.importorskip("skimage", reason="needs the corruptions: pip install 'fastuq[corrupt]'")
     assert "num_iter" in refusal(capsys, [command, "--num-iter", "auto"])
 
 
