@@ -240,7 +240,7 @@ class MonteCarlo:
                 kernels.run_per_sample(features, ids, self._seed, n, n + 1, piece, (own, kept), addend, rules, found)
 
         self._threads.run("pieces", work, len(kept), -(-len(kept) // self.threads))
-        joined(state, kept)
+        joined(state, kept[:, :, : self.num_classes])
         last = part._replace(first=part.iterations, length=0)
         kernels.run_per_sample(features, ids, self._seed, n, n + 1, last, (state, kept[:0]), addend, rules, found)
 

@@ -10,7 +10,7 @@ from fastuq.errors import InputError
 from fastuq.montecarlo import engine
 from fastuq.montecarlo.engine import MonteCarlo, moments
 from fastuq.montecarlo.kernels.flatten import packed_bytes
-from fastuq.montecarlo.kernels.plan import Rules
+from fastuq.montecarlo.kernels.plan import Rules, running_sums
 
 
 def check(model, features, ids, num_iter, masks, precision, **options):
@@ -205,6 +205,24 @@ def test_threads_share_the_iterations_of_few_samples(paper, precision, masks, mo
     ]
     for name in columns[0]._fields:
         assert np.array_equal(*(getattr(found, name) for found in columns)), name
+
+
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+def test_what_lies_behind_the_last_class_is_not_added(paper, precision, monkeypatch):
+    """Sums are filled up to whole vectors; a signalling NaN there was a warning of NumPy's, now and then."""
+
+    def room(count):
+        sums = running_sums(count)
+        for array in sums:
+            array.view(f"u{array.itemsize}")[:] = 0x7F80_0001 if array.itemsize == 4 else 0x7FF0_0000_0000_0001
+        return sums
+
+    monkeypatch.setattr(engine, "SHARED_FROM", 65)
+    model, features = paper
+    options = {"num_iter": 203, "masks": "per_sample", "precision": precision}
+    alone = moments(model, features[:3], threads=1, **options)
+    monkeypatch.setattr(engine, "running_sums", room)
+    assert np.array_equal(moments(model, features[:3], threads=5, **options).mean, alone.mean)
 
 
 @pytest.mark.parametrize("samples", [17, 31, 33, 63, 65, 127])

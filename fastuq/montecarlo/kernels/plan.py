@@ -236,13 +236,14 @@ def running_sums(count: int, *, higher: bool = False) -> Sums:
 def joined(state: Sums, kept: np.ndarray) -> None:
     """Join the sums of the same sample's iterations, `FOLD` of them a row of `kept`, in the order of the iterations.
 
-    The very additions that one after the other would have made, hence the same bits.
+    The very additions that one after the other would have made, hence the same bits. `kept` is that of the classes
+    alone: behind them lies whatever was in memory.
     """
     for array in (state.sum1, state.sum2, state.total1, state.total2):
         array[:] = 0
     for first, second in kept:
-        state.total1[:] += first
-        state.total2[:] += second
+        state.total1[: len(first)] += first
+        state.total2[: len(second)] += second
 
 
 def selection_of(plan: Plan, count: int, before: Selection | None = None) -> Selection:
