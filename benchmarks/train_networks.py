@@ -45,7 +45,7 @@ class Recipe:
 
 RECIPES = {
     # bfloat16 is faster for convolutions, and slower for depthwise ones.
-    "resnet50": Recipe(((0.0, 32), (0.4, 48), (0.75, 64)), 2e-3, 0.05, "mixed_bfloat16"),
+    "resnet50": Recipe(((0.0, 32), (0.5, 48)), 2e-3, 0.05, "mixed_bfloat16"),
     "efficientnet_b0": Recipe(((0.0, 64), (0.6, 96)), 1e-3, 0.02, "float32"),
 }
 

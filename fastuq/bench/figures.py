@@ -69,6 +69,7 @@ def network_figures(networks: Sequence[NetworkTimings]) -> dict[str, Any]:
         for part in ("naive", "one_pass")
     )
     return {
+        "networks": {n.network: n.about for n in networks},
         "naive_ms_per_sample": naive,
         "one_pass_ms": one_pass,
         "backbone_ms_per_image": {

@@ -10,11 +10,13 @@ import numpy as np
 from fastuq.bench.heads import NUM_ITER, kernel_of
 from fastuq.bench.process import run_pythons
 from fastuq.bench.timing import Side, Timing, interleave, require_equal
+from fastuq.bench.trained import trained_folder
 from fastuq.errors import ModelError
 from fastuq.model.backbone import Backbone
+from fastuq.model.folder import FULL
 from fastuq.model.model import Model, load_model
 from fastuq.montecarlo.reference import naive_moments
-from fastuq.training.networks import network_of
+from fastuq.training.networks import NETWORKS, network_of
 
 BUNDLED = "bundled"
 _CHECK_ITERATIONS = 3
@@ -32,6 +34,8 @@ class NetworkTimings:
     Attributes
     ----------
     network : str
+    about : str
+        Whether it was trained, and in which size it sees images.
     width : int
         Number of features D.
     naive, one_pass : dict of Timing
@@ -45,6 +49,7 @@ class NetworkTimings:
     """
 
     network: str
+    about: str
     width: int
     naive: dict[str, Timing]
     one_pass: dict[str, Timing]
@@ -60,13 +65,21 @@ class NetworkTimings:
 
 def missing_networks(names: Sequence[str], folder: Path) -> list[str]:
     """Return the networks that have to be made in `folder`; raises InputError where a name is none that is known."""
-    for name in names:
-        if Path(name).is_dir():
-            load_model(name).check_one_head("bench")
-    missing = [name for name in names if name != BUNDLED and not Path(name).is_dir() and not _is_kept(folder / name)]
+    given = {name: _given_folder(name) for name in names}
+    for found in given.values():
+        if found is not None:
+            load_model(found).check_one_head("bench")
+    missing = [
+        name for name, found in given.items() if found is None and name != BUNDLED and not _is_kept(folder / name)
+    ]
     for name in missing:
         network_of(name)
     return missing
+
+
+def _given_folder(name: str) -> Path | None:
+    """Return the model folder that a name is, or that of the trained network of that name; None where it is neither."""
+    return Path(name) if Path(name).is_dir() else trained_folder(name)
 
 
 def _is_kept(folder: Path) -> bool:
@@ -84,10 +97,25 @@ def make_networks(names: Sequence[str], folder: Path) -> None:
 
 
 def open_network(name: str, folder: Path) -> Model:
-    """Return the bundled model, a model folder, or a randomly initialised network that was made in `folder`."""
+    """Return the bundled model, a model folder, or a network: a trained one, else one that was made in `folder`."""
     if name == BUNDLED:
         return load_model()
-    return load_model(name if Path(name).is_dir() else folder / name)
+    return load_model(_given_folder(name) or folder / name)
+
+
+def _about(model: Model) -> str:
+    made = model.info.get("made", {})
+    known = NETWORKS.get(model.network)
+    size = made.get("network_size") or (known.image_size if known else model.image_shape[0])
+    return f"{'Random weights' if made.get('weights') == 'random' else 'Trained'}, images in {size} x {size}."
+
+
+def _one_pass(model: Model, *, xnnpack: bool) -> Callable[[np.ndarray], np.ndarray]:
+    """Return one quantized pass over images: the whole network where the model has it, else backbone and float head."""
+    if FULL in model.info["parts"]:
+        return Backbone(model.read_full(), xnnpack=xnnpack)
+    backbone = Backbone(model.read_backbone(), xnnpack=xnnpack)
+    return lambda images: model.head.forward(model.dequantize(backbone(images)))
 
 
 def bench_network(model: Model, *, rounds: int, samples: int, advance: Callable[[], object]) -> NetworkTimings:
@@ -103,7 +131,7 @@ def bench_network(model: Model, *, rounds: int, samples: int, advance: Callable[
         _check(model, loop, one, name)
         naive = partial(_naive, model, loop, one)
         sides["naive", name] = Side(partial(naive, NAIVE_ITERATIONS), NAIVE_ITERATIONS / NUM_ITER, partial(naive, 2))
-        sides["pass", name] = Side(partial(Backbone(model.full_path, xnnpack=name == "xnnpack"), one))
+        sides["pass", name] = Side(partial(_one_pass(model, xnnpack=name == "xnnpack"), one))
     run, backbone = kernel_of(model, "int8.shared"), Backbone(model.read_backbone())
     cached = np.resize(backbone(images), (samples, model.head.num_features))
     sides |= {("batch", str(n)): Side(partial(backbone, images[:n]), n) for n in (1, *_BATCHES)}
@@ -116,6 +144,7 @@ def bench_network(model: Model, *, rounds: int, samples: int, advance: Callable[
 
     return NetworkTimings(
         model.network,
+        _about(model),
         model.head.num_features,
         of("naive"),
         of("pass"),

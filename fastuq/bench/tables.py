@@ -154,8 +154,8 @@ def network(figures: dict[str, Any], name: str) -> Table:
             row("fastuq, cold: backbone once + head", figures["cold_ms_per_sample"][name], "cold", True),
             row("fastuq, from cache: head", figures["network_head_ms_per_sample"][name], "head", True),
         ],
-        f"Of the naive loop {timed} of the {num_iter} iterations were timed, times {num_iter / timed:g}: they are "
-        "alike, and none depends on another. Speed-up over the naive loop with XNNPACK."
+        f"{figures['networks'][name]} Of the naive loop {timed} of the {num_iter} iterations were timed, times "
+        f"{num_iter / timed:g}: they are alike, and none depends on another. Speed-up over the naive loop with XNNPACK."
         + (" The paper's column is its own machine, from arXiv 2403.01076." if paper else ""),
     )
 

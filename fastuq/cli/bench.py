@@ -23,8 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--networks",
         nargs="+",
         metavar="NAME",
-        help="resnet50, efficientnet_b0, efficientnet_lite0 (randomly initialised: their cost is real), bundled, or "
-        f"model folders (default: {' '.join(NETWORKS)}; quick: {' '.join(QUICK_NETWORKS)})",
+        help="resnet50, efficientnet_b0 (as `fastuq download` fetches them, else random, at 224 x 224: their cost "
+        "is real), efficientnet_lite0 (random), bundled, or model folders "
+        f"(default: {' '.join(NETWORKS)}; quick: {' '.join(QUICK_NETWORKS)})",
     )
     rounds = f"measurements of each figure (default: {ROUNDS}; quick: {QUICK_ROUNDS})"
     parser.add_argument("--rounds", type=int, metavar="N", help=rounds)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fastuq.cli import say
 from fastuq.cli.scoring_options import SCORING, add_scoring_options, scoring_options
+from fastuq.util.defaults import TRAINED
 
 if TYPE_CHECKING:
     from fastuq.model.model import Model
@@ -21,8 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--full", action="store_true", help="also on the whole test set and the 95 splits of CIFAR-100-C")
     add("--output", type=Path, default=Path("out/reproduce"), metavar="DIR", help="default: %(default)s")
     add("--model", metavar="DIR", help="model folder (default: the bundled one)")
-    add("--resnet50", metavar="DIR", help="model folder of a ResNet50, where there is one")
-    add("--efficientnet-b0", metavar="DIR", help="model folder of an EfficientNet-B0, where there is one")
+    for network, name in TRAINED.items():
+        add(
+            f"--{network.replace('_', '-')}",
+            metavar="DIR",
+            help=f"model folder of that network of the paper (default: {name}, where it is: `fastuq download {name}`)",
+        )
     add("--caches", type=Path, default=Path("out/cifar100c"), metavar="DIR", help="feature caches of --full")
     add_scoring_options(parser, (name for name in SCORING if name not in ("settle_error", "max_iter")))
     add("--threads", type=int, help="threads (default: all)")
@@ -41,12 +46,13 @@ def run(args: argparse.Namespace) -> int:
     options = scoring_options(args)
     files = ["reproduction.md", "reproduction.json", "seeds.png", *(f"ignored-{group}.png" for group in TITLES)]
     outputs = {f"--output ({name})": args.output / name for name in files}
-    models = [args.model, args.resnet50, args.efficientnet_b0]
+    networks = _networks(args)
+    models = [args.model, *(model.path for model in networks.values() if model is not None)]
     inputs = [*models, data_root(), *args.caches.glob("*.h5")]
     check_outputs({**outputs, "--json": args.json}, inputs, [args.caches])
     require_plot()
     require_extra()
-    found = reproduce(_networks(args), full=args.full, caches=args.caches, threads=args.threads, options=options)
+    found = reproduce(networks, full=args.full, caches=args.caches, threads=args.threads, options=options)
     shown = {}
     for group, title in TITLES.items():
         if found.pictures[group]:
@@ -73,17 +79,15 @@ TITLES = {
 
 def _networks(args: argparse.Namespace) -> "dict[str, Model | None]":
     """Return the paper's networks, None where there is no model of them, and ours last."""
+    from fastuq.bench.trained import trained_folder
     from fastuq.errors import InputError
     from fastuq.model.model import load_model
     from fastuq.paper.printed import EFFICIENTNET_B0, RESNET50
 
     networks: dict[str, Model | None] = {}
-    for name, folder, expected in (
-        (RESNET50, args.resnet50, "resnet50"),
-        (EFFICIENTNET_B0, args.efficientnet_b0, "efficientnet_b0"),
-    ):
-        networks[name] = load_model(folder) if folder else None
-        found = networks[name]
+    for name, expected in ((RESNET50, "resnet50"), (EFFICIENTNET_B0, "efficientnet_b0")):
+        folder = getattr(args, expected) or trained_folder(expected)
+        networks[name] = found = load_model(folder) if folder else None
         if found is not None and found.network != expected:
             raise InputError(f"{folder}: expected a model of network {expected}, found {found.network}")
     ours = load_model(args.model)

@@ -50,6 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_on_error(parser)
     add("--seed", type=int, default=0, help="seed of everything random (default: %(default)s)")
     add("--output", required=True, metavar="DIR", help="model folder to write")
+    add(
+        "--no-full",
+        action="store_true",
+        help="leave out full.tflite, backbone and head in one file, which fastuq reads for its benchmark alone: of a "
+        "large network the folder is half the size, and the same command without this makes it later",
+    )
     add("--work", metavar="DIR", help="folder of checkpoints and features, to resume from (default: OUTPUT.work)")
     add("--threads", type=int, help="threads of the backbone (default: all)")
     add("--json", metavar="FILE", help="write what was done and measured as JSON (- for the screen)")
@@ -151,7 +157,7 @@ def _on_images(args: argparse.Namespace) -> int:
         images, test = whole.subset(0, kept), whole.subset(kept, len(whole))
     else:
         test = open_test_images(args.test, images, on_error=args.on_error)
-    model = train(plan, images, test, args.output, work=work, threads=args.threads)
+    model = train(plan, images, test, args.output, work=work, keep_full=not args.no_full, threads=args.threads)
     say(args, [f"model {model.path}, SHA-256 {model.sha256}", *report_lines(model.info["made"]["report"])])
     if args.json:
         write_json(args.json, {"model_sha256": model.sha256, **model.info["made"], **told(images)})

@@ -18,7 +18,8 @@ FORMAT_VERSIONS = (1, 2)
 """Of a model with one head, and with several."""
 MAX_HEADS = 100
 HEADS = ("head.npz", "head_int8.npz")
-PARTS = ("backbone.tflite", "full.tflite", *HEADS)
+FULL = "full.tflite"
+PARTS = ("backbone.tflite", FULL, *HEADS)
 """What a model folder of images holds; the heads are always there."""
 CODING = "features.npz"
 """What a model of embeddings has in place of the networks."""

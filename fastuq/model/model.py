@@ -25,6 +25,7 @@ from fastuq.model.folder import (
     CODING,
     DESCRIPTION,
     FORMAT_VERSIONS,
+    FULL,
     MAX_HEAD_BYTES,
     check_replaceable,
     head_names,
@@ -126,7 +127,7 @@ class Model:
     @property
     def full_path(self) -> Path:
         """The int8 backbone and head: uint8 images -> int8 class outputs."""
-        return self.path / "full.tflite"
+        return self.path / FULL
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -145,9 +146,11 @@ class Model:
 
     def read_full(self) -> bytes:
         """Return the content of `full_path`, its SHA-256 checked again; raises ModelError where there is none."""
-        if "full.tflite" not in self.info["parts"]:
-            raise ModelError(f"model {self.path}: has no full.tflite: its head never was one network with its backbone")
-        return read_part(self.path, "full.tflite", self.info)
+        if FULL not in self.info["parts"]:
+            raise ModelError(
+                f"model {self.path}: has no {FULL}: it was left out, or head and backbone never were one network"
+            )
+        return read_part(self.path, FULL, self.info)
 
     def dequantize(self, features_int8: np.ndarray) -> np.ndarray:
         """Return int8 features (N, D) as float32 real values."""
@@ -226,7 +229,7 @@ def save_model(
     """
     target = checked_path(path)
     check_replaceable(target)
-    given = {"backbone.tflite": backbone, "full.tflite": full, CODING: None if coding is None else coding.to_bytes()}
+    given = {"backbone.tflite": backbone, FULL: full, CODING: None if coding is None else coding.to_bytes()}
     heads = [(head, head_int8), *others]
     parts = {name: content for name, content in given.items() if content is not None}
     for number, pair in enumerate(heads):

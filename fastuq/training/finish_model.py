@@ -57,6 +57,7 @@ def finish_model(
     by_image: bool = False,
     minimum_correlation: float = MIN_CORRELATION,
     sizes: bool = True,
+    keep_full: bool = True,
     threads: int | None = None,
 ) -> Model:
     """Quantize the heads, convert the whole network, measure sizes and accuracies, and write the model folder.
@@ -77,6 +78,8 @@ def finish_model(
         Images to report the accuracy on.
     sizes : bool
         Report the sizes; for that in float32 the whole network is converted once more.
+    keep_full : bool
+        Also write the whole network; it is made and measured all the same.
     by_image : bool
         The backbone rounds activations in the range of each image, and the whole network does too.
     made : dict
@@ -95,7 +98,7 @@ def finish_model(
         output,
         network=network,
         backbone=data,
-        full=full,
+        full=full if keep_full else None,
         head=first[0],
         head_int8=first[1],
         others=others,

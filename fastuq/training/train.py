@@ -93,6 +93,7 @@ def train(
     output: str | Path,
     *,
     work: str | Path,
+    keep_full: bool = True,
     threads: int | None = None,
 ) -> Model:
     """Train and quantize a classifier and write its model folder.
@@ -108,6 +109,8 @@ def train(
         The model folder.
     work : str or Path
         Folder of activations, features and checkpoints; a run that was cut off goes on from there.
+    keep_full : bool
+        Also write ``full.tflite``, backbone and head in one file, which fastuq reads for its benchmark alone.
     threads : int, optional
 
     Raises
@@ -140,10 +143,7 @@ def train(
     calibration = calibration_images(images.images, seed=plan.seed)
     coding, data, runner = _int8(backbone, calibration, folder, threads)
     features = [_features(runner, data, images, folder, view, "train") for view in range(1 + plan.mirror)]
-    scale, zero_point = (
-        (runner.scale, runner.zero_point) if coding is None else (coding.scale, -coding.offset / coding.scale)
-    )
-    samples = Samples(features, labels, len(names), scale, zero_point)
+    samples = Samples(features, labels, len(names), *_scale_of(runner, coding))
     tops = fit_heads(layout, samples, plan.recipe, seed=plan.seed, count=plan.heads, folder=folder)
     heads = [head_from_model(top) for top in tops]
     _save_network(backbone, tops[0], plan.network, folder / "network.keras")
@@ -161,6 +161,7 @@ def train(
         made=made,
         crop=crop,
         by_image=coding is not None,
+        keep_full=keep_full,
         threads=threads,
     )
 
@@ -189,6 +190,13 @@ def _int8(
     runner = Backbone(data, threads=threads)
     check_backbone(codes, runner, calibration)
     return coding, data, runner
+
+
+def _scale_of(runner: Backbone, coding: Coding | None) -> tuple[Any, Any]:
+    """Return scale and zero point of features: of all alike, or of each dimension."""
+    if coding is None:
+        return runner.scale, runner.zero_point
+    return coding.scale, -coding.offset / coding.scale
 
 
 def _labelled(images: ImageSet) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -48,6 +48,7 @@ def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTUQ_DATA", str(folder))
         patch.chdir(folder)
+        patch.setattr("fastuq.bench.trained.trained_folder", {}.get)
         assert cli.main(["reproduce", "--full", "--output", "out", "--json", "all.json", *ARGV]) == 0
     return folder
 
@@ -86,11 +87,11 @@ def test_the_paper_as_printed():
 
 
 def test_networks_without_a_model_are_not_run(found, made):
-    assert found["networks"]["ResNet50"] == {"not_run": "not run: needs ImageNet weights"}
-    assert found["networks"]["EfficientNet-B0"] == {"not_run": "not run: needs ImageNet weights"}
+    assert found["networks"]["ResNet50"] == {"not_run": "not run: no model here, fastuq download fetches one"}
+    assert found["networks"]["EfficientNet-B0"] == {"not_run": "not run: no model here, fastuq download fetches one"}
     text = (made / "out" / "reproduction.md").read_text()
-    assert "| ResNet50 | 92.1 | 23.7 | not run: needs ImageNet weights | – | – |" in text
-    assert "| ResNet50 | 243 | 7000 | not run: needs ImageNet weights |" in text
+    assert "| ResNet50 | 92.1 | 23.7 | not run: no model here, fastuq download fetches one | – | – |" in text
+    assert "| ResNet50 | 243 | 7000 | not run: no model here, fastuq download fetches one |" in text
 
 
 def test_grid_and_clean_figures(found, model, data):

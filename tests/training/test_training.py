@@ -243,6 +243,17 @@ def test_more_heads_go_on_from_the_same_work_folder(trained, tmp_path, monkeypat
     assert (plain.argmax(axis=1) == test.labels).mean() > 0.8
 
 
+def test_a_folder_without_the_whole_network_is_the_same_model_otherwise(trained, tmp_path):
+    work, test = trained.path.parent / "work", coloured(128, 1)
+    model = train(PLAN, coloured(1024, 0), test, tmp_path / "model", work=work, keep_full=False)
+    assert sorted(set(trained.info["parts"]) - set(model.info["parts"])) == ["full.tflite"]
+    assert not model.full_path.exists()
+    assert model.info["made"]["report"] == trained.info["made"]["report"]
+    assert model.read_backbone() == trained.read_backbone()
+    with pytest.raises(ModelError, match=r"has no full\.tflite"):
+        model.read_full()
+
+
 def test_a_refused_work_folder_says_which_options_differ(trained, tmp_path):
     plan = replace(PLAN, mirror=True, recipe=replace(RECIPE, epochs=9))
     with pytest.raises(InputError, match=r"recipe.epochs 5, now 9; mirror False, now True\)"):
