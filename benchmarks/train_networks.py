@@ -256,6 +256,7 @@ def export(network, trainer, data, size, file):
 
     with atomic_path(file) as partial, h5py.File(partial, "w") as out:
         save_weights_to_hdf5_group(out, keras.Model(twin.input, twin.layers[-1].input))
+        out.attrs["image_size"] = size
     features = build_backbone(network, weights=str(file), image_size=size).predict(images, verbose=0)
     apart = float(np.abs(features @ dense[0] + dense[1] - logits).max())
     if apart > 1e-4 * max(1.0, float(np.abs(logits).max())):

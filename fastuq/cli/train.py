@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--network-size",
         type=int,
         metavar="PIXELS",
-        help="height and width that the network resizes images to (default: 224, as its ImageNet weights expect)",
+        help="height and width that the network resizes images to (default: what the file of weights says, else 224)",
     )
     _add_fitting(parser)
     add("--features", metavar="FILE", help="fit a head on these embeddings (.npy, .npz) instead of a network on images")
@@ -168,11 +168,11 @@ def _images(args: argparse.Namespace) -> "ImageSet":
     """Return the training images; says of pictures in which size they are taken."""
     from fastuq.datasets import open_images
     from fastuq.errors import InputError
-    from fastuq.training.networks import network_of
+    from fastuq.training.networks import image_size_for
     from fastuq.util.labels import read_class_names
     from fastuq.util.text_numbers import image_size
 
-    side = args.network_size or network_of(args.network).image_size
+    side = image_size_for(args.network, args.weights, args.network_size)
     size = (side, side) if args.image_size is None else image_size("--image-size", args.image_size)
     images = open_images(args.data, image_size=size, crop=args.crop, on_error=args.on_error)
     if args.classes is not None:

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fastuq.errors import InputError, short
 
 _DROPOUTS = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout", "GaussianDropout")
@@ -32,6 +34,17 @@ def config_of_h5(path: Path, most: int) -> Any:
     config = json.loads(text)
     _named(config)
     return config
+
+
+def image_size_of(path: Path) -> int | None:
+    """Return the height and width that a file of weights says they were trained in; None where it says none."""
+    import h5py
+
+    if not h5py.is_hdf5(path):
+        return None
+    with h5py.File(path, "r") as file:
+        size = file.attrs.get("image_size")
+    return int(size) if isinstance(size, np.integer) and 0 < size < 10_000 else None
 
 
 def _named(entry: Any) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastuq.errors import DownloadError, FastUQError, InputError
 from fastuq.training import efficientnet_lite0
+from fastuq.training.keras_h5 import image_size_of
 from fastuq.training.tensorflow import silence, tensorflow
 
 # ImageNet means in RGB that ResNet50's weights expect to be subtracted (its published preprocessing).
@@ -130,12 +131,13 @@ def build_backbone(
         ``imagenet``, ``none`` (random, drawn by `seed`) or the path of a weights file of that network.
     input_shape : (int, int, int)
     image_size : int, optional
-        Height and width that images are resized to inside the graph, if not that of the network's ImageNet weights.
+        Height and width that images are resized to inside the graph. Default: what the file of weights says that they
+        were trained in, else that of the network's ImageNet weights.
 
     Raises
     ------
     InputError
-        Unknown network, or weights that do not fit it.
+        Unknown network, or weights that do not fit it or were trained in another size.
     DownloadError
         The ImageNet weights are not on this machine and cannot be fetched.
     """
@@ -150,7 +152,9 @@ def build_backbone(
     inputs = keras.Input(input_shape, name="image")
     try:
         with silence():
-            outputs = entry.build(inputs, image_size or entry.image_size, None if weights == "none" else weights)
+            outputs = entry.build(
+                inputs, image_size_for(network, weights, image_size), None if weights == "none" else weights
+            )
     except FastUQError:
         raise
     except Exception as error:
@@ -162,6 +166,17 @@ def build_backbone(
     if not all(np.isfinite(values).all() for values in backbone.get_weights()):
         raise InputError(f"weights {weights}: found NaN or infinity; the file is damaged")
     return backbone
+
+
+def image_size_for(network: str, weights: str, wanted: int | None) -> int:
+    """Return the height and width that a network resizes images to; arguments as `build_backbone` takes them."""
+    recorded = image_size_of(Path(weights)) if Path(weights).is_file() else None
+    if None not in (recorded, wanted) and recorded != wanted:
+        raise InputError(
+            f"weights {weights}: trained on images of {recorded} x {recorded}, found --network-size {wanted}; leave it "
+            f"out, or give {recorded}"
+        )
+    return wanted or recorded or network_of(network).image_size
 
 
 def _weights_error(network: str, weights: str, error: Exception) -> FastUQError | None:

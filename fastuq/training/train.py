@@ -45,7 +45,7 @@ class Plan:
     network, weights : str
         As `build_backbone` takes them.
     network_size : int, optional
-        Height and width that the network resizes images to, 32 to 1024; default: those of its ImageNet weights.
+        Height and width that the network resizes images to, 32 to 1024; default: as `build_backbone` has it.
     head : str
         Layout of the head, as `parse_layout` takes it.
     unfreeze : int

@@ -71,6 +71,18 @@ def test_efficientnet_b0_takes_a_file_as_keras_applications_takes_what_it_downlo
         np.testing.assert_allclose(read(backbone, images), wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
 
 
+def test_weights_that_say_their_size_are_built_in_it_and_in_no_other(tmp_path):
+    file = tmp_path / "weights.h5"
+    write_published(file, build_backbone("resnet50", image_size=32))
+    with h5py.File(file, "r+") as content:
+        content.attrs["image_size"] = 64
+    for wanted in (None, 64):
+        backbone = build_backbone("resnet50", weights=str(file), image_size=wanted)
+        assert backbone.get_layer("resize").output.shape[1:3] == (64, 64)
+    with pytest.raises(InputError, match=r"weights\.h5: trained on images of 64 x 64, found --network-size 224"):
+        build_backbone("resnet50", weights=str(file), image_size=224)
+
+
 class Evil:
     def __reduce__(self):
         return Path.touch, (Path("owned"),)
