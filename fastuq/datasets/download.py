@@ -3,6 +3,7 @@
 This is code of our own, and not pooch, because pooch begins a broken transfer anew: of 2.9 GB, that is hours.
 """
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,8 @@ from fastuq.errors import DownloadError, InputError
 from fastuq.util.locks import own_file
 from fastuq.util.progress import progress_bar
 
+RELEASES = "FASTUQ_RELEASES"
+"""The variable that names the address of a folder with fastuq's own archives."""
 TRIES = 4
 """Connections in a row that may bring nothing, or next to nothing, before the download is given up."""
 CHUNK = 2**20
@@ -36,20 +39,20 @@ def download(archive: Archive, root: Path, *, url: str | None = None, wait: floa
     root : Path
         Data folder.
     url : str, optional
-        Another address of the same file (http or https).
+        Another address of the same file (http or https). Default: where it is published; archives of fastuq's own are
+        in the folder that the environment variable ``FASTUQ_RELEASES`` names, until there are releases.
     wait : float
         Seconds before the second connection; doubled with each that brings nothing.
 
     Raises
     ------
     DownloadError
-        No connection, another size or checksum, or an archive with members that have no business there.
+        No connection, no address, another size or checksum, or an archive with members that have no business there.
     InputError
         The folder holds files made by ``fastuq corrupt``, or cannot be written.
     """
-    url = url or archive.url
-    if not url.startswith(("http://", "https://")):
-        raise InputError(f"--url {url}: expected an address that starts with http:// or https://")
+    if url is not None:
+        _check_address("--url", url)
     folder, path = root / archive.folder, root / archive.file
     if (folder / RECORD).exists():
         raise InputError(f"{folder} holds files made by `fastuq corrupt`; move it away, or give another --output")
@@ -62,7 +65,7 @@ def download(archive: Archive, root: Path, *, url: str | None = None, wait: floa
         _check_archive(path, archive, f"remove it, and `fastuq download {archive.name}` fetches it anew")
     else:
         try:
-            _fetch(archive, url, path, wait)
+            _fetch(archive, url or _address(archive, path), path, wait)
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror or error}; what has arrived is kept") from error
     if archive.members is None:
@@ -74,6 +77,25 @@ def download(archive: Archive, root: Path, *, url: str | None = None, wait: floa
     if not (by_hand or archive.is_data):
         path.unlink()
     return True
+
+
+def _check_address(what: str, url: str) -> None:
+    if not url.startswith(("http://", "https://")):
+        raise InputError(f"{what} {url}: expected an address that starts with http:// or https://")
+
+
+def _address(archive: Archive, path: Path) -> str:
+    """Return where an archive is published, or, if it is fastuq's own, where ``$FASTUQ_RELEASES`` has it."""
+    if archive.url:
+        return archive.url
+    folder = os.environ.get(RELEASES)
+    if not folder:
+        raise DownloadError(
+            f"{archive.name}: fastuq has no release that it could be fetched from yet; expected the address of "
+            f"{path.name} with --url, or of the folder that has it in {RELEASES}, or the file at {path}"
+        )
+    _check_address(RELEASES, folder)
+    return f"{folder.rstrip('/')}/{path.name}"
 
 
 def _matches(path: Path, md5: str) -> bool:

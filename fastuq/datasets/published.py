@@ -40,7 +40,8 @@ class Archive:
     name : str
         What ``fastuq download`` calls it.
     url, file : str
-        Address, and the place in the data folder that the file gets: in `folder` where it is no archive.
+        Address, empty for archives of fastuq's own, and the place in the data folder that the file gets: in `folder`
+        where it is no archive.
     size : int
         Bytes.
     md5 : str

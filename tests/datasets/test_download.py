@@ -227,6 +227,20 @@ def test_read_only_place_and_odd_address(archive, server, tmp_path):
         download(archive, tmp_path, url="file:///etc/passwd")
 
 
+def test_archives_of_our_own_come_from_where_the_variable_says(server, archive, tmp_path, monkeypatch):
+    own = replace(archive, url="")
+    monkeypatch.delenv("FASTUQ_RELEASES", raising=False)
+    with pytest.raises(DownloadError, match=r"--url, or of the folder that has it in FASTUQ_RELEASES, or the file at"):
+        download(own, tmp_path)
+    monkeypatch.setenv("FASTUQ_RELEASES", "ftp://somewhere")
+    with pytest.raises(InputError, match=r"FASTUQ_RELEASES ftp://somewhere: expected an address that starts with"):
+        download(own, tmp_path)
+    assert not (tmp_path / "set").exists()
+    monkeypatch.setenv("FASTUQ_RELEASES", server.url.rpartition("/")[0] + "/")
+    assert download(own, tmp_path, wait=0)
+    assert (tmp_path / "set" / "meta").read_bytes() == FILES["meta"]
+
+
 @pytest.mark.parametrize(
     "member",
     [
