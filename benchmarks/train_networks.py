@@ -3,9 +3,10 @@
 Usage: fastuq cache-features cifar100/train --output train.h5
        python benchmarks/train_networks.py resnet50 train.h5 --hours 8 --work DIR
 
-ResNet50 starts from random weights, its residual blocks as identities. EfficientNet-B0 starts from the ImageNet weights of EfficientNet-Lite0, whose
-convolutions have the same shapes; what Lite0 lacks (squeeze-and-excitation) starts with its gates open. Targets are the
-labels and the bundled model's outputs (distillation, Hinton et al. 2015, arXiv:1503.02531).
+ResNet50 starts from random weights, its residual blocks as identities. EfficientNet-B0 starts from the ImageNet
+weights of EfficientNet-Lite0, whose convolutions have the same shapes; what Lite0 lacks (squeeze-and-excitation) starts
+with its gates open. Targets are the labels and the bundled model's outputs (distillation, Hinton et al. 2015,
+arXiv:1503.02531).
 
 `--hours` are of processor time, in all: learning rate and resolution follow the share of them that is spent. A run that
 was cut off goes on from DIR/NETWORK.npz, which is written every five minutes; DIR/NETWORK.log has a line per epoch. At
