@@ -67,7 +67,7 @@ class Scope:
     cached : int
         Samples of the cache that is scored.
     folder : Path
-        Where randomly initialised networks are kept.
+        Where randomly initialised networks are kept, those that no trained model takes the place of.
     """
 
     networks: tuple[str, ...]

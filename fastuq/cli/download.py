@@ -1,4 +1,4 @@
-"""``fastuq download``: fetch CIFAR-100, CIFAR-100-C, or images of other kinds."""
+"""``fastuq download``: fetch CIFAR-100, CIFAR-100-C, images of other kinds, or a trained model."""
 
 import argparse
 from pathlib import Path
@@ -14,13 +14,16 @@ _MEGABYTES = {
     "textures": 625,
     "places365": 525,
     "tiny-imagenet": 248,
+    "efficientnet-b0-cifar100": 7,
 }
 _SIZES = ", ".join(f"{name} ({size:,} MB)" for name, size in _MEGABYTES.items())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Fetch a data set, check it against the published checksums, and unpack it into the data folder. "
+        "Fetch a data set or a trained model, check it against the published checksums, and unpack it into the data "
+        "folder, a model below models. Models come from the address of a folder in FASTUQ_RELEASES, until there are "
+        "releases. "
         "A broken transfer goes on where it was when the command is run again."
     )
     parser.add_argument("dataset", choices=tuple(_MEGABYTES), help=_SIZES)

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add(
             f"--{network.replace('_', '-')}",
             metavar="DIR",
-            help=f"model folder of that network of the paper (default: {name}, where it is: `fastuq download {name}`)",
+            help=f"model folder of that network of the paper (default: models/{name} in the data folder, where it is)",
         )
     add("--caches", type=Path, default=Path("out/cifar100c"), metavar="DIR", help="feature caches of --full")
     add_scoring_options(parser, (name for name in SCORING if name not in ("settle_error", "max_iter")))

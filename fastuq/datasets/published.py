@@ -1,4 +1,4 @@
-"""Where the data sets are published, with sizes and checksums."""
+"""Where data sets and trained models are published, with sizes and checksums."""
 
 from dataclasses import dataclass
 
@@ -70,6 +70,10 @@ class Archive:
 def _one_file(name: str, url: str, size: int, md5: str) -> Archive:
     file = url.rpartition("/")[2]
     return Archive(name, url, f"{name}/{file}", size, md5, name, {file: md5})
+
+
+def _own_model(name: str, size: int, md5: str, members: dict[str, str]) -> Archive:
+    return Archive(name, "", f"models/{name}.tar", size, md5, f"models/{name}", members)
 
 
 ARCHIVES = {
@@ -151,8 +155,20 @@ ARCHIVES = {
         folder="tiny-imagenet-200/val/images",
         members=None,
     ),
+    "efficientnet-b0-cifar100": _own_model(
+        "efficientnet-b0-cifar100",
+        6_502_400,
+        "3ad3da62448db4429609c088c7f6148d",
+        {
+            "README.md": "c7c11d922f020807b6db53b317063922",
+            "backbone.tflite": "bfcf7dac5b258e4bba3f7acf88d9087a",
+            "head.npz": "3ff040e1c5c9866e8ef0550c772cef4d",
+            "head_int8.npz": "9d6fbc4a483a4155d94f1941ac3d7ae6",
+            "model.json": "86d792536ea7a424887e5e78e0669c04",
+        },
+    ),
 }
-"""Of images of other kinds the test images, or those of validation where these have no others.
+"""Data sets and models. Of images of other kinds the test images, or those of validation where these have no others.
 
 MD5 as torchvision has them, sizes as TensorFlow Datasets; the size of CIFAR-10, and both of Tiny ImageNet, as records
 of several copies agree on.

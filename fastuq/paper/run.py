@@ -33,7 +33,7 @@ from fastuq.util.progress import progress_bar
 SEVERITIES = (1, 5)
 CLEAN_IMAGES = 100
 PICTURES = 20
-NOT_RUN = "not run: no model here, fastuq download fetches one"
+NOT_RUN = "not run: no model here"
 
 
 @dataclass

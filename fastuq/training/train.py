@@ -18,7 +18,7 @@ from fastuq.model.model import Model
 from fastuq.training.finish_model import finish_model
 from fastuq.training.fitting import Recipe, Samples, fit, fit_heads
 from fastuq.training.keras_heads import Layout, attach, build_head, head_from_model, parse_layout
-from fastuq.training.networks import build_backbone, split_backbone
+from fastuq.training.networks import build_backbone, image_size_for, split_backbone
 from fastuq.training.tensorflow import silence, tensorflow
 from fastuq.training.tflite import calibration_images, check_backbone, coded, predictor, to_int8, to_int8_by_image
 from fastuq.training.work_folder import kept_array, kept_bytes, open_work
@@ -148,6 +148,7 @@ def train(
     heads = [head_from_model(top) for top in tops]
     _save_network(backbone, tops[0], plan.network, folder / "network.keras")
     made = {**asdict(plan), "training_images": images.name, "training_fingerprint": images.fingerprint()}
+    made["network_size"] = image_size_for(plan.network, plan.weights, plan.network_size)
     return finish_model(
         output,
         plan.network,

@@ -87,11 +87,11 @@ def test_the_paper_as_printed():
 
 
 def test_networks_without_a_model_are_not_run(found, made):
-    assert found["networks"]["ResNet50"] == {"not_run": "not run: no model here, fastuq download fetches one"}
-    assert found["networks"]["EfficientNet-B0"] == {"not_run": "not run: no model here, fastuq download fetches one"}
+    assert found["networks"]["ResNet50"] == {"not_run": "not run: no model here"}
+    assert found["networks"]["EfficientNet-B0"] == {"not_run": "not run: no model here"}
     text = (made / "out" / "reproduction.md").read_text()
-    assert "| ResNet50 | 92.1 | 23.7 | not run: no model here, fastuq download fetches one | – | – |" in text
-    assert "| ResNet50 | 243 | 7000 | not run: no model here, fastuq download fetches one |" in text
+    assert "| ResNet50 | 92.1 | 23.7 | not run: no model here | – | – |" in text
+    assert "| ResNet50 | 243 | 7000 | not run: no model here |" in text
 
 
 def test_grid_and_clean_figures(found, model, data):
