@@ -30,8 +30,7 @@ from fastuq.util.files import atomic_path
 TEMPERATURE, SOFT = 4.0, 0.9
 """Of the distillation: what logits are divided by, and the weight of the teacher beside the labels."""
 PAD, BATCH = 4, 128
-CHECKPOINT = 300.0
-"""Seconds between checkpoints."""
+CHECKPOINT = 300.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -243,12 +242,9 @@ def run(network, hours, data, work):
 
 def report(log, trainer, size, losses, accuracy, epoch):
     epochs, hours = trainer.state["step"] / epoch, trainer.state["spent"] / 3600
-    line = (
-        f"{time.strftime('%F %T')}  epoch {epochs:6.2f}  hours {hours:5.2f}  size {size}"
-        f"  loss {np.mean(losses):.4f}  test accuracy {accuracy:.2%}"
-    )
+    line = f"{time.strftime('%F %T')}  epoch {epochs:6.2f}  hours {hours:5.2f}  size {size}"
     with log.open("a") as file:
-        print(line, file=file)
+        print(f"{line}  loss {np.mean(losses):.4f}  test accuracy {accuracy:.2%}", file=file)
 
 
 def export(network, trainer, data, size, file):
@@ -285,9 +281,7 @@ def turn_stem(network, model):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("network", choices=RECIPES)
-    parser.add_argument(
-        "cache", help="features of cifar100/train by the bundled model, as fastuq cache-features makes them"
-    )
+    parser.add_argument("cache", help="features of cifar100/train by the bundled model")
     parser.add_argument("--hours", type=float, required=True, help="of processor time, over all runs")
     parser.add_argument("--work", type=Path, required=True)
     args = parser.parse_args()

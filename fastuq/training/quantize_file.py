@@ -111,14 +111,7 @@ def quantize_file(
     )
     quantized = quantize_backbone(parts.backbone(), parts.head, calibration, images, wishes.front, threads)
     drawn = calibration_images(images.images, CALIBRATION_SAMPLES)
-    made = {
-        "quantized_from": Path(path).name,
-        "training_images": images.name,
-        "cut": _described(parts.cut),
-        "checked": checked,
-        "data": quantized.found,
-        **said,
-    }
+    made = {"quantized_from": Path(path).name, "training_images": images.name, "cut": _described(parts.cut)}
     return finish_model(
         output,
         parts.name,
@@ -129,7 +122,7 @@ def quantize_file(
         calibration=calibration,
         features=_features(quantized.runner, drawn),
         test=test,
-        made=made,
+        made={**made, "checked": checked, "data": quantized.found, **said},
         crop=crop,
         by_image=quantized.by_image,
         threads=threads,

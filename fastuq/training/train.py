@@ -125,9 +125,7 @@ def train(
     labels, names = _labelled(images)
     check_names(plan.network, names)
     crop = None if images.prepared is None else images.prepared["crop"]
-    if test is not None:
-        test.check_crop(crop)
-        test = test.matched_to(names)
+    test = None if test is None else _matched(test, names, crop)
     layout = trainable_layout(plan.head, len(names))
     shape = tuple(images.images.shape[1:])
     backbone = build_backbone(
@@ -145,10 +143,8 @@ def train(
     features = [_features(runner, data, images, folder, view, "train") for view in range(1 + plan.mirror)]
     samples = Samples(features, labels, len(names), *_scale_of(runner, coding))
     tops = fit_heads(layout, samples, plan.recipe, seed=plan.seed, count=plan.heads, folder=folder)
-    heads = [head_from_model(top) for top in tops]
     _save_network(backbone, tops[0], plan.network, folder / "network.keras")
-    made = {**asdict(plan), "training_images": images.name, "training_fingerprint": images.fingerprint()}
-    made["network_size"] = image_size_for(plan.network, plan.weights, plan.network_size)
+    heads = [head_from_model(top) for top in tops]
     return finish_model(
         output,
         plan.network,
@@ -159,7 +155,7 @@ def train(
         calibration=calibration,
         features=features[0][:],
         test=test,
-        made=made,
+        made=_made(plan, images),
         crop=crop,
         by_image=coding is not None,
         keep_full=keep_full,
@@ -198,6 +194,17 @@ def _scale_of(runner: Backbone, coding: Coding | None) -> tuple[Any, Any]:
     if coding is None:
         return runner.scale, runner.zero_point
     return coding.scale, -coding.offset / coding.scale
+
+
+def _matched(test: ImageSet, names: tuple[str, ...], crop: float | None) -> ImageSet:
+    test.check_crop(crop)
+    return test.matched_to(names)
+
+
+def _made(plan: Plan, images: ImageSet) -> dict[str, Any]:
+    size = image_size_for(plan.network, plan.weights, plan.network_size)
+    seen = {"training_images": images.name, "training_fingerprint": images.fingerprint()}
+    return {**asdict(plan), "network_size": size, **seen}
 
 
 def _labelled(images: ImageSet) -> tuple[np.ndarray, tuple[str, ...]]:
