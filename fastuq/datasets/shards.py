@@ -179,7 +179,7 @@ def open_shards(
         places = [tar if is_remote(tar) else os.path.abspath(tar) for tar in tars]
         missing = [tar for tar in places if not is_remote(tar) and not os.path.exists(tar)]
         if missing:
-            raise InputError(f"{missing[0]}: no such file, {len(missing)} of {len(places)} are not there; mend the range")
+            raise InputError(f"{missing[0]}: no such file ({len(missing)} of {len(places)} missing); mend the range")
         _, labels, notes = TarShard(places[0], name, 1, len(tars), *how).looked_into()
         return [TarShard(tar, name, number, len(tars), *how, labels, notes) for number, tar in enumerate(places, 1)]
     images = spec if isinstance(spec, ImageSet) else open_images(spec, image_size=image_size, crop=crop)
