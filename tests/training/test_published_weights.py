@@ -71,18 +71,6 @@ def test_efficientnet_b0_takes_a_file_as_keras_applications_takes_what_it_downlo
         np.testing.assert_allclose(read(backbone, images), wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
 
 
-def test_weights_that_say_their_size_are_built_in_it_and_in_no_other(tmp_path):
-    file = tmp_path / "weights.h5"
-    write_published(file, build_backbone("resnet50", image_size=32))
-    with h5py.File(file, "r+") as content:
-        content.attrs["image_size"] = 64
-    for wanted in (None, 64):
-        backbone = build_backbone("resnet50", weights=str(file), image_size=wanted)
-        assert backbone.get_layer("resize").output.shape[1:3] == (64, 64)
-    with pytest.raises(InputError, match=r"weights\.h5: trained on images of 64 x 64, found --network-size 224"):
-        build_backbone("resnet50", weights=str(file), image_size=224)
-
-
 class Evil:
     def __reduce__(self):
         return Path.touch, (Path("owned"),)
@@ -119,18 +107,40 @@ def with_code(file):
 SPOILT = (cut, of_another_network, of_other_units, not_a_number, without_a_layout, with_code)
 
 
-@pytest.mark.parametrize("spoil", SPOILT)
-def test_files_that_do_not_fit_are_refused_in_one_line(spoil, tmp_path, monkeypatch):
-    """On a small network in place of EfficientNet-B0, which reads its file as that does."""
+@pytest.fixture
+def small(monkeypatch):
+    """Put a small network in place of EfficientNet-B0, which reads its file as that does."""
 
-    def small(image, size, weights):
-        features = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(8, 3, name="c")(image))
+    def build(image, size, weights):
+        resized = keras.layers.Resizing(size, size, name="resize")(image)
+        features = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(8, 3, name="c")(resized))
         if weights is not None:
             keras.Model(image, features).load_weights(weights)
         return features
 
+    monkeypatch.setitem(NETWORKS, "efficientnet_b0", replace(NETWORKS["efficientnet_b0"], build=build))
+
+
+@pytest.mark.usefixtures("small")
+def test_weights_that_say_their_size_are_built_in_it_and_in_no_other(tmp_path):
+    file = tmp_path / "weights.h5"
+    write_published(file, build_backbone("efficientnet_b0"))
+    for recorded, wanted, size in ((None, None, 224), (None, 48, 48), (64, None, 64), (64, 64, 64), ("big", None, 224)):
+        with h5py.File(file, "r+") as content:
+            if recorded is not None:
+                content.attrs["image_size"] = recorded
+        backbone = build_backbone("efficientnet_b0", weights=str(file), image_size=wanted)
+        assert backbone.get_layer("resize").output.shape[1:3] == (size, size)
+    with h5py.File(file, "r+") as content:
+        content.attrs["image_size"] = 64
+    with pytest.raises(InputError, match=r"weights\.h5: trained on images of 64 x 64, found --network-size 224"):
+        build_backbone("efficientnet_b0", weights=str(file), image_size=224)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("spoil", SPOILT)
+def test_files_that_do_not_fit_are_refused_in_one_line(spoil, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(NETWORKS, "efficientnet_b0", replace(NETWORKS["efficientnet_b0"], build=small))
     file = tmp_path / "weights.h5"
     write_published(file, build_backbone("efficientnet_b0"))
     build_backbone("efficientnet_b0", weights=str(file))
