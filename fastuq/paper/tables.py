@@ -1,10 +1,12 @@
 """The paper's tables beside ours, as Markdown."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from fastuq.paper import printed as paper
 from fastuq.report.tables import markdown_table, percent
+from fastuq.scoring.options import Options
 
 Figures = dict[str, Any]
 
@@ -16,6 +18,8 @@ SCORES = {
     "predicted_std": "std of the predicted class",
     "mean_width": "width of the interval, mean over classes",
 }
+_SAID = ("num_iter", "conf_factor", "threshold", "interval", "mixed", "masks", "precision", "seed")
+"""Options that the paper's figures depend on; others are said where they are not the default."""
 
 
 class Source(NamedTuple):
@@ -35,8 +39,9 @@ def reproduction_markdown(figures: Figures, pictures: dict[str, str]) -> str:
     pictures : dict
         Title and file of the pictures to show.
     """
-    options = figures["options"]
-    said = ", ".join(f"{key} {value}" for key, value in options.items())
+    defaults = asdict(Options())
+    chosen = {key: each for key, each in figures["options"].items() if key in _SAID or each != defaults.get(key)}
+    said = ", ".join(f"{key} {value}" for key, value in chosen.items())
     parts = [
         "# The tables of the paper beside ours",
         "Written by `fastuq reproduce`; not edited by hand. Paper: arXiv 2403.01076, values as printed. Ours: "
