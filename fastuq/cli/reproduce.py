@@ -46,13 +46,14 @@ def run(args: argparse.Namespace) -> int:
     options = scoring_options(args)
     files = ["reproduction.md", "reproduction.json", "seeds.png", *(f"ignored-{group}.png" for group in TITLES)]
     outputs = {f"--output ({name})": args.output / name for name in files}
-    networks = _networks(args)
-    models = [args.model, *(model.path for model in networks.values() if model is not None)]
-    inputs = [*models, data_root(), *args.caches.glob("*.h5")]
+    folders = _folders(args)
+    inputs = [args.model, *folders.values(), data_root(), *args.caches.glob("*.h5")]
     check_outputs({**outputs, "--json": args.json}, inputs, [args.caches])
     require_plot()
     require_extra()
-    found = reproduce(networks, full=args.full, caches=args.caches, threads=args.threads, options=options)
+    found = reproduce(
+        _networks(args, folders), full=args.full, caches=args.caches, threads=args.threads, options=options
+    )
     shown = {}
     for group, title in TITLES.items():
         if found.pictures[group]:
@@ -77,16 +78,22 @@ TITLES = {
 }
 
 
-def _networks(args: argparse.Namespace) -> "dict[str, Model | None]":
-    """Return the paper's networks, None where there is no model of them, and ours last."""
+def _folders(args: argparse.Namespace) -> dict[str, str | Path | None]:
+    """Return the model folder of each of the paper's networks, None where there is none."""
     from fastuq.bench.trained import trained_folder
+
+    return {network: getattr(args, network) or trained_folder(network) for network in TRAINED}
+
+
+def _networks(args: argparse.Namespace, folders: dict[str, str | Path | None]) -> "dict[str, Model | None]":
+    """Return the paper's networks, None where there is no model of them, and ours last."""
     from fastuq.errors import InputError
     from fastuq.model.model import load_model
     from fastuq.paper.printed import EFFICIENTNET_B0, RESNET50
 
     networks: dict[str, Model | None] = {}
     for name, expected in ((RESNET50, "resnet50"), (EFFICIENTNET_B0, "efficientnet_b0")):
-        folder = getattr(args, expected) or trained_folder(expected)
+        folder = folders[expected]
         networks[name] = found = load_model(folder) if folder else None
         if found is not None and found.network != expected:
             raise InputError(f"{folder}: expected a model of network {expected}, found {found.network}")

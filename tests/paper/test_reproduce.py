@@ -145,7 +145,8 @@ def test_output(made, found):
                 assert picture.width > 300
 
 
-def test_from_the_bundled_images_alone(workplace, capsys):
+def test_from_the_bundled_images_alone(workplace, capsys, monkeypatch):
+    monkeypatch.setattr("fastuq.bench.trained.trained_folder", {}.get)
     assert cli.main(["reproduce", "--output", "o", *ARGV]) == 0
     assert "o/reproduction.md" in capsys.readouterr().out
     found = json.loads(Path("o/reproduction.json").read_text())
