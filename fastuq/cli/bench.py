@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--networks",
         nargs="+",
         metavar="NAME",
-        help="resnet50, efficientnet_b0 (as `fastuq download` fetches them, else random, at 224 x 224: their cost "
-        "is real), efficientnet_lite0 (random), bundled, or model folders "
+        help="resnet50, efficientnet_b0 (trained ones where models/ of the data folder has them, else random, at "
+        "224 x 224: their cost is real), efficientnet_lite0 (random), bundled, or model folders "
         f"(default: {' '.join(NETWORKS)}; quick: {' '.join(QUICK_NETWORKS)})",
     )
     rounds = f"measurements of each figure (default: {ROUNDS}; quick: {QUICK_ROUNDS})"

@@ -37,13 +37,17 @@ def config_of_h5(path: Path, most: int) -> Any:
 
 
 def image_size_of(path: Path) -> int | None:
-    """Return the height and width that a file of weights says they were trained in; None where it says none."""
+    """Return the height and width that a file of weights says they were trained in; None where it says none.
+
+    A file that cannot be read says none: what is wrong with it is said where its weights are taken.
+    """
     import h5py
 
-    if not h5py.is_hdf5(path):
+    try:
+        with h5py.File(path, "r") as file:
+            size = file.attrs.get("image_size")
+    except (OSError, RuntimeError, KeyError, ValueError):
         return None
-    with h5py.File(path, "r") as file:
-        size = file.attrs.get("image_size")
     return int(size) if isinstance(size, np.integer) and 0 < size < 10_000 else None
 
 

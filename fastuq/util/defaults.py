@@ -10,7 +10,7 @@ PAPER_HEAD = "bn,0.2:300:relu,0.4:sigmoid"
 """The head of arXiv 2403.01076: BatchNorm, dropout .2, dense 300 relu, dropout .4, dense C sigmoid."""
 NETWORKS, QUICK_NETWORKS = ("resnet50", "efficientnet_b0", "bundled"), ("bundled",)
 TRAINED = {"resnet50": "resnet50-cifar100", "efficientnet_b0": "efficientnet-b0-cifar100"}
-"""What `fastuq download` calls the paper's networks, trained on CIFAR-100."""
+"""Folders of the paper's networks trained on CIFAR-100, below models in the data folder."""
 ROUNDS, QUICK_ROUNDS = 7, 3
 """What the benchmark measures, and how often."""
 REFERENCE_ROWS = 5000

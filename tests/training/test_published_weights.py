@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fastuq.errors import InputError
-from fastuq.training.networks import NETWORKS, build_backbone
+from fastuq.training.networks import NETWORKS, build_backbone, image_size_for
 
 keras = pytest.importorskip("keras", reason="needs TensorFlow: pip install 'fastuq[train]'")
 
@@ -133,8 +133,11 @@ def test_weights_that_say_their_size_are_built_in_it_and_in_no_other(tmp_path):
         assert backbone.get_layer("resize").output.shape[1:3] == (size, size)
     with h5py.File(file, "r+") as content:
         content.attrs["image_size"] = 64
+    assert image_size_for("efficientnet_b0", str(file), None) == 64
     with pytest.raises(InputError, match=r"weights\.h5: trained on images of 64 x 64, found --network-size 224"):
         build_backbone("efficientnet_b0", weights=str(file), image_size=224)
+    cut(file)
+    assert image_size_for("efficientnet_b0", str(file), None) == 224  # and building says what is wrong
 
 
 @pytest.mark.usefixtures("small")
