@@ -42,7 +42,8 @@ def run(args: argparse.Namespace) -> int:
     archive = ARCHIVES[args.dataset]
     root = args.output or data_root()
     folder = root / archive.folder
-    check_outputs({"--json": args.json}, [root], [folder, root / archive.file, root / f"{archive.file}.part"])
+    made, model = [root / archive.file, root / f"{archive.file}.part"], folder if archive.is_model else None
+    check_outputs({"--json": args.json}, [root], made if model else [*made, folder], model)
     fetched = download(archive, root, url=args.url)
     say(args, [f"{folder}: {'fetched and checked' if fetched else 'already there'}"])
     if args.json:

@@ -66,6 +66,11 @@ class Archive:
         """Whether the file is no archive."""
         return self.file.startswith(f"{self.folder}/")
 
+    @property
+    def is_model(self) -> bool:
+        """Whether the folder is that of a model."""
+        return self.folder.startswith("models/")
+
 
 def _one_file(name: str, url: str, size: int, md5: str) -> Archive:
     file = url.rpartition("/")[2]

@@ -51,7 +51,7 @@ def check_outputs(
         Files and folders that the command makes by itself, there or not: in such a folder an output may be a table or
         report of another name, and nothing else.
     replaced : path, optional
-        A model folder that the command makes, whole, in place of an older one.
+        A model folder that the command makes, whole, in place of an older one: no output lies in it.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def check_outputs(
     read += [Path(path).parent for path in read if _has_names_beside(Path(path))]
     folders = [Path(os.path.realpath(path)) for path in made if path is not None and not is_remote(path)]
     model = [] if replaced is None else [Path(os.path.realpath(replaced))]
-    own = [_place("", path) for path in (*folders, *model)]
+    own, whole = ([_place("", path) for path in paths] for paths in (folders, model))
     members = cache(lambda: _members(read))  # thousands of files may lie there, and most outputs are new
     taken: dict[Place, str] = {}
     for option, path in outputs.items():
@@ -87,7 +87,7 @@ def check_outputs(
         real = Path(os.path.realpath(path))
         if any(place == _place("", path) for path in read) or (real.is_file() and _is_part(real, read, members)):
             raise InputError(f"{option} {path}: expected a new file, found an input, which it would replace; rename it")
-        if not _is_report(real, _TABLES) and _is_inside(real, own):
+        if _is_inside(real, whole) or (not _is_report(real, _TABLES) and _is_inside(real, own)):
             raise InputError(f"{option} {path}: lies among the files that this command makes; choose another folder")
         _check_no_model(f"{option} {path}", real.parents)
         _check_writable(option, real)

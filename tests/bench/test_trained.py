@@ -1,17 +1,22 @@
 """The trained networks of the paper: where they are looked for, and that what is fetched is what the clone has."""
 
 import hashlib
+import re
 import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
+from places import TINY
 
-from fastuq import load_model
+from fastuq import cli, load_model
 from fastuq.bench import networks
 from fastuq.bench.trained import trained_folder
 from fastuq.datasets.published import ARCHIVES
 from fastuq.util.bundled import bundled_path
 from fastuq.util.defaults import TRAINED
 
+CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
 IN_THE_CLONE = bundled_path("models/efficientnet-b0-cifar100")
 
 
@@ -28,6 +33,37 @@ def test_a_fetched_model_is_that_of_the_clone(clone):
     for name, md5 in published.members.items():
         assert hashlib.md5((clone / name).read_bytes(), usedforsecurity=False).hexdigest() == md5, name
     assert load_model(clone).network == "efficientnet_b0"
+
+
+def test_an_archive_of_a_model_is_unpacked_once_and_mends_what_is_damaged(clone, tmp_path, capsys):
+    told = subprocess.run(["tar", "--version"], capture_output=True, text=True, check=False).stdout
+    if "GNU tar" not in told:
+        pytest.skip("needs GNU tar, with which the archives are made (CONTRIBUTING.md)")
+    published = ARCHIVES[clone.name]
+    archive = tmp_path / published.file
+    archive.parent.mkdir()
+    options = re.search("`(tar --format[^`]*) -C data -cf NAME.tar`", CONTRIBUTING.read_text(encoding="utf-8"))[1]
+    files = [f"{published.folder}/{name}" for name in published.members]
+    subprocess.run([*options.split(), "-C", clone.parents[1], "-cf", archive, *files], check=True)
+    assert archive.stat().st_size == published.size
+    assert hashlib.md5(archive.read_bytes(), usedforsecurity=False).hexdigest() == published.md5
+    folder, sha256 = tmp_path / published.folder, load_model(clone).sha256
+    for said in ("fetched and checked", "already there", "fetched and checked"):
+        assert cli.main(["download", clone.name, "--output", str(tmp_path)]) == 0
+        assert capsys.readouterr().out.strip() == f"{folder}: {said}"
+        assert load_model(folder).sha256 == sha256
+        if said == "already there":
+            (folder / "backbone.tflite").write_bytes(b"cut")
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_what_was_done_is_not_written_among_the_files_of_a_model(tmp_path, there, capsys):
+    folder = tmp_path / "models" / TRAINED["efficientnet_b0"]
+    if there:
+        shutil.copytree(TINY, folder)
+    argv = ["download", folder.name, "--output", str(tmp_path), "--json", str(folder / "said.json")]
+    assert cli.main(argv) == 2
+    assert "lies among the files that this command makes" in capsys.readouterr().err
 
 
 def test_a_fetched_model_comes_first_then_that_of_the_clone(clone, tmp_path, monkeypatch):
