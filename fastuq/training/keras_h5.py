@@ -48,7 +48,7 @@ def image_size_of(path: Path) -> int | None:
             size = file.attrs.get("image_size")
     except (OSError, RuntimeError, KeyError, ValueError):
         return None
-    return int(size) if isinstance(size, np.integer) and 0 < size < 10_000 else None
+    return int(size) if isinstance(size, np.integer) else None
 
 
 def _named(entry: Any) -> None:

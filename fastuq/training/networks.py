@@ -1,5 +1,6 @@
 """The backbones: raw uint8-valued images in, pooled features out, resizing and normalising inside the graph."""
 
+import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,11 +13,14 @@ from fastuq.errors import DownloadError, FastUQError, InputError
 from fastuq.training import efficientnet_lite0
 from fastuq.training.keras_h5 import image_size_of
 from fastuq.training.tensorflow import silence, tensorflow
+from fastuq.util.checks import whole_number
 
 # ImageNet means in RGB that ResNet50's weights expect to be subtracted (its published preprocessing).
 _RESNET_OFFSET = (-123.68, -116.779, -103.939)
 # Of ImageNet in RGB, of values 0 to 1: the first layers of EfficientNet-B0 normalise by them.
 _EFFICIENTNET_MEAN, _EFFICIENTNET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGE_SIZES = (32, 1024)
+"""The least and the largest height and width that a network may resize images to."""
 
 
 @dataclass(frozen=True)
@@ -171,12 +175,22 @@ def build_backbone(
 def image_size_for(network: str, weights: str, wanted: int | None) -> int:
     """Return the height and width that a network resizes images to; arguments as `build_backbone` takes them."""
     recorded = image_size_of(Path(weights)) if Path(weights).is_file() else None
+    if recorded is not None:
+        whole_number(f"weights {weights}: image_size", recorded, *IMAGE_SIZES)
     if None not in (recorded, wanted) and recorded != wanted:
         raise InputError(
             f"weights {weights}: trained on images of {recorded} x {recorded}, found --network-size {wanted}; leave it "
             f"out, or give {recorded}"
         )
     return wanted or recorded or network_of(network).image_size
+
+
+def weights_sha256(backbone: Any) -> str:
+    """Return the SHA-256 over all weights of a network, wherever they came from."""
+    digest = hashlib.sha256()
+    for values in backbone.get_weights():
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 def _weights_error(network: str, weights: str, error: Exception) -> FastUQError | None:

@@ -18,7 +18,7 @@ from fastuq.model.model import Model
 from fastuq.training.finish_model import finish_model
 from fastuq.training.fitting import Recipe, Samples, fit, fit_heads
 from fastuq.training.keras_heads import Layout, attach, build_head, head_from_model, parse_layout
-from fastuq.training.networks import build_backbone, image_size_for, split_backbone
+from fastuq.training.networks import IMAGE_SIZES, build_backbone, image_size_for, split_backbone, weights_sha256
 from fastuq.training.tensorflow import silence, tensorflow
 from fastuq.training.tflite import calibration_images, check_backbone, coded, predictor, to_int8, to_int8_by_image
 from fastuq.training.work_folder import kept_array, kept_bytes, open_work
@@ -83,7 +83,7 @@ class Plan:
         object.__setattr__(self, "mirror", bool(self.mirror))
         object.__setattr__(self, "heads", whole_number("heads", self.heads, 1, MAX_HEADS))
         if self.network_size is not None:
-            object.__setattr__(self, "network_size", whole_number("network size", self.network_size, 32, 1024))
+            object.__setattr__(self, "network_size", whole_number("network size", self.network_size, *IMAGE_SIZES))
 
 
 def train(
@@ -134,7 +134,8 @@ def train(
     parts = split_backbone(backbone, plan.network, plan.unfreeze) if plan.unfreeze else None
     # All that can be refused is by now: a refused option leaves no work folder that refuses the right one.
     run = {name: value for name, value in asdict(plan).items() if name != "heads"}  # a run may go on with more heads
-    folder = open_work(checked_path(work), {"plan": run, "images": images.fingerprint()})
+    run = {"plan": run, "weights of the backbone": weights_sha256(backbone), "images": images.fingerprint()}
+    folder = open_work(checked_path(work), run)
     width = backbone.output_shape[-1]
     if parts:
         _tune(plan, *parts, build_head(layout, width, seed=plan.seed), images, folder)

@@ -35,8 +35,8 @@ def open_work(folder: Path, run: dict[str, Any]) -> Path:
             if there.get(key) != value
         ]
         raise InputError(
-            f"work folder {folder}: holds a run with other options or images ({'; '.join(changed) or 'unknown ones'}); "
-            "give the same ones, delete it, or give another --work"
+            f"work folder {folder}: holds a run with other options, weights or images "
+            f"({'; '.join(changed) or 'unknown ones'}); give the same ones, delete it, or give another --work"
         )
     return folder
 

@@ -136,6 +136,12 @@ def test_weights_that_say_their_size_are_built_in_it_and_in_no_other(tmp_path):
     assert image_size_for("efficientnet_b0", str(file), None) == 64
     with pytest.raises(InputError, match=r"weights\.h5: trained on images of 64 x 64, found --network-size 224"):
         build_backbone("efficientnet_b0", weights=str(file), image_size=224)
+    with h5py.File(file, "r+") as content:
+        content.attrs["image_size"] = 5000
+    with pytest.raises(
+        InputError, match=r"weights\.h5: image_size: expected a whole number from 32 to 1024, found 5000"
+    ):
+        build_backbone("efficientnet_b0", weights=str(file))
     cut(file)
     assert image_size_for("efficientnet_b0", str(file), None) == 224  # and building says what is wrong
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -221,8 +222,20 @@ def test_an_interrupted_run_goes_on_to_the_same_model(trained, tmp_path, monkeyp
 
 def test_a_work_folder_of_another_run_is_refused(trained, tmp_path):
     work = trained.path.parent / "work"
-    with pytest.raises(InputError, match="other options or images"):
+    with pytest.raises(InputError, match=r"other options, weights or images \(seed"):
         train(replace(PLAN, seed=4), coloured(1024, 0), None, tmp_path / "model", work=work)
+
+
+def test_a_work_folder_of_other_weights_in_the_same_file_is_refused(tmp_path, monkeypatch):
+    images, plan = coloured(64, 0), replace(PLAN, unfreeze=0)
+    monkeypatch.setattr("fastuq.training.train._int8", Mock(side_effect=KeyboardInterrupt))  # the work has begun
+    for weights, said in enumerate(
+        (None, r"weights or images \(weights of the backbone [0-9a-f]{40}, now [0-9a-f]{40}\)")
+    ):
+        network = build_backbone("tiny", seed=weights)
+        monkeypatch.setattr("fastuq.training.train.build_backbone", lambda *_, network=network, **__: network)
+        with pytest.raises(InputError, match=said) if said else pytest.raises(KeyboardInterrupt):
+            train(plan, images, None, tmp_path / "model", work=tmp_path / "work")
 
 
 def test_more_heads_go_on_from_the_same_work_folder(trained, tmp_path, monkeypatch):
