@@ -285,6 +285,8 @@ def main():
     parser.add_argument("--hours", type=float, required=True, help="of processor time, over all runs")
     parser.add_argument("--work", type=Path, required=True)
     args = parser.parse_args()
+    if not args.hours > 0:
+        parser.error(f"--hours: expected more than 0, found {args.hours}")
     args.work.mkdir(parents=True, exist_ok=True)
     fused_batch_norm()
     data = Data(args.cache)

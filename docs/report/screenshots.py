@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 HERE = Path(__file__).parent
-TABLE = HERE.parent / "reproduction" / "cifar100c.csv"
+TABLE = HERE.parent / "reproduction" / "cifar100c-model.csv"
 SHOTS = {"light": (1200, 0, 1250), "dark": (1200, 2370, 4140), "narrow": (390, 0, 1330)}
 """Width, and from where to where down the page."""
 

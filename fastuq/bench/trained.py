@@ -12,4 +12,6 @@ def trained_folder(network: str) -> Path | None:
     if network not in TRAINED:
         return None
     name = f"models/{TRAINED[network]}"
-    return next((folder for folder in (data_root() / name, bundled_path(name)) if folder.is_dir()), None)
+    return next(
+        (folder for folder in (data_root() / name, bundled_path(name)) if (folder / "model.json").is_file()), None
+    )

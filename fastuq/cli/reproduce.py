@@ -10,6 +10,7 @@ from fastuq.util.defaults import TRAINED
 
 if TYPE_CHECKING:
     from fastuq.model.model import Model
+    from fastuq.paper.run import Reproduction
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add(
             f"--{network.replace('_', '-')}",
             metavar="DIR",
-            help=f"model folder of that network of the paper (default: models/{name} in the data folder, where it is)",
+            help=f"model folder of that network of the paper (default: models/{name} in the data folder, or in that of "
+            "the clone)",
         )
     add("--caches", type=Path, default=Path("out/cifar100c"), metavar="DIR", help="feature caches of --full")
     add_scoring_options(parser, (name for name in SCORING if name not in ("settle_error", "max_iter")))
@@ -38,15 +40,13 @@ def run(args: argparse.Namespace) -> int:
     from fastuq.datasets import data_root
     from fastuq.datasets.corruptions import require_extra
     from fastuq.paper.run import reproduce
-    from fastuq.paper.tables import reproduction_markdown
-    from fastuq.report.plotting import disagreement_curve, image_grid, require_plot
-    from fastuq.util.files import write_json, write_text
+    from fastuq.report.plotting import require_plot
+    from fastuq.util.files import write_json
     from fastuq.util.outputs import check_outputs
 
     options = scoring_options(args)
-    files = ["reproduction.md", "reproduction.json", "seeds.png", *(f"ignored-{group}.png" for group in TITLES)]
-    outputs = {f"--output ({name})": args.output / name for name in files}
     folders = _folders(args)
+    outputs = {f"--output ({name})": args.output / name for name in _files(args, folders)}
     inputs = [args.model, *folders.values(), data_root(), *args.caches.glob("*.h5")]
     check_outputs({**outputs, "--json": args.json}, inputs, [args.caches])
     require_plot()
@@ -54,15 +54,7 @@ def run(args: argparse.Namespace) -> int:
     found = reproduce(
         _networks(args, folders), full=args.full, caches=args.caches, threads=args.threads, options=options
     )
-    shown = {}
-    for group, title in TITLES.items():
-        if found.pictures[group]:
-            image_grid(args.output / f"ignored-{group}.png", found.pictures[group], title)
-            shown[title] = f"ignored-{group}.png"
-    disagreement_curve(args.output / "seeds.png", found.curves())
-    shown["How many decisions differ between two seeds"] = "seeds.png"
-    write_json(args.output / "reproduction.json", found.figures)
-    write_text(args.output / "reproduction.md", reproduction_markdown(found.figures, shown))
+    _write(found, args.output)
     if args.json:
         write_json(args.json, found.figures)
     written = f"written in {found.figures['seconds_total']:.0f} s, with its pictures"
@@ -71,11 +63,57 @@ def run(args: argparse.Namespace) -> int:
 
 
 TITLES = {
-    "wrong": "Ignored clean images that the plain pass gets wrong",
-    "right": "Ignored clean images that the plain pass gets right",
-    "severity-1": "Ignored images of four corruptions, severity 1",
-    "severity-5": "Ignored images of four corruptions, severity 5",
+    "wrong": "ignored clean images that the plain pass gets wrong",
+    "right": "ignored clean images that the plain pass gets right",
+    "severity-1": "ignored images of four corruptions, severity 1",
+    "severity-5": "ignored images of four corruptions, severity 5",
 }
+_REPORT = ("reproduction.md", "reproduction.json", "seeds.png")
+
+
+def _files(args: argparse.Namespace, folders: "dict[str, str | Path | None]") -> list[str]:
+    """Return the names of all files that may be written."""
+    options = [network.replace("_", "-") for network, folder in folders.items() if folder] + ["model"]
+    return [
+        *_REPORT,
+        *(_picture(option, group) for option in options for group in TITLES),
+        *(_splits(option) for option in options if args.full),
+    ]
+
+
+def _picture(option: str, group: str) -> str:
+    return f"ignored-{option}-{group}.png"
+
+
+def _splits(option: str) -> str:
+    return f"cifar100c-{option}.csv"
+
+
+def _write(found: "Reproduction", folder: Path) -> None:
+    """Write the report, and the files of each network, named by the option that it came with."""
+    from fastuq.paper.printed import EFFICIENTNET_B0, RESNET50
+    from fastuq.paper.tables import reproduction_markdown
+    from fastuq.report.plotting import disagreement_curve, image_grid
+    from fastuq.report.tables import flat_row, write_csv
+    from fastuq.util.files import write_json, write_text
+
+    options = {RESNET50: "resnet50", EFFICIENTNET_B0: "efficientnet-b0"}
+    shown = {}
+    for name, groups in found.pictures.items():
+        for group, title in TITLES.items():
+            if groups[group]:
+                file = _picture(options.get(name, "model"), group)
+                image_grid(folder / file, groups[group], f"{name}: {title}")
+                shown[f"{name}: {title}"] = file
+    disagreement_curve(folder / "seeds.png", found.curves())
+    shown["How many decisions differ between two seeds"] = "seeds.png"
+    for name, splits in found.splits.items():
+        if splits:
+            rows = [flat_row(row) for row in splits]
+            table = [[row.get(key) for key in rows[0]] for row in rows]
+            write_csv(folder / _splits(options.get(name, "model")), list(rows[0]), table)
+    write_json(folder / "reproduction.json", found.figures)
+    write_text(folder / "reproduction.md", reproduction_markdown(found.figures, shown))
 
 
 def _folders(args: argparse.Namespace) -> dict[str, str | Path | None]:
@@ -101,5 +139,6 @@ def _networks(args: argparse.Namespace, folders: dict[str, str | Path | None]) -
     for model in (ours, *networks.values()):
         if model is not None:
             model.check_one_head("reproduce")
-    networks["EfficientNet-Lite0" if ours.network == "efficientnet_lite0" else ours.network] = ours
+    name = "EfficientNet-Lite0" if ours.network == "efficientnet_lite0" else ours.network
+    networks[f"{name} (--model)" if name in networks else name] = ours
     return networks

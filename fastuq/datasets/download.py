@@ -115,28 +115,32 @@ def _fetch(archive: Archive, url: str, path: Path, wait: float) -> None:
     """Bring `url` to `path`, over as many connections as it takes."""
     part = path.with_name(path.name + ".part")
     busy = InputError(f"another `fastuq download` is writing {part}; wait for it to end")
-    with (
-        _folder(path.parent),
-        own_file(part, busy, keep=True) as file,
-        progress_bar(archive.size // 10**6, archive.file, unit="MB") as bar,
-    ):
-        failures, first, started = 0, file.seek(0, 2), time.monotonic()
-        while (have := file.seek(0, 2)) < archive.size:
-            try:
-                _receive(url, file, archive.size, bar)
-            except Broken as problem:
-                passed = time.monotonic() - started
-                slow = passed > TIMEOUT and file.tell() - first < SLOWEST * passed
-                failures = 0 if file.tell() > have and not slow else failures + 1
-                if problem.final or failures == TRIES:
-                    raise _gave_up(archive, url, path, file.tell(), problem) from None
-                time.sleep(wait * 2**failures)
-    try:
-        _check_archive(part, archive, "it was removed; run the command again, or name another server with --url")
-    except DownloadError:
-        part.unlink()
-        raise
-    part.replace(path)
+    with _folder(path.parent):
+        with (
+            own_file(part, busy, keep=True) as file,
+            progress_bar(archive.size // 10**6, archive.file, unit="MB") as bar,
+        ):
+            _receive_all(archive, url, path, file, bar, wait)
+        try:
+            _check_archive(part, archive, "it was removed; run the command again, or name another server with --url")
+        except DownloadError:
+            part.unlink()
+            raise
+        part.replace(path)
+
+
+def _receive_all(archive: Archive, url: str, path: Path, file: BinaryIO, bar: Any, wait: float) -> None:
+    failures, first, started = 0, file.seek(0, 2), time.monotonic()
+    while (have := file.seek(0, 2)) < archive.size:
+        try:
+            _receive(url, file, archive.size, bar)
+        except Broken as problem:
+            passed = time.monotonic() - started
+            slow = passed > TIMEOUT and file.tell() - first < SLOWEST * passed
+            failures = 0 if file.tell() > have and not slow else failures + 1
+            if problem.final or failures == TRIES:
+                raise _gave_up(archive, url, path, file.tell(), problem) from None
+            time.sleep(wait * 2**failures)
 
 
 @contextmanager

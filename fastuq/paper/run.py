@@ -38,10 +38,20 @@ NOT_RUN = "not run: no model here"
 
 @dataclass
 class Reproduction:
-    """What `reproduce` found: figures ready for JSON, and ignored images to look at by the name of their group."""
+    """What `reproduce` found: figures ready for JSON, and by network what else there is of it.
+
+    Attributes
+    ----------
+    figures : dict
+    pictures : dict
+        Ignored images to look at, by network and group.
+    splits : dict
+        The rows of `score_cifar100c` by network, where the run was a full one.
+    """
 
     figures: dict[str, Any]
-    pictures: dict[str, list[Picture]] = field(default_factory=dict)
+    pictures: dict[str, dict[str, list[Picture]]] = field(default_factory=dict)
+    splits: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def curves(self) -> dict[str, list[dict[str, float]]]:
         """Return the disagreement between seeds over the iterations, on the largest set of images of each network."""
@@ -64,7 +74,7 @@ def reproduce(
     Parameters
     ----------
     networks : mapping
-        Models by name; None where there is none. The ignored images to look at are those of the last model.
+        Models by name; None where there is none.
     full : bool
         Also on the whole CIFAR-100 test set and on the 95 splits of CIFAR-100-C.
     caches : Path
@@ -92,14 +102,15 @@ def reproduce(
         if model is None:
             figures["networks"][name] = {"not_run": NOT_RUN}
             continue
-        small, found.pictures = _small(model, clean, first20, threads, options)
+        small, found.pictures[name] = _small(model, clean, first20, threads, options)
+        whole, found.splits[name] = _full(model, caches, threads, options) if full else (None, [])
         figures["networks"][name] = {
             "network": model.network,
             "model_sha256": model.sha256,
             "recorded": model.info.get("made", {}).get("report", {}),
             "one_image_ms": _times(model, np.ascontiguousarray(first20.images[:1]), threads),
             "small": small,
-            "full": _full(model, caches, threads, options) if full else None,
+            "full": whole,
         }
     figures["seconds_total"] = time.perf_counter() - began
     return found
@@ -140,8 +151,10 @@ def _small(
     return small, pictures
 
 
-def _full(model: Model, caches: Path, threads: int | None, options: Options) -> dict[str, Any]:
-    """Measure on the whole test set and on all splits of CIFAR-100-C."""
+def _full(
+    model: Model, caches: Path, threads: int | None, options: Options
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Measure on the whole test set and on all splits of CIFAR-100-C, of which there is a row each."""
     images = open_images("cifar100").matched_to(model.class_names)
     with cache_features(images, model, caches / f"test-{model.sha256[:8]}.h5", threads=threads) as cache:
         features, labels = cache.read(0, len(cache)), cache.labels
@@ -154,10 +167,10 @@ def _full(model: Model, caches: Path, threads: int | None, options: Options) -> 
         rows.setdefault(str(severity), {})[corruption] = figures_of(result)
         shifts.setdefault(str(severity), []).append(shift_detection(reference, result))
 
-    score_cifar100c(model, caches, threads=threads, mutual_information=True, visit=visit, options=options)
+    scored = score_cifar100c(model, caches, threads=threads, mutual_information=True, visit=visit, options=options)
     full["corrupted"] = rows
     full["shift"] = {severity: mean_shift_detection(splits) for severity, splits in shifts.items()}
-    return full
+    return full, scored["rows"]
 
 
 def _clean_figures(

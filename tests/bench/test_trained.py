@@ -70,6 +70,9 @@ def test_a_fetched_model_comes_first_then_that_of_the_clone(clone, tmp_path, mon
     monkeypatch.setenv("FASTUQ_DATA", str(tmp_path))
     assert trained_folder("efficientnet_b0") == clone
     fetched = tmp_path / "models" / clone.name
+    fetched.mkdir(parents=True)
+    assert trained_folder("efficientnet_b0") == clone  # there is no model in it yet
+    fetched.rmdir()
     shutil.copytree(clone, fetched)
     assert trained_folder("efficientnet_b0") == fetched
     assert trained_folder("vgg16") is None

@@ -1,7 +1,9 @@
 """The paper's tables: its values as printed, and ours against measuring each of them directly."""
 
+import csv
 import json
 import pickle
+import shutil
 from itertools import combinations
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from fastuq.datasets import open_images
 from fastuq.datasets.corruptions import corrupt
 from fastuq.datasets.published import CIFAR100C
 from fastuq.model.backbone import Backbone
+from fastuq.model.folder import identity
 from fastuq.paper import printed as paper
 from fastuq.paper.stability import ITERATIONS, seed_disagreement
 from fastuq.paper.trust_scores import failure_detection, mean_shift_detection, shift_detection, trust_scores
@@ -131,7 +134,8 @@ def test_corrupted_figures_of_both_sizes(found, model, data):
 
 def test_output(made, found):
     names = {path.name for path in (made / "out").iterdir()}
-    assert {"reproduction.md", "reproduction.json", "seeds.png", "ignored-wrong.png", "ignored-severity-5.png"} <= names
+    pictures = {"seeds.png", "ignored-model-wrong.png", "ignored-model-severity-5.png"}
+    assert {"reproduction.md", "reproduction.json", "cifar100c-model.csv", *pictures} <= names
     assert json.loads((made / "out" / "reproduction.json").read_text()) == found
     text = (made / "out" / "reproduction.md").read_text()
     assert "| brightness | 15 / 55.55 / 11 | 30 / 46.15 / 7 |" in text
@@ -143,6 +147,37 @@ def test_output(made, found):
             with Image.open(made / "out" / name) as picture:
                 picture.load()
                 assert picture.width > 300
+
+
+def test_each_split_has_a_row(made, found):
+    with (made / "out" / "cifar100c-model.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 95
+    splits = found["networks"]["tiny"]["full"]["corrupted"]
+    for row in rows:
+        split = splits[row["severity"]][row["corruption"]]
+        assert (int(row["kept"]), float(row["f1_plain"])) == (split["kept"], split["f1_plain"])
+
+
+def named(folder, network):
+    """Make the tiny model again under another name of its network."""
+    shutil.copytree(TINY, folder)
+    about = {**json.loads((folder / "model.json").read_text()), "network": network}
+    (folder / "model.json").write_text(json.dumps({**about, "sha256": identity(about)}))
+    return str(folder)
+
+
+def test_files_and_figures_of_two_networks_are_apart(workplace, monkeypatch):
+    monkeypatch.setattr("fastuq.bench.trained.trained_folder", {}.get)
+    both = ["--resnet50", named(Path("paper"), "resnet50"), "--model", named(Path("ours"), "ResNet50")]
+    assert cli.main(["reproduce", "--output", "o", *ARGV[2:], *both]) == 0
+    found = json.loads(Path("o/reproduction.json").read_text())["networks"]
+    assert list(found) == ["ResNet50", "EfficientNet-B0", "ResNet50 (--model)"]
+    assert found["ResNet50"]["small"] == found["ResNet50 (--model)"]["small"]
+    text = Path("o/reproduction.md").read_text()
+    for group in ("wrong", "severity-1"):
+        pictures = [f"ignored-{option}-{group}.png" for option in ("resnet50", "model")]
+        assert all(Path("o", name).is_file() and f"({name})" in text for name in pictures)
 
 
 def test_from_the_bundled_images_alone(workplace, capsys, monkeypatch):

@@ -344,7 +344,7 @@ def test_thumbnails_are_small_and_alike(shape):
 
 def splits(model, **changes):
     """Return our table of CIFAR-100-C, as text, as if it were of this model."""
-    with open(ROOT / "docs" / "reproduction" / "cifar100c.csv", newline="", encoding="utf-8") as file:
+    with open(ROOT / "docs" / "reproduction" / "cifar100c-model.csv", newline="", encoding="utf-8") as file:
         rows = [{**row, "model_sha256": model.sha256, **changes} for row in csv.DictReader(file)]
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]))
