@@ -62,32 +62,32 @@ def start_and_cache_figures(start: dict[str, Any], cache: dict[str, Any]) -> dic
 
 def network_figures(networks: Sequence[NetworkTimings]) -> dict[str, Any]:
     """Return the figures of networks."""
-    best = {n.network: n.backbone[n.best_batch] for n in networks}
-    cold = {n.network: best[n.network].median + n.head.median for n in networks}
+    best = {n.name: n.backbone[n.best_batch] for n in networks}
+    cold = {n.name: best[n.name].median + n.head.median for n in networks}
     naive, one_pass = (
-        {way: {n.network: getattr(n, part)[way].median for n in networks} for way in ("xnnpack", "reference")}
+        {way: {n.name: getattr(n, part)[way].median for n in networks} for way in ("xnnpack", "reference")}
         for part in ("naive", "one_pass")
     )
     return {
-        "networks": {n.network: n.about for n in networks},
+        "networks": {n.name: n.about for n in networks},
         "naive_ms_per_sample": naive,
         "one_pass_ms": one_pass,
         "backbone_ms_per_image": {
-            n.network: {
+            n.name: {
                 "batch_1": n.backbone["1"].median,
-                "best": best[n.network].median,
+                "best": best[n.name].median,
                 "best_batch": int(n.best_batch),
             }
             for n in networks
         },
-        "one_image_ms": {n.network: n.one_image.median for n in networks},
-        "network_head_ms_per_sample": {n.network: n.head.median for n in networks},
+        "one_image_ms": {n.name: n.one_image.median for n in networks},
+        "network_head_ms_per_sample": {n.name: n.head.median for n in networks},
         "cold_ms_per_sample": cold,
         "speedup": {
-            "cold": {n.network: n.naive["xnnpack"].median / cold[n.network] for n in networks},
-            "cached": {n.network: ratio(n.head, n.naive["xnnpack"]) for n in networks},
+            "cold": {n.name: n.naive["xnnpack"].median / cold[n.name] for n in networks},
+            "cached": {n.name: ratio(n.head, n.naive["xnnpack"]) for n in networks},
         },
-        "network_spread": {n.network: _network_spread(n) for n in networks},
+        "network_spread": {n.name: _network_spread(n) for n in networks},
     }
 
 

@@ -18,7 +18,8 @@ from fastuq.model.model import Model, load_model
 from fastuq.montecarlo.reference import naive_moments
 from fastuq.training.networks import NETWORKS, network_of
 
-BUNDLED = "bundled"
+BUNDLED, RANDOM = "bundled", "random-"
+"""The name of the bundled model, and what is put before that of a network to have it random, not trained."""
 _CHECK_ITERATIONS = 3
 _BATCHES = (8, 32)
 NAIVE_ITERATIONS = 10
@@ -33,7 +34,8 @@ class NetworkTimings:
 
     Attributes
     ----------
-    network : str
+    name : str
+        No two of a run have the same.
     about : str
         Whether it was trained, and in which size it sees images.
     width : int
@@ -48,7 +50,7 @@ class NetworkTimings:
         Backbone once and head, a single image.
     """
 
-    network: str
+    name: str
     about: str
     width: int
     naive: dict[str, Timing]
@@ -69,16 +71,19 @@ def missing_networks(names: Sequence[str], folder: Path) -> list[str]:
     for found in given.values():
         if found is not None:
             load_model(found).check_one_head("bench")
-    missing = [
-        name for name, found in given.items() if found is None and name != BUNDLED and not _is_kept(folder / name)
-    ]
-    for name in missing:
+    made = dict.fromkeys(
+        name.removeprefix(RANDOM) for name, found in given.items() if found is None and name != BUNDLED
+    )
+    for name in made:
         network_of(name)
-    return missing
+    return [name for name in made if not _is_kept(folder / name)]
 
 
 def _given_folder(name: str) -> Path | None:
-    """Return the model folder that a name is, or that of the trained network of that name; None where it is neither."""
+    """Return the model folder that a name is, or that of the trained network of that name; None where it is neither.
+
+    A name that begins with `RANDOM` is neither, as no network is called so.
+    """
     return Path(name) if Path(name).is_dir() else trained_folder(name)
 
 
@@ -100,7 +105,16 @@ def open_network(name: str, folder: Path) -> Model:
     """Return the bundled model, a model folder, or a network: a trained one, else one that was made in `folder`."""
     if name == BUNDLED:
         return load_model()
-    return load_model(_given_folder(name) or folder / name)
+    return load_model(_given_folder(name) or folder / name.removeprefix(RANDOM))
+
+
+def label_of(name: str, model: Model, taken: Sequence[str]) -> str:
+    """Return what the figures of a network are called: its name in the model, or as it was given where it was random.
+
+    Where that is taken, what was given stands behind it.
+    """
+    label = name if name.startswith(RANDOM) else model.network
+    return label if label not in taken else f"{label} ({name})"
 
 
 def _about(model: Model) -> str:
@@ -118,7 +132,9 @@ def _one_pass(model: Model, *, xnnpack: bool) -> Callable[[np.ndarray], np.ndarr
     return lambda images: model.head.forward(model.dequantize(backbone(images)))
 
 
-def bench_network(model: Model, *, rounds: int, samples: int, advance: Callable[[], object]) -> NetworkTimings:
+def bench_network(
+    model: Model, name: str, *, rounds: int, samples: int, advance: Callable[[], object]
+) -> NetworkTimings:
     """Time one network, after the naive loop and the fast path gave the same moments."""
     images = np.random.default_rng(0).integers(0, 256, (max(_BATCHES), *model.image_shape), np.uint8)
     one = images[:1]
@@ -143,7 +159,7 @@ def bench_network(model: Model, *, rounds: int, samples: int, advance: Callable[
         return {name: timing for (found, name), timing in timings.items() if found == kind}
 
     return NetworkTimings(
-        model.network,
+        name,
         _about(model),
         model.head.num_features,
         of("naive"),

@@ -32,6 +32,7 @@ from fastuq.bench.networks import (
     NAIVE_ITERATIONS,
     NetworkTimings,
     bench_network,
+    label_of,
     make_networks,
     missing_networks,
     open_network,
@@ -103,9 +104,9 @@ def scope_of(*, quick: bool, networks: list[str] | None, rounds: int | None, fol
     if rounds is not None:
         rounds = whole_number("rounds", rounds, 1, 1000)
     if quick:
-        named, rounds = tuple(networks or QUICK_NETWORKS), rounds or QUICK_ROUNDS
+        named, rounds = tuple(dict.fromkeys(networks or QUICK_NETWORKS)), rounds or QUICK_ROUNDS
         return Scope(named, rounds, 2048, (128, 1024), (NUM_ITER,), GRID_SAMPLES, 32_768, folder)
-    named, rounds = tuple(networks or NETWORKS), rounds or ROUNDS
+    named, rounds = tuple(dict.fromkeys(networks or NETWORKS)), rounds or ROUNDS
     return Scope(named, rounds, 8192, SMALL_SAMPLES, GRID_ITERATIONS, GRID_SAMPLES, 100_000, folder)
 
 
@@ -154,7 +155,8 @@ def parts_of(scope: Scope) -> list[Part]:
 
     def network(name: str, advance: Advance) -> dict[str, Any]:
         model = open_network(name, scope.folder)
-        measured.append(bench_network(model, rounds=scope.rounds, samples=scope.samples, advance=advance))
+        label = label_of(name, model, [each.name for each in measured])
+        measured.append(bench_network(model, label, rounds=scope.rounds, samples=scope.samples, advance=advance))
         return network_figures(measured)
 
     return [
@@ -164,7 +166,7 @@ def parts_of(scope: Scope) -> list[Part]:
         Part("start, cache and memory", partial(_start_and_cache, scope), tables.start_and_cache),
         *([Part(f"making {' and '.join(missing)}", make)] if missing else []),
         *(
-            Part(f"network {name}", partial(network, name), lambda found: tables.network(found, measured[-1].network))
+            Part(f"network {name}", partial(network, name), lambda found: tables.network(found, measured[-1].name))
             for name in scope.networks
         ),
     ]

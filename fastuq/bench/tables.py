@@ -128,7 +128,7 @@ def start_and_cache(figures: dict[str, Any]) -> Table:
 
 def network(figures: dict[str, Any], name: str) -> Table:
     """Return the table of a whole network."""
-    paper, spread = figures["paper"].get(name, {}), figures["network_spread"][name]
+    paper, spread = figures["paper"].get(name.removeprefix("random-"), {}), figures["network_spread"][name]
     backbone, naive = figures["backbone_ms_per_image"][name], figures["naive_ms_per_sample"]["xnnpack"][name]
     best = backbone["best_batch"]
 

@@ -23,8 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--networks",
         nargs="+",
         metavar="NAME",
-        help="resnet50, efficientnet_b0 (trained ones where models/ of the data folder has them, else random, at "
-        "224 x 224: their cost is real), efficientnet_lite0 (random), bundled, or model folders "
+        help="resnet50, efficientnet_b0 (trained ones where models/ of the data folder or the clone has them, else "
+        "random), random-resnet50, random-efficientnet_b0, random-efficientnet_lite0 (at 224 x 224: their cost is "
+        "that of trained ones in this size), bundled, or model folders "
         f"(default: {' '.join(NETWORKS)}; quick: {' '.join(QUICK_NETWORKS)})",
     )
     rounds = f"measurements of each figure (default: {ROUNDS}; quick: {QUICK_ROUNDS})"

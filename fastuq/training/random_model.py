@@ -6,15 +6,18 @@ from typing import Any
 import numpy as np
 
 from fastuq.model.backbone import Backbone
+from fastuq.model.coding import Coding
 from fastuq.model.head import Head
 from fastuq.model.model import Model
 from fastuq.training.finish_model import finish_model
 from fastuq.training.keras_heads import build_head, head_from_model, parse_layout
 from fastuq.training.networks import build_backbone
 from fastuq.training.tensorflow import tensorflow
-from fastuq.training.tflite import calibration_images, to_int8
+from fastuq.training.tflite import calibration_images, coded, predictor, to_int8, to_int8_by_image
 from fastuq.util.defaults import PAPER_HEAD
 
+BY_IMAGE = ("efficientnet_b0",)
+"""Networks that are rounded in the range of each image: `fastuq train` does so where they are trained."""
 _IMAGES = 8
 _BRANCH = 0.2
 """Scale of the last BatchNorm of a residual branch."""
@@ -51,7 +54,9 @@ def random_model(
     _calm(backbone)
     _settle(backbone, images)
     calibration = calibration_images(images, seed=seed)
-    data = to_int8(backbone, calibration)
+    if by_image := network in BY_IMAGE:
+        backbone = coded(backbone, Coding.spanning(predictor(backbone)(calibration)))
+    data = to_int8_by_image(backbone) if by_image else to_int8(backbone, calibration)
     runner = Backbone(data)
     features = runner(images)
     values = (features.astype(np.float32) - runner.zero_point) * np.float32(runner.scale)
@@ -68,6 +73,7 @@ def random_model(
         made={"weights": "random", "seed": seed},
         # A random EfficientNet-B0 amplifies the rounding that a trained one absorbs: 0.84 here.
         minimum_correlation=0.5,
+        by_image=by_image,
         sizes=False,
     )
 

@@ -11,8 +11,10 @@ from places import TINY
 
 from fastuq import cli, load_model
 from fastuq.bench import networks
+from fastuq.bench.run import scope_of
 from fastuq.bench.trained import trained_folder
 from fastuq.datasets.published import ARCHIVES
+from fastuq.errors import InputError
 from fastuq.util.bundled import bundled_path
 from fastuq.util.defaults import TRAINED
 
@@ -78,10 +80,33 @@ def test_a_fetched_model_comes_first_then_that_of_the_clone(clone, tmp_path, mon
     assert trained_folder("vgg16") is None
 
 
+def test_random_networks_can_be_asked_for_and_are_made_once(clone, tmp_path):
+    given = ["random-efficientnet_b0", "efficientnet_b0", "random-efficientnet_b0", "bundled", str(clone)]
+    names = scope_of(quick=True, networks=given, rounds=1, folder=tmp_path).networks
+    assert networks.missing_networks(names, tmp_path) == ["efficientnet_b0"]
+    shutil.copytree(TINY, tmp_path / "efficientnet_b0")
+    assert networks.missing_networks(names, tmp_path) == []
+    labels = []
+    for name in names:
+        model = networks.open_network(name, tmp_path)
+        assert model.network == {"random-efficientnet_b0": "tiny", "bundled": "efficientnet_lite0"}.get(
+            name, "efficientnet_b0"
+        )
+        labels.append(networks.label_of(name, model, labels))
+    assert labels == [
+        "random-efficientnet_b0",
+        "efficientnet_b0",
+        "efficientnet_lite0",
+        f"efficientnet_b0 ({clone})",
+    ]
+    with pytest.raises(InputError, match="found 'vgg'"):
+        networks.missing_networks(["random-vgg"], tmp_path)
+
+
 def test_the_benchmark_takes_a_trained_network_before_a_random_one(clone, tmp_path, monkeypatch):
     monkeypatch.setenv("FASTUQ_DATA", str(tmp_path))
     assert networks.missing_networks(["efficientnet_b0", "efficientnet_lite0"], tmp_path) == ["efficientnet_lite0"]
     model = networks.open_network("efficientnet_b0", tmp_path)
-    found = networks.bench_network(model, rounds=1, samples=64, advance=lambda: None)
+    found = networks.bench_network(model, "efficientnet_b0", rounds=1, samples=64, advance=lambda: None)
     assert found.about == "Trained, images in 96 x 96."
     assert found.one_pass["xnnpack"].median > found.head.median  # the backbone, as there is no full.tflite

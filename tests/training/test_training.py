@@ -433,10 +433,11 @@ def test_attach_puts_a_head_on_features():
     assert tuple(attach(top, backbone.output).shape) == (None, 4)
 
 
-def test_random_models_have_features_that_tell_images_apart(tmp_path):
-    from fastuq.model.backbone import Backbone
-
+@pytest.mark.parametrize("by_image", [False, True])
+def test_random_models_have_features_that_tell_images_apart(tmp_path, monkeypatch, by_image):
+    monkeypatch.setattr("fastuq.training.random_model.BY_IMAGE", ("tiny",) if by_image else ())
     model = random_model("tiny", tmp_path / "model", seed=5, head="0.5:softmax")
+    assert (model.feature_scale == 1) == by_image  # then features are codes
     features = Backbone(model.backbone_path)(coloured(64, 0).images)
     assert (features.std(axis=0) > 0).mean() > 0.9
     assert random_model("tiny", tmp_path / "again", seed=5, head="0.5:softmax").sha256 == model.sha256
