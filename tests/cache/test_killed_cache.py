@@ -132,6 +132,7 @@ def test_sigterm_ends_cleanly(forks, tmp_path):
         assert status in (0, 143)
         check_what_is_left(path)
         assert not list(path.parent.glob(".*"))
+    forks.check_no_traceback()
     assert forks.run("write_cache", path, COUNT, BATCH) == 0
     assert path.read_bytes() == caches.whole_file(COUNT, BATCH)
 
@@ -140,7 +141,6 @@ def test_sigterm_ends_cleanly(forks, tmp_path):
 def test_no_room_is_known_at_once_and_leaves_nothing(forks, tmp_path, share):
     path = tmp_path / "full.h5"
     limit = max(100, int(share * len(caches.whole_file(COUNT, BATCH))))
-    forks.said()  # what killed runs of other tests left is not looked at here
     assert forks.run("write_cache", path, COUNT, BATCH, fsize=limit) == 2
     assert forks.computed() == 0
     assert not list(tmp_path.iterdir())

@@ -57,12 +57,6 @@ def whole_outputs(runs, tmp_path):
     return whole, min(took)
 
 
-def check_no_traceback(runs):
-    """SIGTERM that arrives in a destructor is printed and dropped by Python itself, as every exception there."""
-    said = "".join(runs.said())
-    assert said.count("Traceback") == said.count("Exception ignored in"), said
-
-
 def check_kills(runs, tmp_path, seed, count):
     """Write over outputs and kill: each file is absent, the old or the new one."""
     whole, took = whole_outputs(runs, tmp_path)
@@ -79,7 +73,7 @@ def check_kills(runs, tmp_path, seed, count):
             assert digest in (whole[0][name], whole[1][name]), f"{name} is half-written"
     print(f"outputs of scoring: {count} runs, {killed} of them killed, 0 half-written files")
     assert killed > count / 10
-    check_no_traceback(runs)
+    runs.check_no_traceback()
 
 
 def test_killed_while_writing_outputs(runs, tmp_path):
@@ -147,7 +141,7 @@ def check_corruption_kills(runs, tmp_path, seed, count, fsize=False):
             assert not list(folder.glob(".*.partial"))
     print(f"corruption making: {count} runs, {stopped} of them stopped, every rerun ended in the same bytes")
     assert stopped > count / 10
-    check_no_traceback(runs)
+    runs.check_no_traceback()
 
 
 def test_killed_while_corrupting(runs, tmp_path):

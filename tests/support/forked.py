@@ -95,6 +95,11 @@ class Forks:
         lines, self._said = self._said, []
         return [line for line in lines if not line.startswith("fastuq: compiling")]
 
+    def check_no_traceback(self):
+        """SIGTERM that arrives in a destructor is printed and dropped by Python itself, as every exception there."""
+        said = "".join(self.said())
+        assert said.count("Traceback") == said.count("Exception ignored in"), said
+
     def _say(self, line):
         self._server.stdin.write(line + "\n")
         self._server.stdin.flush()
