@@ -14,6 +14,7 @@ _MEGABYTES = {
     "textures": 625,
     "places365": 525,
     "tiny-imagenet": 248,
+    "resnet50-cifar100": 27,
     "efficientnet-b0-cifar100": 7,
 }
 _SIZES = ", ".join(f"{name} ({size:,} MB)" for name, size in _MEGABYTES.items())

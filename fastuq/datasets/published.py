@@ -160,6 +160,18 @@ ARCHIVES = {
         folder="tiny-imagenet-200/val/images",
         members=None,
     ),
+    "resnet50-cifar100": _own_model(
+        "resnet50-cifar100",
+        27_269_120,
+        "92bb16d848ad1bc46216335884e6a5f7",
+        {
+            "README.md": "2457cd225b55102344fc6a55fcfdff7e",
+            "backbone.tflite": "714e67b155a8014f2c10107ea6c30811",
+            "head.npz": "7ca12e7de1e80565c203d64dcbf25473",
+            "head_int8.npz": "1a5e910c5a6fda475f07146b87076bd6",
+            "model.json": "013495a37a41d83e32dd63705b723cd5",
+        },
+    ),
     "efficientnet-b0-cifar100": _own_model(
         "efficientnet-b0-cifar100",
         6_502_400,

@@ -29,6 +29,12 @@ def clone():
     return IN_THE_CLONE
 
 
+@pytest.mark.parametrize("name", TRAINED.values())
+def test_the_page_of_a_model_is_the_published_one(clone, name):
+    page = (clone.parent / name / "README.md").read_bytes()
+    assert hashlib.md5(page, usedforsecurity=False).hexdigest() == ARCHIVES[name].members["README.md"]
+
+
 def test_a_fetched_model_is_that_of_the_clone(clone):
     published = ARCHIVES[TRAINED["efficientnet_b0"]]
     assert sorted(file.name for file in clone.iterdir()) == sorted(published.members)
