@@ -8,9 +8,9 @@ weights of EfficientNet-Lite0, whose convolutions have the same shapes; what Lit
 with its gates open. Targets are the labels and the bundled model's outputs (distillation, Hinton et al. 2015,
 arXiv:1503.02531).
 
-`--hours` are of processor time, in all: learning rate and resolution follow the share of them that is spent. A run that
-was cut off goes on from DIR/NETWORK.npz, which is written every five minutes; DIR/NETWORK.log has a line per epoch. At
-the end DIR/NETWORK.h5 holds the backbone in the layout of Keras's published weights, for `fastuq train --weights`.
+`--hours` are of processor time, in all: learning rate and resolution follow the share of them that is spent. A run
+that was cut off goes on from DIR/NETWORK.npz; DIR/NETWORK.log has a line per epoch. At the end DIR/NETWORK.h5 holds
+the backbone in the layout of Keras's published weights, for `fastuq train --weights`.
 """
 
 import argparse
@@ -29,8 +29,7 @@ from fastuq.util.files import atomic_path
 
 TEMPERATURE, SOFT = 4.0, 0.9
 """Of the distillation: what logits are divided by, and the weight of the teacher beside the labels."""
-PAD, BATCH = 4, 128
-CHECKPOINT = 300.0  # seconds
+PAD, BATCH, CHECKPOINT = 4, 128, 300.0  # pixels, images, seconds
 
 
 @dataclass(frozen=True)
@@ -249,6 +248,7 @@ def report(log, trainer, size, losses, accuracy, epoch):
 
 def export(network, trainer, data, size, file):
     """Write the backbone in the published layout, and require the product's own features of it to be the trainer's."""
+    import keras
     from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
 
     twin = build(network, size, "float32")
@@ -258,8 +258,6 @@ def export(network, trainer, data, size, file):
     logits = twin.predict(images, verbose=0)
     dense = [np.asarray(array) for array in twin.layers[-1].get_weights()]
     turn_stem(network, twin)
-    import keras
-
     with atomic_path(file) as partial, h5py.File(partial, "w") as out:
         save_weights_to_hdf5_group(out, keras.Model(twin.input, twin.layers[-1].input))
         out.attrs["image_size"] = size
@@ -285,7 +283,7 @@ def main():
     parser.add_argument("--hours", type=float, required=True, help="of processor time, over all runs")
     parser.add_argument("--work", type=Path, required=True)
     args = parser.parse_args()
-    if not args.hours > 0:
+    if not 0 < args.hours < math.inf:
         parser.error(f"--hours: expected more than 0, found {args.hours}")
     args.work.mkdir(parents=True, exist_ok=True)
     fused_batch_norm()

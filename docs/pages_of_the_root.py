@@ -14,6 +14,8 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "data/model/README.md": "bundled-model.md",
+    "data/models/efficientnet-b0-cifar100/README.md": "efficientnet-b0-cifar100.md",
+    "data/models/resnet50-cifar100/README.md": "resnet50-cifar100.md",
 }
 
 

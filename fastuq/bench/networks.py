@@ -17,6 +17,7 @@ from fastuq.model.folder import FULL
 from fastuq.model.model import Model, load_model
 from fastuq.montecarlo.reference import naive_moments
 from fastuq.training.networks import NETWORKS, network_of
+from fastuq.util.defaults import BY_IMAGE
 
 BUNDLED, RANDOM = "bundled", "random-"
 """The name of the bundled model, and what is put before that of a network to have it random, not trained."""
@@ -76,23 +77,23 @@ def missing_networks(names: Sequence[str], folder: Path) -> list[str]:
     )
     for name in made:
         network_of(name)
-    return [name for name in made if not _is_kept(folder / name)]
+    return [name for name in made if not _is_kept(folder / name, by_image=name in BY_IMAGE)]
 
 
 def _given_folder(name: str) -> Path | None:
-    """Return the model folder that a name is, or that of the trained network of that name; None where it is neither.
-
-    A name that begins with `RANDOM` is neither, as no network is called so.
-    """
+    """Return the model folder that a name is, or that of the trained network of that name; None where it is neither."""
+    if name.startswith(RANDOM):
+        return None
     return Path(name) if Path(name).is_dir() else trained_folder(name)
 
 
-def _is_kept(folder: Path) -> bool:
+def _is_kept(folder: Path, *, by_image: bool) -> bool:
+    """Return whether a random network is there, and rounded as those that are made now."""
     try:
-        load_model(folder)
+        made = load_model(folder).info.get("made", {})
     except ModelError:
         return False
-    return True
+    return made.get("by_image", False) == by_image
 
 
 def make_networks(names: Sequence[str], folder: Path) -> None:
@@ -143,11 +144,11 @@ def bench_network(
         "reference": Backbone(model.read_backbone(), xnnpack=False),
     }
     sides = {}
-    for name, loop in loops.items():
-        _check(model, loop, one, name)
+    for way, loop in loops.items():
+        _check(model, loop, one, way)
         naive = partial(_naive, model, loop, one)
-        sides["naive", name] = Side(partial(naive, NAIVE_ITERATIONS), NAIVE_ITERATIONS / NUM_ITER, partial(naive, 2))
-        sides["pass", name] = Side(partial(_one_pass(model, xnnpack=name == "xnnpack"), one))
+        sides["naive", way] = Side(partial(naive, NAIVE_ITERATIONS), NAIVE_ITERATIONS / NUM_ITER, partial(naive, 2))
+        sides["pass", way] = Side(partial(_one_pass(model, xnnpack=way == "xnnpack"), one))
     run, backbone = kernel_of(model, "int8.shared"), Backbone(model.read_backbone())
     cached = np.resize(backbone(images), (samples, model.head.num_features))
     sides |= {("batch", str(n)): Side(partial(backbone, images[:n]), n) for n in (1, *_BATCHES)}
@@ -156,7 +157,7 @@ def bench_network(
     timings = interleave(sides, rounds, advance, seconds=_SECONDS)
 
     def of(kind: str) -> dict[str, Timing]:
-        return {name: timing for (found, name), timing in timings.items() if found == kind}
+        return {way: timing for (found, way), timing in timings.items() if found == kind}
 
     return NetworkTimings(
         name,

@@ -5,12 +5,12 @@ This is code of our own, and not pooch, because pooch begins a broken transfer a
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fastuq.datasets.checksums import RECORD, md5_file, write_sums
+from fastuq.datasets.checksums import RECORD, md5_file, recorded_md5, write_sums
 from fastuq.datasets.published import Archive
 from fastuq.datasets.transport import SLOWEST, TIMEOUT, Broken, open_url, transport
 from fastuq.datasets.unpacking import extract, extract_pictures
@@ -18,6 +18,7 @@ from fastuq.errors import DownloadError, InputError
 from fastuq.util.locks import own_file
 from fastuq.util.progress import progress_bar
 
+MODEL = "model.json"
 RELEASES = "FASTUQ_RELEASES"
 """The variable that names the address of a folder with fastuq's own archives."""
 TRIES = 4
@@ -49,7 +50,7 @@ def download(archive: Archive, root: Path, *, url: str | None = None, wait: floa
     DownloadError
         No connection, no address, another size or checksum, or an archive with members that have no business there.
     InputError
-        The folder holds files made by ``fastuq corrupt``, or cannot be written.
+        The folder holds files made by ``fastuq corrupt`` or another model, or cannot be written.
     """
     if url is not None:
         _check_address("--url", url)
@@ -57,6 +58,8 @@ def download(archive: Archive, root: Path, *, url: str | None = None, wait: floa
     if (folder / RECORD).exists():
         raise InputError(f"{folder} holds files made by `fastuq corrupt`; move it away, or give another --output")
     members = archive.members or {}
+    if archive.is_model:
+        _check_no_other_model(folder, members)
     missing = {name: md5 for name, md5 in members.items() if not _matches(folder / name, md5)}
     if not missing and (members or folder.exists()):
         return False
@@ -77,6 +80,13 @@ def download(archive: Archive, root: Path, *, url: str | None = None, wait: floa
     if not (by_hand or archive.is_data):
         path.unlink()
     return True
+
+
+def _check_no_other_model(folder: Path, members: Mapping[str, str]) -> None:
+    """Refuse a folder with a model in it that is neither the published one nor what is left of it."""
+    about = folder / MODEL
+    if about.exists() and members[MODEL] not in (md5_file(about), recorded_md5(folder).get(MODEL)):
+        raise InputError(f"{folder} holds another model; move it away, or give another --output")
 
 
 def _check_address(what: str, url: str) -> None:

@@ -30,7 +30,7 @@ MAX_NETWORK_BYTES = 2**30
 """Largest TFLite file that is read."""
 MAX_HEAD_BYTES = 2**28
 """Largest head, packed or unpacked."""
-AGAIN = "copy the folder again or make it again with `fastuq train`"
+AGAIN = "copy or `fastuq download` it again, or make it again with `fastuq train`"
 
 
 def read_description(folder: Path) -> dict[str, Any]:

@@ -14,10 +14,8 @@ from fastuq.training.keras_heads import build_head, head_from_model, parse_layou
 from fastuq.training.networks import build_backbone
 from fastuq.training.tensorflow import tensorflow
 from fastuq.training.tflite import calibration_images, coded, predictor, to_int8, to_int8_by_image
-from fastuq.util.defaults import PAPER_HEAD
+from fastuq.util.defaults import BY_IMAGE, PAPER_HEAD
 
-BY_IMAGE = ("efficientnet_b0",)
-"""Networks that are rounded in the range of each image: `fastuq train` does so where they are trained."""
 _IMAGES = 8
 _BRANCH = 0.2
 """Scale of the last BatchNorm of a residual branch."""
@@ -70,7 +68,7 @@ def random_model(
         calibration=calibration,
         features=features,
         test=None,
-        made={"weights": "random", "seed": seed},
+        made={"weights": "random", "seed": seed, "by_image": by_image},
         # A random EfficientNet-B0 amplifies the rounding that a trained one absorbs: 0.84 here.
         minimum_correlation=0.5,
         by_image=by_image,

@@ -127,14 +127,13 @@ def train(
     crop = None if images.prepared is None else images.prepared["crop"]
     test = None if test is None else _matched(test, names, crop)
     layout = trainable_layout(plan.head, len(names))
-    shape = tuple(images.images.shape[1:])
-    backbone = build_backbone(
-        plan.network, weights=plan.weights, input_shape=shape, image_size=plan.network_size, seed=plan.seed
-    )
+    shape, size = tuple(images.images.shape[1:]), plan.network_size
+    backbone = build_backbone(plan.network, weights=plan.weights, input_shape=shape, image_size=size, seed=plan.seed)
     parts = split_backbone(backbone, plan.network, plan.unfreeze) if plan.unfreeze else None
-    # All that can be refused is by now: a refused option leaves no work folder that refuses the right one.
-    run = {name: value for name, value in asdict(plan).items() if name != "heads"}  # a run may go on with more heads
-    run = {"plan": run, "weights of the backbone": weights_sha256(backbone), "images": images.fingerprint()}
+    # All that can be refused is by now: a refused option leaves no work folder that refuses the right one. A run may go
+    # on with more heads, and with the same weights from another place.
+    plain = {name: value for name, value in asdict(plan).items() if name not in ("heads", "weights")}
+    run = {"plan": plain, "weights of the backbone": weights_sha256(backbone), "images": images.fingerprint()}
     folder = open_work(checked_path(work), run)
     width = backbone.output_shape[-1]
     if parts:

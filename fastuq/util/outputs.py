@@ -87,7 +87,8 @@ def check_outputs(
         real = Path(os.path.realpath(path))
         if any(place == _place("", path) for path in read) or (real.is_file() and _is_part(real, read, members)):
             raise InputError(f"{option} {path}: expected a new file, found an input, which it would replace; rename it")
-        if _is_inside(real, whole) or (not _is_report(real, _TABLES) and _is_inside(real, own)):
+        above = any(each[: len(place)] == place for each in (*own, *whole))
+        if above or _is_inside(real, whole) or (not _is_report(real, _TABLES) and _is_inside(real, own)):
             raise InputError(f"{option} {path}: lies among the files that this command makes; choose another folder")
         _check_no_model(f"{option} {path}", real.parents)
         _check_writable(option, real)

@@ -305,6 +305,7 @@ def test_what_is_measured_keeps_the_contract(measured, figures):
     }
     assert [row["n"] for row in found["small_head"]["rows"]] == [16, 64]
     assert names(found["small_head"]["rows"][0]) == names(figures["small_head"]["rows"][0])
+    assert list(found["networks"]) == ["tiny"]
     assert found["cache"]["samples"] == 300
     assert found["peak_rss_mb"] > 10
     assert plotted(found)

@@ -64,6 +64,25 @@ def test_an_archive_of_a_model_is_unpacked_once_and_mends_what_is_damaged(clone,
             (folder / "backbone.tflite").write_bytes(b"cut")
 
 
+def test_another_model_in_the_place_of_a_fetched_one_is_left_alone(tmp_path, capsys):
+    name = TRAINED["efficientnet_b0"]
+    folder = tmp_path / "models" / name
+    shutil.copytree(TINY, folder)
+    before = load_model(folder).sha256
+    assert cli.main(["download", name, "--output", str(tmp_path)]) == 2
+    assert f"{folder} holds another model; move it away" in capsys.readouterr().err
+    assert load_model(folder).sha256 == before
+
+
+@pytest.mark.parametrize("inside", ["models", "."])
+def test_what_was_done_is_not_written_where_a_folder_will_be(tmp_path, inside, capsys):
+    root = tmp_path / "new"
+    argv = ["download", TRAINED["efficientnet_b0"], "--output", str(root), "--json", str(root / inside)]
+    assert cli.main(argv) == 2
+    assert "the files that this command makes" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("there", [False, True])
 def test_what_was_done_is_not_written_among_the_files_of_a_model(tmp_path, there, capsys):
     folder = tmp_path / "models" / TRAINED["efficientnet_b0"]
@@ -86,11 +105,13 @@ def test_a_fetched_model_comes_first_then_that_of_the_clone(clone, tmp_path, mon
     assert trained_folder("vgg16") is None
 
 
-def test_random_networks_can_be_asked_for_and_are_made_once(clone, tmp_path):
+def test_random_networks_can_be_asked_for_and_are_made_once(clone, tmp_path, monkeypatch):
     given = ["random-efficientnet_b0", "efficientnet_b0", "random-efficientnet_b0", "bundled", str(clone)]
     names = scope_of(quick=True, networks=given, rounds=1, folder=tmp_path).networks
     assert networks.missing_networks(names, tmp_path) == ["efficientnet_b0"]
     shutil.copytree(TINY, tmp_path / "efficientnet_b0")
+    assert networks.missing_networks(names, tmp_path) == ["efficientnet_b0"]  # not rounded in the range of each image
+    monkeypatch.setattr(networks, "BY_IMAGE", ())
     assert networks.missing_networks(names, tmp_path) == []
     labels = []
     for name in names:
@@ -114,5 +135,7 @@ def test_the_benchmark_takes_a_trained_network_before_a_random_one(clone, tmp_pa
     assert networks.missing_networks(["efficientnet_b0", "efficientnet_lite0"], tmp_path) == ["efficientnet_lite0"]
     model = networks.open_network("efficientnet_b0", tmp_path)
     found = networks.bench_network(model, "efficientnet_b0", rounds=1, samples=64, advance=lambda: None)
+    assert found.name == "efficientnet_b0"
+    assert set(found.naive) == set(found.one_pass) == {"xnnpack", "reference"}
     assert found.about == "Trained, images in 96 x 96."
     assert found.one_pass["xnnpack"].median > found.head.median  # the backbone, as there is no full.tflite

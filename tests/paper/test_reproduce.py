@@ -15,14 +15,17 @@ from places import TINY
 from sklearn.metrics import roc_auc_score
 
 from fastuq import cli
+from fastuq.cli.reproduce import TITLES, _write
 from fastuq.datasets import open_images
 from fastuq.datasets.corruptions import corrupt
 from fastuq.datasets.published import CIFAR100C
 from fastuq.model.backbone import Backbone
 from fastuq.model.folder import identity
 from fastuq.paper import printed as paper
+from fastuq.paper.run import Reproduction
 from fastuq.paper.stability import ITERATIONS, seed_disagreement
 from fastuq.paper.trust_scores import failure_detection, mean_shift_detection, shift_detection, trust_scores
+from fastuq.report.plotting import Picture
 from fastuq.scoring.metrics import aurc
 from fastuq.scoring.scoring import score
 
@@ -157,6 +160,26 @@ def test_each_split_has_a_row(made, found):
     for row in rows:
         split = splits[row["severity"]][row["corruption"]]
         assert (int(row["kept"]), float(row["f1_plain"])) == (split["kept"], split["f1_plain"])
+
+
+def test_pictures_and_rows_of_each_network_go_to_its_own_files(found, tmp_path):
+    ours = found["networks"]["tiny"]
+    figures = {**found, "networks": {"ResNet50": ours, "EfficientNet-B0": ours, "tiny": ours}}
+    colours = {"ResNet50": (250, 0, 0), "EfficientNet-B0": (0, 250, 0), "tiny": (0, 0, 250)}
+    made = Reproduction(figures)
+    for number, (name, colour) in enumerate(colours.items()):
+        picture = Picture(np.tile(np.uint8(colour), (32, 32, 1)), "a", "b")
+        made.pictures[name] = {group: [picture] for group in TITLES}
+        made.splits[name] = [{"corruption": "fog", "kept": number}]
+    _write(made, tmp_path)
+    text = (tmp_path / "reproduction.md").read_text()
+    for number, (option, name) in enumerate(zip(("resnet50", "efficientnet-b0", "model"), colours, strict=True)):
+        assert (tmp_path / f"cifar100c-{option}.csv").read_text() == f"corruption,kept\nfog,{number}\n"
+        for group, title in TITLES.items():
+            file = f"ignored-{option}-{group}.png"
+            with Image.open(tmp_path / file) as shown:
+                assert colours[name] in {colour for _, colour in shown.convert("RGB").getcolors(10**6)}
+            assert f"![{name}: {title}]({file})" in text
 
 
 def named(folder, network):
