@@ -16,8 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Time for CIFAR-100 at 224 x 224 on two cores: the int8 backbone over the training images 9 minutes with "
         "resnet50, 5 with efficientnet_b0, twice that with --mirror; the accuracies over the test images 11 and 4 "
-        "minutes, none with --test none. An epoch of the head takes 5 seconds of processor time. A GPU is used only where CUDA_VISIBLE_DEVICES names it, to fit heads and to tune "
-        "networks; how fast was not measured."
+        "minutes, none with --test none. An epoch of the head takes 5 seconds of processor time. A GPU is used only "
+        "where CUDA_VISIBLE_DEVICES names it, to fit heads and to tune networks; how fast was not measured."
     )
     add("--data", default="cifar100/train", metavar="IMAGES", help="training images with labels (default: %(default)s)")
     add(
