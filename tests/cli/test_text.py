@@ -7,7 +7,6 @@ import importlib
 import json
 import os
 import shutil
-from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -214,7 +213,7 @@ def inputs(monkeypatch):
         "report.plotting.require_plot": None,
         "report.plotting.disagreement_curve": None,
         "paper.run.reproduce": SimpleNamespace(
-            figures={"seconds_total": 1.0}, pictures=defaultdict(list), curves=lambda: {}
+            figures={"seconds_total": 1.0}, pictures={}, splits={}, curves=lambda: {}
         ),
         "paper.tables.reproduction_markdown": "",
         "paper.cifar100c.score_cifar100c": {"rows": [], "seconds_total": 1.0, "seconds_features": 1.0},
