@@ -17,10 +17,9 @@ from fastuq.model.folder import FULL
 from fastuq.model.model import Model, load_model
 from fastuq.montecarlo.reference import naive_moments
 from fastuq.training.networks import NETWORKS, network_of
-from fastuq.util.defaults import BY_IMAGE
+from fastuq.util.defaults import BY_IMAGE, RANDOM
 
-BUNDLED, RANDOM = "bundled", "random-"
-"""The name of the bundled model, and what is put before that of a network to have it random, not trained."""
+BUNDLED = "bundled"
 _CHECK_ITERATIONS = 3
 _BATCHES = (8, 32)
 NAIVE_ITERATIONS = 10

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fastuq.report.tables import markdown_table
+from fastuq.util.defaults import RANDOM
 from fastuq.util.files import write_text
 
 BASELINES = {
@@ -128,7 +129,7 @@ def start_and_cache(figures: dict[str, Any]) -> Table:
 
 def network(figures: dict[str, Any], name: str) -> Table:
     """Return the table of a whole network."""
-    paper, spread = figures["paper"].get(name.removeprefix("random-"), {}), figures["network_spread"][name]
+    paper, spread = figures["paper"].get(name.removeprefix(RANDOM), {}), figures["network_spread"][name]
     backbone, naive = figures["backbone_ms_per_image"][name], figures["naive_ms_per_sample"]["xnnpack"][name]
     best = backbone["best_batch"]
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from fastuq.datasets import data_root
+from fastuq.model.folder import DESCRIPTION
 from fastuq.util.bundled import bundled_path
 from fastuq.util.defaults import TRAINED
 
@@ -12,6 +13,5 @@ def trained_folder(network: str) -> Path | None:
     if network not in TRAINED:
         return None
     name = f"models/{TRAINED[network]}"
-    return next(
-        (folder for folder in (data_root() / name, bundled_path(name)) if (folder / "model.json").is_file()), None
-    )
+    folders = (data_root() / name, bundled_path(name))
+    return next((folder for folder in folders if (folder / DESCRIPTION).is_file()), None)

@@ -11,6 +11,8 @@ PAPER_HEAD = "bn,0.2:300:relu,0.4:sigmoid"
 NETWORKS, QUICK_NETWORKS = ("resnet50", "efficientnet_b0", "bundled"), ("bundled",)
 TRAINED = {"resnet50": "resnet50-cifar100", "efficientnet_b0": "efficientnet-b0-cifar100"}
 """Folders of the paper's networks trained on CIFAR-100, below models in the data folder."""
+RANDOM = "random-"
+"""What is put before the name of a network to have it random, not trained."""
 BY_IMAGE = ("efficientnet_b0",)
 """Random networks with activations in the range of each image: `fastuq train` finds that trained ones need it."""
 ROUNDS, QUICK_ROUNDS = 7, 3

@@ -261,6 +261,13 @@ def tables_of(page):
     return lines, headers
 
 
+def test_a_random_network_stands_beside_the_paper_too(figures):
+    found = json.loads(json.dumps(figures).replace('"resnet50"', '"random-resnet50"'))
+    shown = tables.text(tables.network({**found, "paper": figures["paper"]}, "random-resnet50"))
+    assert "random-resnet50" in shown[0]
+    assert "7,000" in "\n".join(shown)
+
+
 def test_picture(figures, tmp_path):
     pytest.importorskip("matplotlib", reason="needs Matplotlib: pip install 'fastuq[plot]'")
     bars = plotted(figures)

@@ -226,16 +226,15 @@ def test_a_work_folder_of_another_run_is_refused(trained, tmp_path):
         train(replace(PLAN, seed=4), coloured(1024, 0), None, tmp_path / "model", work=work)
 
 
-def test_a_work_folder_of_other_weights_in_the_same_file_is_refused(tmp_path, monkeypatch):
-    images, plan = coloured(64, 0), replace(PLAN, unfreeze=0)
-    monkeypatch.setattr("fastuq.training.train._int8", Mock(side_effect=KeyboardInterrupt))  # the work has begun
-    for weights, said in enumerate(
-        (None, r"weights or images \(weights of the backbone [0-9a-f]{40}, now [0-9a-f]{40}\)")
-    ):
-        network = build_backbone("tiny", seed=weights)
+def test_a_work_folder_is_known_by_the_weights_and_not_by_their_place(tmp_path, monkeypatch):
+    images, plan, begun = coloured(64, 0), replace(PLAN, unfreeze=0), RuntimeError("the work has begun")
+    monkeypatch.setattr("fastuq.training.train._int8", Mock(side_effect=begun))
+    other = r"weights or images \(weights of the backbone [0-9a-f]{40}, now [0-9a-f]{40}\)"
+    for file, seed, said in (("a.h5", 0, "has begun"), ("b.h5", 0, "has begun"), ("a.h5", 1, other)):
+        network = build_backbone("tiny", seed=seed)
         monkeypatch.setattr("fastuq.training.train.build_backbone", lambda *_, network=network, **__: network)
-        with pytest.raises(InputError, match=said) if said else pytest.raises(KeyboardInterrupt):
-            train(plan, images, None, tmp_path / "model", work=tmp_path / "work")
+        with pytest.raises(InputError if said == other else RuntimeError, match=said):
+            train(replace(plan, weights=file), images, None, tmp_path / "model", work=tmp_path / "work")
 
 
 def test_more_heads_go_on_from_the_same_work_folder(trained, tmp_path, monkeypatch):
