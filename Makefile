@@ -34,8 +34,9 @@ cifar100c: $(READY)
 reproduce: $(READY)
 	$(BIN)/fastuq reproduce --output out/reproduce
 
-# Two processes and more, where there are processors for them; a file's tests stay together.
-JOBS := -n auto --dist loadfile
+# Two processes and more, where there are processors for them; a file's tests stay together; one that dies is not tried
+# again.
+JOBS := -n auto --dist loadfile --max-worker-restart 0
 
 test: $(READY)
 	$(BIN)/python -m pytest $(JOBS) $(COVERAGE)

@@ -3,20 +3,18 @@
 import argparse
 import os
 import shutil
-import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from io import TextIOWrapper
 from keyword import iskeyword
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fastuq import __version__
 from fastuq.errors import FastUQError, InputError, one_line, printable
 from fastuq.util.process import check_limits, leads_to, open_standard_streams
+from fastuq.util.sigterm import sigterm_unwinds
 
 if TYPE_CHECKING:
     from fastuq.datasets import ImageSet
@@ -96,8 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_limits(getattr(args, "threads", None))
         return command.run(args)
 
-    with _sigterm_unwinds():
-        return _run(run, args)
+    return _run(run, args)
 
 
 def say(args: argparse.Namespace, lines: Iterable[str]) -> None:
@@ -201,9 +198,10 @@ def _check_open(args: argparse.Namespace, closed: Sequence[int]) -> None:
 
 def _run(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     try:
-        status = run(args)
-        sys.stdout.flush()
-        return status
+        with sigterm_unwinds():
+            status = run(args)
+            sys.stdout.flush()
+            return status
     except FastUQError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
@@ -220,10 +218,6 @@ def _run(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> 
         return _fail(
             "the system starts no more threads; raise its limit of processes or memory, or ask for fewer --threads"
         )
-    except ImportError:
-        if not _heard:
-            raise
-        raise SystemExit(128 + _heard[0]) from None  # a library written in C, which began, made this of it
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         return _fail(f"{error.strerror or error}{where}; nothing half-written was kept; mend it and run again")
@@ -232,23 +226,3 @@ def _run(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> 
 def _fail(message: str, status: int = USER_ERROR) -> int:
     print("fastuq:", one_line(message), file=sys.stderr)
     return status
-
-
-@contextmanager
-def _sigterm_unwinds() -> Iterator[None]:
-    """Let SIGTERM end the block as an exception, so that partial files are removed and locks released."""
-    _heard.clear()
-    previous = signal.signal(signal.SIGTERM, _terminated)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-_heard: list[int] = []
-"""The signal that ends the process, once it is here: handlers and what they end share nothing else."""
-
-
-def _terminated(number: int, frame: FrameType | None) -> NoReturn:
-    _heard.append(number)
-    raise SystemExit(128 + number)

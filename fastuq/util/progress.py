@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -29,10 +30,19 @@ def progress_bar(total: int, description: str, unit: str = "image", initial: int
     if sys.stderr is not None and os.environ.get("FASTUQ_PROGRESS") == "log":
         return _Lines(**about, delay=DELAY, mininterval=LOG_SECONDS, maxinterval=LOG_SECONDS, ncols=0)
     hidden = sys.stderr is None or not sys.stderr.isatty()
-    return tqdm(**about, delay=DELAY, disable=hidden, dynamic_ncols=True, leave=None)  # a bar below another one goes
+    return _Bar(**about, delay=DELAY, disable=hidden, dynamic_ncols=True, leave=None)  # a bar below another one goes
 
 
-class _Lines(tqdm):
+class _Bar(tqdm):
+    """A bar whose lock is its process's own.
+
+    That of tqdm is shared with forked children: one that ends while it holds the lock would stop all others for good.
+    """
+
+    _lock = threading.RLock()
+
+
+class _Lines(_Bar):
     """A bar that ends each of its states with a line feed."""
 
     disable: bool

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -29,7 +30,10 @@ def command(monkeypatch):
         monkeypatch.setattr(cli, "import_module", lambda name: module)
         return lambda: cli.main(["download"])
 
-    return put
+    before = signal.getsignal(signal.SIGALRM)
+    yield put
+    signal.setitimer(signal.ITIMER_REAL, 0)  # which would end a process that SIGTERM did not end
+    signal.signal(signal.SIGALRM, before)
 
 
 def raises(error):
@@ -125,15 +129,16 @@ def test_status_and_arguments_pass_through(command):
     assert command(lambda args: 7)() == 7
 
 
-def test_sigterm_while_a_library_in_c_begins_is_sigterm(command):
-    """LiteRT's import turns what the signal raises into 'initialization failed'."""
+@pytest.mark.parametrize("error", [ImportError("initialization failed"), RuntimeError("un-acquired lock")], ids=str)
+def test_what_a_library_makes_of_sigterm_is_sigterm(command, error):
+    """LiteRT's import turns what the signal raises into the first, a condition of `threading` into the second."""
 
     def run(args):
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             signal.pause()
         except SystemExit as end:
-            raise ImportError("initialization failed") from end
+            raise error from end
 
     with pytest.raises(SystemExit) as ended:
         command(run)()
@@ -158,6 +163,58 @@ def test_sigterm_unwinds_and_the_old_handler_returns(command):
     assert ended.value.code == 143
     assert left == ["cleaned"]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def dropped_in_a_destructor(end, seconds=5):
+    class Dies:
+        def __del__(self):
+            end()
+
+    Dies()
+    time.sleep(seconds)
+    raise AssertionError("the run went on to its end")
+
+
+def test_sigterm_that_python_drops_comes_again(command, capfd):
+    def run(args):
+        dropped_in_a_destructor(lambda: signal.raise_signal(signal.SIGTERM))
+
+    before = sys.unraisablehook
+    with pytest.raises(SystemExit) as ended:
+        command(run)()
+    assert ended.value.code == 143
+    assert sys.unraisablehook is before
+    assert capfd.readouterr().err == ""
+
+
+def test_what_hangs_after_sigterm_is_ended(tmp_path):
+    code = (
+        "import signal, threading; from types import SimpleNamespace\n"
+        "from fastuq import cli; from fastuq.util import sigterm\n"
+        "def run(args):\n"
+        "    try: signal.raise_signal(signal.SIGTERM)\n"
+        "    finally: lock.acquire()\n"
+        "lock = threading.Lock(); lock.acquire(); sigterm._GRACE = 0.2\n"
+        "cli.import_module = lambda name: SimpleNamespace(add_arguments=lambda parser: None, run=run)\n"
+        "cli.main(['download'])\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (143, b"")
+
+
+def test_without_sigterm_nothing_stays(command):
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGALRM), sys.unraisablehook
+    assert command(lambda args: 0)() == 0
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGALRM), sys.unraisablehook) == before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_other_things_that_python_drops_are_told(command, monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: told.append(what.exc_type))
+    with pytest.raises(AssertionError, match="went on"):
+        command(lambda args: dropped_in_a_destructor(lambda: sys.exit(1), seconds=0.1))()
+    assert told == [SystemExit]
 
 
 def test_a_reader_that_leaves_is_no_error():

@@ -1,6 +1,8 @@
 """Progress: silent, as a bar, or as lines in a log."""
 
 import io
+import subprocess
+import sys
 
 import pytest
 
@@ -52,3 +54,19 @@ def test_without_standard_error(monkeypatch):
     monkeypatch.setattr("sys.stderr", None)
     with progress.progress_bar(1, "x") as bar:
         bar.update()
+
+
+def test_a_child_that_ends_in_the_midst_of_a_bar_stops_no_other_process():
+    code = (
+        "import os, signal; from fastuq.util.progress import progress_bar\n"
+        "with progress_bar(1, 'x') as bar: pass\n"
+        "for _ in range(2):\n"
+        "    child = os.fork()\n"
+        "    signal.alarm(20)\n"
+        "    if child == 0:\n"
+        "        type(bar).get_lock().acquire()\n"
+        "        os._exit(0)\n"
+        "    assert os.waitpid(child, 0)[1] == 0\n"
+        "with progress_bar(1, 'x') as bar: bar.update()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
