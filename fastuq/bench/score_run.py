@@ -34,8 +34,8 @@ from fastuq.scoring.settled import check_settling
 from fastuq.scoring.views import checked_views
 from fastuq.util.progress import progress_bar
 
-SLOW = ("knn", "sirc_knn", "vote_share", "mahalanobis_features", "relative_mahalanobis_features")
-"""Scores that are not taken of shifted data, of which there may be a million: they take longer than all others."""
+SLOW = ("knn", "sirc_knn", "mahalanobis_features", "relative_mahalanobis_features")
+"""Scores that take longer than all others: of shifted data, of which there may be a million, only where named."""
 Groups = Mapping[str, Mapping[str, FeatureCache]]
 """Caches of foreign images by the name of their group, ``near`` and ``far``, and their own."""
 
@@ -211,8 +211,9 @@ def _foreign_records(
 def _of_shifted(
     run: _Run, count: int, shifted: Sequence[FeatureCache], pairs: Sequence, chosen: dict[str, list[str]], bar: Any
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return by severity the figures of each shifted cache, without those of the slow scores."""
-    quick = {name: variants for name, variants in chosen.items() if name not in SLOW}
+    """Return by severity the figures of each shifted cache, without those of slow scores that nobody asked for."""
+    left_out = () if run.plan.names else SLOW
+    quick = {name: variants for name, variants in chosen.items() if name not in left_out}
     scorer, found = run.score_set(sorted(_variants(quick))), dict[str, list[dict[str, Any]]]()
     for other in shifted:
         for severity, rows, labels in severities(other, count):

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=[],
         metavar="FILE",
-        help="caches of the same images, corrupted (five severities)",
+        help="caches of the same images, corrupted (five severities); slow scores only where --scores names them",
     )
     add("--reference", metavar="FILE", help="what fit-reference made")
     add("--bank", metavar="FILE", help="what bank made; bundled is the bundled model's")

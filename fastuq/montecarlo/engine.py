@@ -57,11 +57,14 @@ class Moments:
         Per-class mean and standard deviation (ddof 0) over the iterations.
     mean_entropy : ndarray, (N,), float32, or None
         Mean over the iterations of the predictive entropy, in nats.
+    votes : ndarray, (N, C), int32, or None
+        In how many iterations each class has the largest output, the first one of equals.
     """
 
     mean: np.ndarray
     std: np.ndarray
-    mean_entropy: np.ndarray | None
+    mean_entropy: np.ndarray | None = None
+    votes: np.ndarray | None = None
 
 
 def moments(
@@ -103,10 +106,9 @@ def moments(
 class MonteCarlo:
     """A head made ready to run on features piece by piece; arguments as in `moments`, or a `Sampling`.
 
-    Of a model of several heads, `fastuq.montecarlo.together.heads_of` makes one for each.
-
-    `target` is what the kernels are compiled for; by default the processor decides. All give the same
-    integers, and those that fuse multiply-adds (`Target.fused`) the same bits.
+    Of a model of several heads, `fastuq.montecarlo.together.heads_of` makes one for each. With `votes` the moments have
+    them. `target` is what the kernels are compiled for; by default the processor decides. All give the same integers,
+    and those that fuse multiply-adds (`Target.fused`) the same bits.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class MonteCarlo:
         sampling: Sampling | None = None,
         *,
         entropy: bool = False,
+        votes: bool = False,
         threads: int | None = None,
         target: Target | None = None,
         **single: Any,
@@ -122,7 +125,7 @@ class MonteCarlo:
         model.check_one_head("iterations")
         sampling = replace(sampling or Sampling(), **single)
         self._num_iter, self._seed, self._masks = sampling.num_iter, np.uint64(sampling.seed), sampling.masks
-        self._entropy = entropy
+        self._entropy, self._votes = entropy, votes
         self.num_features, self.num_classes = model.head.num_features, model.head.num_classes
         if sampling.precision == "int8":
             plan = int8_plan(model.head_int8)
@@ -139,7 +142,7 @@ class MonteCarlo:
 
     @property
     def seconds_compiling(self) -> float:
-        """Seconds that went into compiling kernels, or into loading compiled ones."""
+        """Seconds that went into compiling kernels, or loading them."""
         return self._threads.seconds_compiling
 
     def __call__(
@@ -150,7 +153,8 @@ class MonteCarlo:
         `addend` (N, C) float32 is added to the outputs of every iteration before the last activation.
         """
         found = self._run(features, sample_ids, None, addend, details=True)
-        return Moments(found.mean, found.std, found.entropies.astype(np.float32) if self._entropy else None)
+        entropies = found.entropies.astype(np.float32) if self._entropy else None
+        return Moments(found.mean, found.std, entropies, found.votes if self._votes else None)
 
     def decide(
         self,
@@ -180,14 +184,14 @@ class MonteCarlo:
     ) -> Columns:
         ids, added = self._checked(features, sample_ids, addend)
         n, decide = len(features), rules is not None
-        found = columns(n, self.num_classes, decide=decide, details=details, scores=self._entropy)
+        found = columns(n, self.num_classes, decide=decide, details=details, scores=self._entropy, votes=self._votes)
         rows = np.ascontiguousarray(features)
         for start in range(0, n, SAMPLES_AT_ONCE):
-            stop = min(start + SAMPLES_AT_ONCE, n)
+            some = start, min(start + SAMPLES_AT_ONCE, n)
             if self._one_by_one(n):
-                self._run_one_by_one(rows, ids, (start, stop), added, rules, found)
+                self._run_one_by_one(rows, ids, some, added, rules, found)
             else:
-                self._run_shared(rows, (start, stop), added, rules, found, (0, self._num_iter))
+                self._run_shared(rows, some, added, rules, found, (0, self._num_iter))
         return found
 
     def _run_one_by_one(
@@ -199,15 +203,14 @@ class MonteCarlo:
         rules: Rules | None,
         found: Columns,
     ) -> None:
-        ids, judged, total = self._mask_ids(ids), rules or _NO_RULES, self._num_iter
-        part, kernels = Part(0, total, total, self._entropy, rules is not None), self._kernels
+        ids, judged, total, kernels = self._mask_ids(ids), rules or _NO_RULES, self._num_iter, self._kernels
+        part, by_themselves = Part(0, total, total, self._entropy, rules is not None), self._entropy or self._votes
 
         def work(start: int, stop: int) -> None:
             kernels.run_per_sample(features, ids, self._seed, start, stop, part, None, addend, judged, found)
 
-        if samples[1] - samples[0] >= self.threads or total < SHARED_FROM or self._entropy:
-            self._run_rows(work, samples, total)
-            return
+        if samples[1] - samples[0] >= self.threads or total < SHARED_FROM or by_themselves:
+            return self._run_rows(work, samples, total)
         self._run_rows(work, (samples[0], samples[0]), total)  # compiles, and no more
         for n in range(*samples):
             self._run_one(features, ids, n, part, addend, judged, found)
@@ -254,10 +257,9 @@ class MonteCarlo:
         span: tuple[int, int],
         state: Sums | None = None,
     ) -> None:
-        kernels, size, (begin, end) = self._kernels, self._block_size(samples[1] - samples[0]), span
-        blocks = samples[0] // size, -(-samples[1] // size)
-        fitting = PACKED_BYTES // packed_bytes(kernels.plan) // TOGETHER * TOGETHER
-        at_once = min(end, max(fitting, TOGETHER))
+        size, (begin, end), judged = self._block_size(samples[1] - samples[0]), span, rules or _NO_RULES
+        kernels, blocks = self._kernels, (samples[0] // size, -(-samples[1] // size))
+        at_once = min(end, max(PACKED_BYTES // packed_bytes(kernels.plan) // TOGETHER * TOGETHER, TOGETHER))
         if state is None and at_once < end:  # the sums of all blocks are kept from one round to the next
             state = running_sums((blocks[1] - blocks[0]) * self.num_classes * LANES)
         made: tuple[Selection, Packed] | None = None
@@ -267,7 +269,6 @@ class MonteCarlo:
             selection, packed = made = self._pack(part, made)
 
             def work(start: int, stop: int) -> None:
-                judged = rules or _NO_RULES
                 kernels.run_shared(features, selection, packed, size, start, stop, part, state, addend, judged, found)  # noqa: B023
 
             self._threads.run("shared", work, blocks[1], first=blocks[0])
@@ -285,8 +286,7 @@ class MonteCarlo:
         if complete and part.decide in self._packed:
             return self._packed[part.decide]
         plain = part.length if part.decide and part.first + part.length == part.iterations else -1
-        kernels, rooms = self._kernels, part.length + (plain >= 0)
-        used = before or (None, None)
+        kernels, rooms, used = self._kernels, part.length + (plain >= 0), before or (None, None)
         selection = selection_of(kernels.plan, rooms, used[0])
 
         def in_threads(name: str, least: int) -> Run:

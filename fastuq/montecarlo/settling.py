@@ -56,7 +56,7 @@ class Settling(MonteCarlo):
         """Return the columns of samples under `rules`, as `MonteCarlo` does, with iterations and flips."""
         ids, added = self._checked(features, sample_ids, addend)
         n, classes = len(features), self.num_classes
-        found = columns(n, classes, decide=True, details=details, scores=False)
+        found = columns(n, classes, decide=True, details=details)
         found = found._replace(iterations=np.zeros(n, np.int64), flips=np.zeros(n))
         at_once = max(LANES, _SUMS_BYTES // (_BYTES_A_SUM * classes))
         doubt = self._doubt(rules)
@@ -84,7 +84,7 @@ class Settling(MonteCarlo):
         sums, first = None, 0
         for stage, end in enumerate(doubt.ends):
             sums = _StageSums(self.places(len(left)), self.num_classes, sums)
-            some = columns(len(left), self.num_classes, decide=True, details=True, scores=False)
+            some = columns(len(left), self.num_classes, decide=True, details=True)
             self._go_on(features[left], ids[left], (first, end), sums.state, addend[left[: len(addend)]], rules, some)
             near = nearby(some.mean, some.std, end, rules, doubt.limits)
             doubts, flips = doubt.of(some.numbers[0] == 1, near, sums.moments(near, end), stage, rules)

@@ -22,6 +22,7 @@ from fastuq.bench.score_figures import (
     paired_differences,
 )
 from fastuq.bench.score_rules import rule_figures
+from fastuq.bench.score_run import SLOW
 from fastuq.datasets import ImageSet
 from fastuq.scoring.metrics import aurc
 from fastuq.scoring.scores.compute import ScoreSet
@@ -192,13 +193,19 @@ def test_the_command(workplace, capsys, model):
         assert float(row["aurc"]) == figures["aurc"]
         assert float(row["foreign_noise_auroc"]) == figures["foreign"]["noise"]["auroc"]
         assert float(row["near_fpr95"]) == figures["groups"]["near"]["fpr95"] == figures["foreign"]["static"]["fpr95"]
-        assert set(figures["shifted"]) == (set() if row["score"] == "knn" else {"1", "2", "3", "4", "5"})
+        assert set(figures["shifted"]) == {"1", "2", "3", "4", "5"}
         assert figures["ms"] > 0
     assert found["about"]["reported"] == 110
     assert set(found["views"]["2"]) == {"max", "mean_max"}
     assert found["views"]["2"]["max"]["accuracy"] != found["scores"]["max"]["accuracy"]
     assert found["scores"]["max"]["over_splits"]["splits"] == 5
     assert "interval, mixed kept" in found["rules"]
+    every = ["--splits", "1", "--resamples", "1", "--coverage", "0.8", "--shifted", "shifted.h5"]
+    assert cli.main([*begin, "test.h5", *every, "--json", "every.json"]) == 0
+    found = json.loads(Path("every.json").read_text())["scores"]
+    left_out = {name for name, figures in found.items() if not figures["shifted"]}
+    assert left_out == set(SLOW)
+    assert "Not taken here, since they are slow: knn" in capsys.readouterr().out
 
     fastuq.cache_features(ImageSet(made_of["test"].images, None, model.class_names, "x"), model, "bare.h5").close()
     for argv, words in (

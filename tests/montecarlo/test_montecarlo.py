@@ -1,5 +1,7 @@
 """The kernels against the NumPy heads: any head, both precisions, both mask modes, VNNI and portable."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from heads import LAYOUTS, PATHS, model_of, random_features, random_head, reference_outputs
@@ -14,14 +16,22 @@ from fastuq.montecarlo.kernels.plan import Rules, running_sums
 
 
 def check(model, features, ids, num_iter, masks, precision, **options):
-    found = MonteCarlo(model, num_iter=num_iter, seed=3, masks=masks, precision=precision, entropy=True, **options)(
-        features, ids
-    )
+    sampling = {"num_iter": num_iter, "seed": 3, "masks": masks, "precision": precision}
+    found = MonteCarlo(model, entropy=True, votes=True, **sampling, **options)(features, ids)
     outputs = reference_outputs(model, features, num_iter, 3, masks, precision, ids).astype(np.float64)
     size = max(1.0, np.abs(outputs).max())
     assert np.abs(found.mean - outputs.mean(axis=0)).max() <= 1e-5 * size
     assert np.abs(found.std - outputs.std(axis=0)).max() <= 1e-5 * size
+    largest = np.sort(outputs, axis=2)[:, :, -2:]
+    clear = (largest.max(axis=2) - largest.min(axis=2) > 1e-5 * size).all(axis=0) | (outputs.shape[2] == 1)
+    assert np.array_equal(found.votes[clear], votes_of(outputs)[clear])
+    assert (found.votes.sum(axis=1) == num_iter).all()
     return found, outputs
+
+
+def votes_of(outputs):
+    """Return how many iterations of outputs (T, N, C) name each class, the first one of equals."""
+    return (outputs.argmax(axis=2)[..., None] == np.arange(outputs.shape[2])).sum(axis=0)
 
 
 @pytest.mark.parametrize("masks", ["shared", "per_sample"])
@@ -45,11 +55,25 @@ def test_int8_integers_are_exact_on_every_target(name, masks, target):
     features = random_features(67, head.num_features)
     model = model_of(head, features)
     ids = np.arange(67)
-    found = MonteCarlo(model, num_iter=2, seed=3, masks=masks, target=target)(features, ids)
+    found = MonteCarlo(model, num_iter=2, seed=3, masks=masks, target=target, votes=True)(features, ids)
     outputs = reference_outputs(model, features, 2, 3, masks, "int8", ids).astype(np.float64)
     # Two iterations a, b: mean (a + b) / 2 and std |a - b| / 2 give both back.
     assert np.array_equal(found.mean, outputs.mean(axis=0).astype(np.float32))
     assert np.allclose(found.std, outputs.std(axis=0), rtol=1e-6, atol=1e-30)
+    assert np.array_equal(found.votes, votes_of(outputs))
+
+
+@pytest.mark.parametrize("masks", ["shared", "per_sample"])
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+def test_of_equal_outputs_the_first_class_has_the_vote(precision, masks):
+    head = random_head([(20, 30, 0.2, "sigmoid")])
+    block = head.blocks[0]
+    twice = np.arange(30) % 15
+    head = replace(head, blocks=(replace(block, weights=block.weights[:, twice], bias=block.bias[twice]),))
+    features = random_features(70, 20)
+    found = MonteCarlo(model_of(head, features), num_iter=40, masks=masks, precision=precision, votes=True)(features)
+    assert (found.votes[:, :15].sum(axis=1) == 40).all()
+    assert (np.count_nonzero(found.votes, axis=1) > 1).any()
 
 
 @settings(max_examples=40)
@@ -87,16 +111,24 @@ def paper():
 @pytest.mark.parametrize("precision", ["int8", "float32"])
 def test_threads_pieces_rounds_and_order_do_not_matter(paper, precision, masks, monkeypatch):
     model, features = paper
-    options = {"num_iter": 19, "seed": 5, "masks": masks, "precision": precision, "entropy": True}
+    options = {"num_iter": 19, "seed": 5, "masks": masks, "precision": precision, "entropy": True, "votes": True}
+
+    def moments(model, features, sample_ids=None, threads=None, **options):
+        return MonteCarlo(model, threads=threads, **options)(features, sample_ids)
+
     whole = moments(model, features, threads=1, **options)
     order = np.random.default_rng(0).permutation(len(features))
     results = [moments(model, features, threads=2, **options)]
     back = moments(model, features[order], sample_ids=order, threads=2, **options)
-    results.append(engine.Moments(*(part[np.argsort(order)] for part in (back.mean, back.std, back.mean_entropy))))
+    results.append(
+        engine.Moments(*(part[np.argsort(order)] for part in (back.mean, back.std, back.mean_entropy, back.votes)))
+    )
     run = MonteCarlo(model, **options)
     pieces = [run(features[a : a + 90], np.arange(a, min(a + 90, 200))) for a in range(0, 200, 90)]
     results.append(
-        engine.Moments(*(np.concatenate([getattr(p, k) for p in pieces]) for k in ("mean", "std", "mean_entropy")))
+        engine.Moments(
+            *(np.concatenate([getattr(p, k) for p in pieces]) for k in ("mean", "std", "mean_entropy", "votes"))
+        )
     )
     monkeypatch.setattr(engine, "SAMPLES_AT_ONCE", 128)
     monkeypatch.setattr(engine, "PACKED_BYTES", 4 * packed_bytes(run._kernels.plan))
@@ -106,6 +138,7 @@ def test_threads_pieces_rounds_and_order_do_not_matter(paper, precision, masks, 
         assert np.array_equal(result.mean, whole.mean)
         assert np.array_equal(result.std, whole.std)
         assert np.allclose(result.mean_entropy, whole.mean_entropy, rtol=1e-6)
+        assert np.array_equal(result.votes, whole.votes)
 
 
 @pytest.mark.parametrize("precision", ["int8", "float32"])

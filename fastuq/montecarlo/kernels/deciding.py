@@ -31,19 +31,20 @@ from fastuq.montecarlo.kernels.running_sums import DOUBLES, entropy_of_part
 
 CERTAIN, NOTHING, BENEFIT, UNCERTAIN, MIXED = range(5)
 """As `fastuq.scoring.decisions.Reason` counts them."""
-_LOWEST = float("-inf")
+LOWEST = float("-inf")
 
 
-class _Largest:
+class Largest:
     """The largest of some numbers, lane by lane, and the class of the first one."""
 
     def __init__(self, builder):
         self.builder = builder
         self.value, self.place = cgutils.alloca_once(builder, FLOATS), cgutils.alloca_once(builder, WORDS)
-        builder.store(all_lanes(_LOWEST), self.value)
+        builder.store(all_lanes(LOWEST), self.value)
         builder.store(all_lanes(0, WORDS), self.place)
 
     def see(self, value, place, where=None):
+        """Look at numbers and their class, where they count."""
         builder = self.builder
         better = builder.fcmp_ordered(">", value, builder.load(self.value))
         better = better if where is None else builder.and_(better, where)
@@ -51,6 +52,7 @@ class _Largest:
         builder.store(builder.select(better, place, builder.load(self.place)), self.place)
 
     def found(self):
+        """Return the largest and its class."""
         return self.builder.load(self.value), self.builder.load(self.place)
 
 
@@ -73,7 +75,7 @@ def _decide_part(builder, found, classes, rules, floats, numbers):
     mean, std, plain, ones, doubts = found
     z, threshold, keep_mixed, floor = rules
     z, threshold = splat(builder, z), splat(builder, threshold)
-    best, surest, last, once = (_Largest(builder) for _ in range(4))
+    best, surest, last, once = (Largest(builder) for _ in range(4))
     counts = [cgutils.alloca_once(builder, WORDS) for _ in range(3)]
     for slot in counts:
         builder.store(all_lanes(0, WORDS), slot)

@@ -19,6 +19,7 @@ from fastuq.montecarlo.kernels.running_sums import absorb, add_entropy, finish, 
 from fastuq.montecarlo.kernels.scratch import AT_ONCE, chunk_of
 from fastuq.montecarlo.kernels.targets import current_target
 from fastuq.montecarlo.kernels.threefry import keep_words
+from fastuq.montecarlo.kernels.voting import add_vote
 
 _ONE = np.float32(1)
 
@@ -144,6 +145,7 @@ def run_per_sample_float32(frame):
             first = max(begin, 0)
             together = 1 if begin < 0 else min(AT_ONCE, end - first)
             _run_iterations(job, n, first, together, at)
+            add_vote(len(job.columns.votes) > 0, scratch.z, room, together, classes, job.columns.votes, n)
             add_entropy(part.scores, plan.exclusive, scratch.z, room, together, classes, scratch.found.entropies, place)
             begin = part.first if begin < 0 else begin + together
             if len(job.kept) > 0 and begin > part.first and (begin % FOLD == 0 or begin == end):

@@ -162,6 +162,8 @@ class Columns(NamedTuple):
     entropies : float64 (N,)
         Mean over the iterations of the entropy.
     mean, std, plain : float32 (N, C) or (0, C)
+    votes : int32 (N, C) or (0, C)
+        In how many iterations a class has the largest output.
     iterations, flips : int64, float64 (N,) or (0,)
         Of samples that run until they are settled: how many each took, and how likely another seed decides otherwise.
     """
@@ -174,6 +176,7 @@ class Columns(NamedTuple):
     mean: np.ndarray
     std: np.ndarray
     plain: np.ndarray
+    votes: np.ndarray = np.zeros((0, 0), np.int32)
     iterations: np.ndarray = np.zeros(0, np.int64)
     flips: np.ndarray = np.zeros(0)
 
@@ -181,8 +184,7 @@ class Columns(NamedTuple):
 class Rules(NamedTuple):
     """How moments become decisions.
 
-    Half width of the interval in deviations, threshold, whether `mixed` is kept, and the least mean of a class that
-    gets the benefit of the doubt.
+    Half width of the interval in deviations, threshold, whether `mixed` is kept, least mean for the benefit of doubt.
     """
 
     z: np.float32
@@ -211,8 +213,10 @@ class Part(NamedTuple):
     decide: bool
 
 
-def columns(samples: int, classes: int, *, decide: bool, details: bool, scores: bool) -> Columns:
-    """Make room for what is found of so many samples: columns to `decide`, moments (`details`), entropies."""
+def columns(
+    samples: int, classes: int, *, decide: bool, details: bool, scores: bool = False, votes: bool = False
+) -> Columns:
+    """Make room for what is found of so many samples: columns to `decide`, moments (`details`), entropies, votes."""
     decided, rows = samples if decide else 0, samples if details else 0
     return Columns(
         *[
@@ -223,6 +227,7 @@ def columns(samples: int, classes: int, *, decide: bool, details: bool, scores: 
             memory.zeros(samples if scores else 0, np.float64),
             *(memory.empty((rows, classes), np.float32) for _ in range(2)),
             memory.empty((rows if decide else 0, classes), np.float32),
+            memory.zeros((samples if votes else 0, classes), np.int32),
         ]
     )
 

@@ -22,6 +22,7 @@ from fastuq.montecarlo.kernels.scratch import TOGETHER
 from fastuq.montecarlo.kernels.selection import output_count
 from fastuq.montecarlo.kernels.targets import current_target
 from fastuq.montecarlo.kernels.tiles import gather_groups, int8_block
+from fastuq.montecarlo.kernels.voting import add_votes
 
 _AS_IT_IS = (np.float32(0), 0)
 
@@ -101,6 +102,9 @@ def run_shared_int8(frame):
             activate_ahead(scratch.z, 0, outputs, together, activation, plan.slopes[-1], classes, True)
             absorb(
                 scratch.z, 0, outputs, together, activation, classes, parts, job.state, at, part.first + begin, higher
+            )
+            add_votes(
+                len(job.columns.votes) > 0, scratch.z, outputs, together, classes, job.columns.votes, first, samples
             )
             add_entropies(
                 part.scores, plan.exclusive, scratch.z, outputs, together, classes, parts, scratch.found.entropies

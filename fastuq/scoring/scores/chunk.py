@@ -12,8 +12,6 @@ from fastuq.errors import InputError
 from fastuq.model.activations import activation_of
 from fastuq.model.model import Model
 from fastuq.montecarlo.engine import Moments, MonteCarlo
-from fastuq.montecarlo.masks import keep_bits
-from fastuq.montecarlo.sampling import Sampling
 from fastuq.montecarlo.together import moments_together
 from fastuq.scoring.bank import Bank
 
@@ -40,8 +38,6 @@ class Chunk:
         Training features themselves.
     threads : int or None
         For what is compiled.
-    sampling : Sampling
-        Of the iterations.
     run : MonteCarlo or None
         What runs them; None where no score needs iterations.
     """
@@ -50,7 +46,6 @@ class Chunk:
     rows: np.ndarray
     ids: np.ndarray
     reference: "Training | None" = None
-    sampling: Sampling = Sampling()  # noqa: RUF009
     run: MonteCarlo | None = None
     bank: Bank | None = None
     threads: int | None = None
@@ -111,7 +106,7 @@ class Chunk:
 
     @cached_property
     def iterations(self) -> Moments:
-        """Mean and standard deviation of the outputs over the iterations."""
+        """What the iterations come to."""
         if self.run is None:
             raise InputError("scores: expected iterations, found none")
         return self.run(self.rows, self.ids)
@@ -135,33 +130,6 @@ class Chunk:
         """Softmax of these, (N, C) float64."""
         return softmax(self.fused.astype(np.float64), axis=1)
 
-    @cached_property
-    def votes(self) -> np.ndarray:
-        """In how many iterations each class has the largest output, (N, C) int64.
-
-        The kernels keep no single iteration, so that these run in NumPy, on the float32 head.
-        """
-        head, samples = self.model.head, len(self.rows)
-        counts, every = np.zeros((samples, head.num_classes), np.int64), np.arange(self.sampling.num_iter)
-        inputs = self.model.dequantize(self.rows)
-
-        def masks(sample: int) -> list[np.ndarray]:
-            layers = enumerate(zip(head.widths, head.rates, strict=True))
-            return [keep_bits(self.sampling.seed, n, every, sample, width, rate) for n, (width, rate) in layers]
-
-        if self.sampling.masks == "shared":
-            shared = masks(0)
-            for iteration in every:
-                kept = zip(head.blocks, shared, strict=True)  # masks on the weights, which are fewer than the inputs
-                blocks = [replace(b, weights=b.weights * (bits[iteration] / (1 - b.rate))[:, None]) for b, bits in kept]
-                outputs = replace(head, blocks=tuple(blocks)).forward(inputs)
-                counts[np.arange(samples), outputs.argmax(axis=1)] += 1
-        else:
-            for place, sample in enumerate(self.ids.tolist()):
-                outputs = head.forward(np.repeat(inputs[place : place + 1], len(every), axis=0), masks(sample))
-                counts[place] = np.bincount(outputs.argmax(axis=1), minlength=head.num_classes)
-        return counts
-
 
 def _mean_of(name: str) -> "cached_property[np.ndarray]":
     return cached_property(lambda self: np.mean([getattr(view, name) for view in self.views], axis=0))
@@ -178,7 +146,6 @@ class Pooled(Chunk):
     similarities = _mean_of("similarities")
     fused = _mean_of("fused")
     fused_probabilities = _mean_of("fused_probabilities")
-    votes = _mean_of("votes")
 
     def __init__(self, views: Sequence[Chunk]) -> None:
         super().__init__(**{field.name: getattr(views[0], field.name) for field in fields(Chunk)})
@@ -195,11 +162,13 @@ class Pooled(Chunk):
 
     @cached_property
     def iterations(self) -> Moments:
-        """Mean and standard deviation over the iterations of all views."""
+        """What the iterations of all views come to."""
         found = [view.iterations for view in self.views]
         mean, std = moments_together([each.mean for each in found], [each.std for each in found])
         entropies = [each.mean_entropy for each in found if each.mean_entropy is not None]
-        return Moments(mean, std, np.mean(entropies, axis=0) if entropies else None)
+        votes = [each.votes for each in found if each.votes is not None]
+        entropy = np.mean(entropies, axis=0) if entropies else None
+        return Moments(mean, std, entropy, np.sum(votes, axis=0) if votes else None)
 
 
 def two_largest(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

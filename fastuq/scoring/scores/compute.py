@@ -144,16 +144,17 @@ class ScoreSet:
         self._scores = {name: score_of(name) for name in names}
         self._check_needs(reference, bank)
         self._training = None if reference is None else Training(model, reference)
-        entropies = any(score.name == "mutual_information" for score, _ in self._scores.values())
-        iterations = any("iterations" in score.needs for score, _ in self._scores.values())
-        self._sampling = options.sampling if iterations else options.most
-        self._run = MonteCarlo(model, self._sampling, entropy=entropies, threads=threads) if iterations else None
+        asked = {score.name for score, _ in self._scores.values()}
+        self._run: MonteCarlo | None = None
+        if any("iterations" in score.needs for score, _ in self._scores.values()):
+            entropy, votes = "mutual_information" in asked, "vote_share" in asked
+            self._run = MonteCarlo(model, options.sampling, entropy=entropy, votes=votes, threads=threads)
         self.seconds: dict[str, float] = {}
 
     def chunk(self, rows: np.ndarray, start: int = 0, others: Sequence[np.ndarray] = ()) -> Chunk:
         """Return samples `start` onwards, whose features (n, D) int8 these are, and those of `others` views of them."""
         ids = np.arange(start, start + len(rows), dtype=np.int64)
-        made_with = self._training, self._sampling, self._run, self._bank, self._threads
+        made_with = self._training, self._run, self._bank, self._threads
         views = [Chunk(self._model, view, ids, *made_with) for view in (rows, *others)]
         return Pooled(views) if others else views[0]
 

@@ -26,7 +26,9 @@ def mutual_information(chunk: Chunk, _: None) -> np.ndarray:
 
 def vote_share(chunk: Chunk, _: None) -> np.ndarray:
     """Share of the iterations whose largest output is of the class that most of them name."""
-    return chunk.votes.max(axis=1) / chunk.votes.sum(axis=1)
+    votes = chunk.iterations.votes
+    assert votes is not None
+    return votes.max(axis=1) / votes.sum(axis=1)
 
 
 def gap(chunk: Chunk, deviations: float) -> np.ndarray:
