@@ -8,30 +8,45 @@ from fastuq.bench.score_data import SEVERITIES
 from fastuq.cache import FeatureCache
 from fastuq.errors import InputError
 from fastuq.scoring.bank import Bank
+from fastuq.scoring.bank.apart import doubles_of, too_many
+from fastuq.scoring.digests import digests
+from fastuq.scoring.reading import chunks
 from fastuq.scoring.scores.reference import Reference
 
 LEAST = 200
 """Fewest samples whose halves say anything."""
 
 
-def check_data(cache: FeatureCache, reference: Reference | None, bank: Bank | None) -> int:
-    """Return the first sample that nothing was fitted on; raises InputError where there are too few, or no labels."""
+def check_data(cache: FeatureCache, reference: Reference | None, bank: Bank | None, threads: int | None) -> np.ndarray:
+    """Return the samples that nothing was fitted on; raises InputError where there are too few, or no labels.
+
+    Samples are known again by their features, in whatever file and order they come.
+    """
     if cache.labels is None:
         raise InputError("benchmark-scores: expected a cache with labels, found none; cache images that have labels")
-    taken = {"reference": reference and reference.data_fingerprint, "bank": bank and bank.origin.training_fingerprint}
-    for name, fingerprint in taken.items():
-        if fingerprint == cache.data_fingerprint:
+    doubles, free = {"bank": 0, "reference": 0}, []
+    rows_of_reference = None if reference is None else digests(reference.rows)
+    for start, rows in chunks(cache):
+        known, fresh = digests(rows), np.ones(len(rows), bool)
+        if bank is not None:
+            doubles["bank"] += int(doubles_of(bank, rows, bank.similarities(rows, threads=threads))[0])
+            fresh = ~np.isin(known, bank.fitted)
+        if rows_of_reference is not None:
+            doubles["reference"] += int(np.isin(known, rows_of_reference).sum())
+        free.append(start + np.flatnonzero(fresh))
+    for name, count in doubles.items():
+        if too_many(count, len(cache)):
             raise InputError(
-                f"benchmark-scores: expected other data than the {name} was made of, found the same; give a cache of "
-                "test images"
+                f"benchmark-scores: expected other data than the {name} was made of, found {count} of its rows among "
+                f"the {len(cache)} samples; give a cache of test images"
             )
-    first = bank.origin.held_out_samples if bank and bank.origin.held_out_fingerprint == cache.data_fingerprint else 0
-    if len(cache) - first < LEAST:
+    found = np.concatenate(free)
+    if len(found) < LEAST:
         raise InputError(
-            f"benchmark-scores: expected at least {LEAST} samples that nothing was fitted on, found "
-            f"{len(cache) - first}; give a larger test set"
+            f"benchmark-scores: expected at least {LEAST} samples that nothing was fitted on, found {len(found)}; give "
+            "a larger test set"
         )
-    return first
+    return found
 
 
 def check_shifted(cache: FeatureCache, shifted: Sequence[FeatureCache]) -> None:

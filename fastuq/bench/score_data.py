@@ -1,14 +1,17 @@
 """Data sets for the benchmark of scores: every score of every sample, and what each score's own classifier predicts."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fastuq.cache import FeatureCache
+from fastuq.model.model import Model
+from fastuq.scoring.options import Options
 from fastuq.scoring.reading import chunks
 from fastuq.scoring.scores.compute import ScoreSet
 from fastuq.scoring.scores.table import SCORES, score_of
+from fastuq.scoring.scoring import Scorer
 
 SEVERITIES = 5
 VIEWED = ("max", "top_alone", "entropy", "bank", "mean_max", "mean_top_alone")
@@ -63,23 +66,31 @@ def judge(variant: str) -> str:
 
 
 def variants_of(name: str) -> list[str]:
-    """Return a score as it is, and with the other values of its parameter that are worth trying."""
+    """Return a score as it is, and with other values of its parameter that are worth trying where it names none."""
+    if name not in SCORES:
+        return [name]
     parameter = SCORES[name].parameter
     return [name, *(f"{name}({value:g})" for value in (parameter.others if parameter else ()))]
+
+
+def plain_scorer(model: Model, options: Options, threads: int | None) -> Scorer:
+    """Return what predicts by the plain pass, in the precision of the options; no more iterations than it must run."""
+    return Scorer(model, replace(options, num_iter=2), threads=threads)
 
 
 def scored(
     name: str,
     scorer: ScoreSet,
+    plain: Scorer,
     features: FeatureCache | np.ndarray,
     labels: np.ndarray | None,
     views: Sequence[FeatureCache] = (),
 ) -> Scored:
-    """Score a data set, chunk by chunk, with other views of it or without."""
+    """Score a data set, chunk by chunk, with other views of it or without; `plain` is a `plain_scorer`."""
     parts: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]] = []
     for start, rows in chunks(features):
         chunk = scorer.chunk(rows, start, [view.read(start, start + len(rows)) for view in views])
-        found, predictions = scorer.of(chunk), {"plain": (chunk.outputs if views else chunk.logits).argmax(axis=1)}
+        found, predictions = scorer.of(chunk), dict[str, np.ndarray]()
         judges = {judge(variant) for variant in found}
         if "mean" in judges:
             predictions["mean"] = chunk.iterations.mean.argmax(axis=1)
@@ -89,6 +100,7 @@ def scored(
     scores, predictions = (
         {key: np.concatenate([part[place][key] for part in parts]) for key in parts[0][place]} for place in (0, 1)
     )
+    predictions["plain"] = plain(features, details=False, views=views).plain_prediction
     return Scored(name, scores, predictions, labels)
 
 
@@ -99,8 +111,8 @@ def severities(cache: FeatureCache, count: int) -> Iterator[tuple[int, np.ndarra
         yield number, cache.read(start, start + count), cache.labels[start : start + count]
 
 
-def halves(count: int, splits: int, seed: int, first: int = 0) -> Sequence[tuple[np.ndarray, np.ndarray]]:
-    """Return pairs (to choose on, to report) of samples from `first` on, half of them each, drawn for each pair."""
+def halves(free: np.ndarray, splits: int, seed: int) -> Sequence[tuple[np.ndarray, np.ndarray]]:
+    """Return pairs (to choose on, to report) of the samples `free`, half of them each, drawn for each pair."""
     rng = np.random.default_rng(seed)
-    drawn = [first + rng.permutation(count - first) for _ in range(splits)]
+    drawn = [free[rng.permutation(len(free))] for _ in range(splits)]
     return [(np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])) for order in drawn]

@@ -5,9 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from fastuq import __version__
 from fastuq.bench.score_checks import check_data, check_shifted
-from fastuq.bench.score_data import VIEWED, Scored, halves, scored, severities, variants_of
+from fastuq.bench.score_data import VIEWED, Scored, halves, plain_scorer, scored, severities, variants_of
 from fastuq.bench.score_figures import (
     BASELINE,
     best_variants,
@@ -28,7 +30,7 @@ from fastuq.scoring.bank import Bank
 from fastuq.scoring.options import Options
 from fastuq.scoring.scores.compute import ScoreSet, available
 from fastuq.scoring.scores.reference import Reference
-from fastuq.scoring.scores.table import SCORES, score_of
+from fastuq.scoring.scores.table import score_of
 from fastuq.scoring.scoring import Scorer
 from fastuq.scoring.settled import check_settling
 from fastuq.scoring.views import checked_views
@@ -75,6 +77,7 @@ class _Run:
     bank: Bank | None
     plan: Plan
     rules: Mapping[str, Scorer]
+    plain: Scorer
 
     def score_set(self, names: Iterable[str]) -> ScoreSet:
         plan, given = self.plan, {"reference": self.reference, "bank": self.bank}
@@ -89,7 +92,7 @@ class _Run:
         scorer = self.score_set(names)
         scorer.of(scorer.chunk(cache.read(0, min(len(cache), 64))))
         scorer.seconds.clear()  # what is made once does not count
-        data = scored("clean", scorer, cache, cache.labels)
+        data = scored("clean", scorer, self.plain, cache, cache.labels)
         return {name: seconds / len(cache) * 1e3 for name, seconds in scorer.seconds.items()}, data
 
 
@@ -106,16 +109,16 @@ def benchmark_scores(
 ) -> dict[str, Any]:
     """Measure scores and rules; docs/scores.md says what each figure is. Returns JSON values."""
     families = _families(model, plan, reference, bank)
-    first = _check(model, cache, views, shifted, reference, bank, plan)
+    free = _check(model, cache, views, shifted, reference, bank, plan)
     rules = {name: Scorer(model, each, threads=plan.threads) for name, each in interval_rules(plan.options).items()}
-    run = _Run(model, reference, bank, plan, rules)
+    run = _Run(model, reference, bank, plan, rules, plain_scorer(model, plan.options, plan.threads))
     sets = {name: other for group in foreign.values() for name, other in group.items()}
     with progress_bar(2 + len(sets) + len(shifted), "benchmark", "cache") as bar:
         cost, clean = run.cost_and_scores(cache, (variant for variants in families.values() for variant in variants))
         decided = run.decided(cache)
         coverage = _coverage(plan, decided)
         bar.update()
-        pairs = halves(len(cache), plan.splits, plan.seed, first)
+        pairs = halves(free, plan.splits, plan.seed)
         chosen = chosen_variants(clean, pairs, families)
         found = _beside_baseline(run, clean, pairs, chosen, coverage)
         of_views = _view_figures(run, cache, views, clean, pairs, coverage)
@@ -127,7 +130,7 @@ def benchmark_scores(
     groups = {group: [*names] for group, names in foreign.items() if names}
     return {
         "about": _about(run, cache, len(pairs[0][1]), coverage, groups, shifted),
-        "shared_ms": {name: ms for name, ms in cost.items() if name.partition("(")[0] not in families},
+        "shared_ms": {name: ms for name, ms in cost.items() if name not in _variants(families)},
         "scores": {
             name: {
                 **_record(name),
@@ -153,13 +156,13 @@ def _check(
     reference: Reference | None,
     bank: Bank | None,
     plan: Plan,
-) -> int:
-    """Return the first sample to report on; raises where the data or the options do not go together."""
+) -> np.ndarray:
+    """Return the samples to report on; raises where the data or the options do not go together."""
     check_settling(plan.options, {"scores": True})
-    first = check_data(cache, reference, bank)
+    free = check_data(cache, reference, bank, plan.threads)
     check_shifted(cache, shifted)
     checked_views(model, cache, views)
-    return first
+    return free
 
 
 def _beside_baseline(
@@ -178,7 +181,7 @@ def _view_figures(
     found = {}
     names = [name for name in VIEWED if name in clean.scores]
     for count in range(1, len(views) + 1):
-        several = scored("views", run.score_set(names), cache, cache.labels, views[:count])
+        several = scored("views", run.score_set(names), run.plain, cache, cache.labels, views[:count])
         both = clean.beside(several, f"{count + 1} views")
         chosen = {BASELINE: [BASELINE] * len(pairs)}
         chosen |= {name: [name] * len(pairs) for name in both.scores if name not in clean.scores}
@@ -193,7 +196,7 @@ def _of_foreign(
     """Return scores and decisions of each foreign set."""
     scorer, found = run.score_set(names), {}
     for name, other in sets.items():
-        found[name] = scored(name, scorer, other, None), run.decided(other)
+        found[name] = scored(name, scorer, run.plain, other, None), run.decided(other)
         bar.update()
     return found
 
@@ -217,7 +220,7 @@ def _of_shifted(
     scorer, found = run.score_set(sorted(_variants(quick))), dict[str, list[dict[str, Any]]]()
     for other in shifted:
         for severity, rows, labels in severities(other, count):
-            figures = shifted_figures(scored("shifted", scorer, rows, labels), pairs, quick)
+            figures = shifted_figures(scored("shifted", scorer, run.plain, rows, labels), pairs, quick)
             found.setdefault(str(severity), []).append(figures)
         bar.update()
     return found
@@ -242,7 +245,7 @@ def _coverage(plan: Plan, decided: Decided) -> float:
 
 
 def _record(name: str) -> dict[str, Any]:
-    score = SCORES[name]
+    score = score_of(name)[0]
     return {"formula": score.formula, "source": score.source, "needs": list(score.needs)}
 
 
@@ -258,7 +261,9 @@ def _of_rules(clean: Scored) -> set[str]:
 
 def _families(model: Model, plan: Plan, reference: Reference | None, bank: Bank | None) -> dict[str, list[str]]:
     names = available(model, reference, bank) if plan.names is None else [BASELINE, *plan.names]
-    return {score_of(name)[0].name: variants_of(score_of(name)[0].name) for name in names}
+    for name in names:
+        score_of(name)  # raises where it is none
+    return {name: variants_of(name) for name in names}
 
 
 def _about(

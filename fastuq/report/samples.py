@@ -219,9 +219,9 @@ def _how(summary: dict[str, Any]) -> str:
 def _rule(summary: dict[str, Any]) -> str:
     if summary["rule"] == "interval":
         return f"conf_factor {summary['conf_factor']}, threshold {summary['threshold']}"
-    text = f"{summary['score']} from {summary['score_threshold']:.6g}"
+    text = f"{summary['score']} from {summary['score_threshold']}"  # all digits: it can be given back
     if summary["foreign"]:
-        text += f" and {summary['foreign']} from {summary['foreign_score_threshold']:.6g}"
+        text += f" and {summary['foreign']} from {summary['foreign_score_threshold']}"
     return text
 
 

@@ -205,6 +205,7 @@ class Result:
         return {
             "n": len(self),
             **asdict(self.options),
+            **({} if self.options.coverage is None else {"threshold": None}),
             **self._quality(),
             **settled_figures(self.iterations, self.flips, self.options.max_iter),
             "kept": int(self.keep.sum()),

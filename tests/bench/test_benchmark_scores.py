@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import refusal
+from heads import model_of, random_features, random_head
 from places import TINY
 from sklearn.metrics import roc_auc_score, roc_curve
 
 import fastuq
 from fastuq import cli
-from fastuq.bench.score_data import Scored, halves, judge, scored, variants_of
+from fastuq.bench.score_data import Scored, halves, judge, plain_scorer, scored, variants_of
 from fastuq.bench.score_figures import (
     chosen_variants,
     clean_figures,
@@ -25,6 +26,7 @@ from fastuq.bench.score_rules import rule_figures
 from fastuq.bench.score_run import SLOW
 from fastuq.datasets import ImageSet
 from fastuq.scoring.metrics import aurc
+from fastuq.scoring.options import Options
 from fastuq.scoring.scores.compute import ScoreSet
 from fastuq.scoring.scoring import score
 
@@ -43,18 +45,15 @@ def made(count=N, seed=0, labelled=True):
     return Scored("made", scores, predictions, labels if labelled else None)
 
 
-class Held:
+class Held(np.ndarray):
     """Features in memory, read like a cache."""
 
-    def __init__(self, rows):
-        self.rows = rows
-
     def read(self, start, stop):
-        return self.rows[start:stop]
+        return np.asarray(self[start:stop])
 
 
 def test_figures_are_those_of_the_second_halves():
-    clean, pairs = made(), halves(N, 4, seed=1, first=20)
+    clean, pairs = made(), halves(np.arange(20, N), 4, seed=1)
     assert all(len(choosing) == len(reporting) == 140 for choosing, reporting in pairs)
     assert all(not set(choosing) & set(reporting) and min(*choosing, *reporting) >= 20 for choosing, reporting in pairs)
     chosen = chosen_variants(clean, pairs, FAMILIES)
@@ -75,7 +74,7 @@ def test_figures_are_those_of_the_second_halves():
 
 
 def test_what_is_chosen_does_not_depend_on_what_is_reported():
-    clean, pairs = made(), halves(N, 1, seed=1)
+    clean, pairs = made(), halves(np.arange(N), 1, seed=1)
     before = chosen_variants(clean, pairs, FAMILIES)
     (_, reporting), labels = pairs[0], clean.labels.copy()
     labels[reporting] = (labels[reporting] + 2) % 5
@@ -83,7 +82,7 @@ def test_what_is_chosen_does_not_depend_on_what_is_reported():
 
 
 def test_foreign_samples_by_the_convention_of_openood():
-    clean, foreign, pairs = made(), made(80, seed=5, labelled=False), halves(N, 2, seed=1)
+    clean, foreign, pairs = made(), made(80, seed=5, labelled=False), halves(np.arange(N), 2, seed=1)
     chosen = {"max": ["max"] * 2}
     found = foreign_figures(clean, foreign, pairs, chosen, coverage=0.8)["max"]
     areas, rates = [], []
@@ -98,7 +97,7 @@ def test_foreign_samples_by_the_convention_of_openood():
 
 
 def test_intervals_hold_the_difference_and_the_baseline_is_none():
-    clean, pairs = made(), halves(N, 5, seed=1)
+    clean, pairs = made(), halves(np.arange(N), 5, seed=1)
     chosen = chosen_variants(clean, pairs, FAMILIES)
     found = paired_differences(clean, pairs, chosen, 0.8, resamples=100, seed=0)
     assert found["max"] == {"aurc": [0, 0], "accuracy_at_coverage": [0, 0]}
@@ -108,7 +107,7 @@ def test_intervals_hold_the_difference_and_the_baseline_is_none():
 
 
 def test_rules_beside_the_baseline_at_the_same_coverage():
-    clean, foreign, pairs = made(), made(80, seed=5, labelled=False), halves(N, 3, seed=1)
+    clean, foreign, pairs = made(), made(80, seed=5, labelled=False), halves(np.arange(N), 3, seed=1)
     keep = clean.scores["max"] >= np.sort(clean.scores["max"])[60]
     decided = {"interval": (keep, clean.predictions["plain"])}
     strange = {"noise": (foreign, {"interval": (np.arange(80) < 20, np.zeros(80))})}
@@ -131,14 +130,29 @@ def test_views_are_taken_together(model):
     rng = np.random.default_rng(0)
     one, other = (rng.integers(-128, 128, (30, model.head.num_features), np.int8) for _ in range(2))
     outputs = [score(model, rows, precision="float32", details=True).plain for rows in (one, other)]
-    found = scored("views", ScoreSet(model, ["max"]), one, None, [Held(other)])
+    plain = plain_scorer(model, Options(precision="float32"), None)
+    found = scored("views", ScoreSet(model, ["max"]), plain, one, None, [other.view(Held)])
     mean = np.mean(outputs, axis=0)
     np.testing.assert_allclose(found.scores["max"], mean.max(axis=1), atol=1e-5)
     np.testing.assert_array_equal(found.predictions["plain"], mean.argmax(axis=1))
 
 
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+def test_what_is_right_is_the_plain_pass_in_the_precision_of_the_options(precision):
+    features = random_features(400, 40)
+    model = model_of(random_head([(40, 30, 0.2, "relu"), (30, 12, 0.3, "sigmoid")]), features)
+    model.sha256, model.class_names = "0" * 64, tuple("abcdefghijkl")
+    options = Options(precision=precision, num_iter=5)
+    scorer, plain = ScoreSet(model, ["max"], options=options), plain_scorer(model, options, None)
+    found = scored("x", scorer, plain, features, None).predictions["plain"]
+    head = model.head_int8 if precision == "int8" else model.head
+    given = features if precision == "int8" else model.dequantize(features)
+    np.testing.assert_array_equal(found, head.forward(given).argmax(axis=1))
+
+
 def test_variants_and_judges():
     assert variants_of("max") == ["max"]
+    assert variants_of("gen(0.3)") == ["gen(0.3)"]
     assert variants_of("gen") == ["gen", "gen(0.01)", "gen(0.5)", "gen(1)"]
     names = ("gen(0.5)", "vote_share", "bank_logit", "bank, 2 views")
     assert [judge(name) for name in names] == ["plain", "mean", "bank", "bank, 2 views"]
@@ -164,6 +178,7 @@ def test_the_command(workplace, capsys, model):
     made_of["other"] = made_of["test"].mirrored()
     for name, each in made_of.items():
         fastuq.cache_features(each, model, f"{name}.h5").close()
+    fastuq.cache_features(made_of["train"], model, "shards", shard_size=90).close()
     given = ["--model", str(TINY)]
     assert cli.main(["fit-reference", "train.h5", "--output", "reference.h5", *given]) == 0
     begin = ["benchmark-scores", *given, "--reference", "reference.h5", "--num-iter", "3", "--cache"]
@@ -197,9 +212,12 @@ def test_the_command(workplace, capsys, model):
         assert figures["ms"] > 0
     assert found["about"]["reported"] == 110
     assert set(found["views"]["2"]) == {"max", "mean_max"}
-    assert found["views"]["2"]["max"]["accuracy"] != found["scores"]["max"]["accuracy"]
+    assert found["views"]["2"]["max"]["aurc"] != found["scores"]["max"]["aurc"]
     assert found["scores"]["max"]["over_splits"]["splits"] == 5
     assert "interval, mixed kept" in found["rules"]
+    named = ["--splits", "1", "--resamples", "1", "--coverage", "0.8", "--scores", "energy(3)", "--json", "-"]
+    assert cli.main([*begin, "test.h5", *named]) == 0
+    assert list(json.loads(capsys.readouterr().out)["scores"]) == ["max", "energy(3)"]
     every = ["--splits", "1", "--resamples", "1", "--coverage", "0.8", "--shifted", "shifted.h5"]
     assert cli.main([*begin, "test.h5", *every, "--json", "every.json"]) == 0
     found = json.loads(Path("every.json").read_text())["scores"]
@@ -211,7 +229,8 @@ def test_the_command(workplace, capsys, model):
     for argv, words in (
         ([*begin, "bare.h5"], "expected a cache with labels"),
         ([*begin, "few.h5"], "expected at least 200 samples"),
-        ([*begin, "train.h5"], "expected other data than the reference was made of"),
+        ([*begin, "train.h5"], "expected other data than the reference was made of, found 200 of its rows"),
+        ([*begin, "shards"], "expected other data than the reference was made of, found 200 of its rows"),
         ([*begin, "test.h5", "--far", "foreign.h5"], "--far foreign.h5: expected NAME=FILE"),
         ([*begin, "test.h5", "--near", "a=foreign.h5", "--far", "a=few.h5"], "expected another name"),
         (

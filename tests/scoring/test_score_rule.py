@@ -94,7 +94,7 @@ def test_the_summary_ranks_by_the_score(model, features):
     summary = result.summary()
     right = (labels == result.plain_prediction)[result.keep]
     assert summary["accuracy_kept"] == summary["f1_uq"] == pytest.approx(right.mean())
-    assert summary["score_threshold"] == result.score_threshold
+    assert (summary["threshold"], summary["score_threshold"]) == (None, result.score_threshold)
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
 
 

@@ -103,10 +103,13 @@ def test_bad_views_are_said_in_one_line(tmp_path):
     x, labels = embeddings(70, 3)
     short = cached(of.model, tmp_path / "short.h5", x[:60], labels[:60])
     wrong = cached(of.model, tmp_path / "wrong.h5", x, labels[::-1].copy())
+    same = cached(of.model, tmp_path / "same.h5", x, labels)
+    same.data_fingerprint = "of the same images in shards"
     for views, words in (
         ([short], "view 1: expected 70 samples, found 60"),
         ([wrong], "view 1: expected the labels of the first view"),
         ([of.other], "view 1: expected other images"),
+        ([same], "view 1: expected other images"),
         (["mirror.h5"], "expected a FeatureCache"),
     ):
         with pytest.raises((InputError, CacheError)) as caught:

@@ -30,7 +30,7 @@ class Kept:
     ----------
     result : Result
         Decisions are those of the promise; ECE, NLL and Brier score are those at its temperature. Where the promise is
-        withdrawn no sample is 'trusted': the reason of those kept is 'promise withdrawn'.
+        withdrawn no sample is 'trusted', the reason of those kept is 'promise withdrawn', and there are no sets.
     promise : Promise
     alarm : Alarm
     """
@@ -125,7 +125,7 @@ def keep_by_promise(
     alarm = shift_alarm(promise.scores, result.score)
     if alarm.sounds:
         reason = np.where(result.reason == Reason.TRUSTED, np.int8(Reason.PROMISE_WITHDRAWN), result.reason)
-        result = replace(result, reason=reason)
+        result = replace(result, reason=reason, set_bits=None)
     return Kept(replace(result, promise=_about(promise, alarm)), promise, alarm)
 
 
