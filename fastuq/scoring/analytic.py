@@ -1,18 +1,14 @@
 """Decisions by moments without sampling, in the columns that the kernels give of iterations."""
 
-from functools import partial
-
 import numpy as np
 
 from fastuq.errors import InputError
-from fastuq.model.head import Head
 from fastuq.model.model import Model
 from fastuq.montecarlo.analytic import analytic_moments
 from fastuq.montecarlo.together import moments_together
 from fastuq.scoring.decisions import decide, ternary_vector
 from fastuq.scoring.found import interval_of, predictive_entropy
 from fastuq.scoring.options import Options
-from fastuq.util.blocks import in_blocks
 
 
 def check_analytic(options: Options, *, others: bool) -> None:
@@ -24,15 +20,10 @@ def check_analytic(options: Options, *, others: bool) -> None:
         )
 
 
-def _moments(head: Head, values: np.ndarray) -> np.ndarray:
-    return np.stack(analytic_moments(head, values), axis=1)
-
-
 def analytic_columns(model: Model, features: np.ndarray, options: Options) -> dict[str, np.ndarray]:
     """Return the columns of `Result` that moments decide about, of features (N, D) int8."""
     values = model.dequantize(features)
-    moments = (in_blocks(partial(_moments, each.head), values) for each in model.members)
-    mean, std = moments_together(*zip(*(np.moveaxis(each, 1, 0) for each in moments), strict=True))
+    mean, std = moments_together(*zip(*(analytic_moments(each.head, values) for each in model.members), strict=True))
     lower, upper = interval_of(mean, std, options)
     ternary = ternary_vector(lower, upper, options.presence)
     decision = decide(ternary, mean, mixed=options.mixed, doubt_floor=options.doubt_floor)

@@ -8,7 +8,6 @@ import numpy as np
 from fastuq.cache import FeatureCache
 from fastuq.model.model import Model
 from fastuq.montecarlo.sampling import PRECISIONS
-from fastuq.util.blocks import in_blocks
 from fastuq.util.checks import one_of
 
 _ROWS = 8192
@@ -45,8 +44,7 @@ def plain_logits(model: Model, features: FeatureCache | np.ndarray, *, precision
         stop = min(start + _ROWS, len(logits))
         rows = features.read(start, stop) if isinstance(features, FeatureCache) else features[start:stop]
         given = rows if integers else model.dequantize(rows)
-        each = [head.forward(given) if integers else in_blocks(head.forward, given) for head in heads]
-        logits[start:stop] = np.mean(each, axis=0)
+        logits[start:stop] = np.mean([head.forward(given) for head in heads], axis=0)
     return logits
 
 

@@ -26,7 +26,6 @@ from fastuq.scoring.scores.neighbours import _largest
 from fastuq.scoring.scores.table import SCORES, score_of
 
 WIDTH, HIDDEN, CLASSES, TRAIN, TEST = 24, 18, 7, 300, 12
-PARTS = (slice(0, 1), slice(3, 10), slice(250, 300))
 
 
 @cache
@@ -53,33 +52,6 @@ def test_every_score_is_its_formula(activation):
         assert np.abs(found[name] - expected).max() < 1e-5 * size, name
         assert found[name].dtype == np.float64
         assert np.ptp(expected) > 1e-3 * size or name == "odin", f"{name}: the samples do not differ"
-
-
-@pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
-def test_scores_of_a_sample_do_not_depend_on_the_others(activation):
-    """To the bit, or a threshold would keep an image in one file and not in another."""
-    model, reference, _, _ = world(activation)
-    features = random_features(300, WIDTH, seed=5)
-    names = available(model, reference)
-    together = scores(model, features, names, reference=reference, num_iter=5)
-    for some in PARTS:
-        found = scores(model, features[some], names, reference=reference, num_iter=5)
-        for name, values in found.items():
-            assert np.array_equal(values, together[name][some]), name
-
-
-def test_moments_without_sampling_and_logits_do_not_depend_on_the_other_samples():
-    model = fastuq.load_model()
-    features = random_features(300, model.head.num_features, seed=5)
-
-    def numbers(some):
-        result = fastuq.score(model, some, method="analytic", details=True)
-        return result.mean, result.std, fastuq.plain_logits(model, some, precision="float32")
-
-    together = numbers(features)
-    for some in PARTS:
-        for one, of_all in zip(numbers(features[some]), together, strict=True):
-            assert np.array_equal(one, of_all[some])
 
 
 @pytest.mark.parametrize("masks", ["shared", "per_sample"])

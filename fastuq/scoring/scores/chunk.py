@@ -14,7 +14,6 @@ from fastuq.model.model import Model
 from fastuq.montecarlo.engine import Moments, MonteCarlo
 from fastuq.montecarlo.together import moments_together
 from fastuq.scoring.bank import Bank
-from fastuq.util.blocks import in_blocks, product
 
 if TYPE_CHECKING:
     from fastuq.scoring.scores.training import Training
@@ -66,7 +65,7 @@ class Chunk:
     @cached_property
     def hidden(self) -> np.ndarray:
         """What the last dense layer takes, (N, H) float32; of the first head."""
-        return in_blocks(self.model.head.hidden, self.model.dequantize(self.rows))
+        return self.model.head.hidden(self.model.dequantize(self.rows))
 
     @cached_property
     def logits(self) -> np.ndarray:
@@ -88,7 +87,7 @@ class Chunk:
     def logits_of(self, hidden: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
         """Return the logits of other hidden units, or through other weights."""
         last = self.model.head.blocks[-1]
-        return product(hidden, last.weights if weights is None else weights) + last.bias
+        return hidden @ (last.weights if weights is None else weights) + last.bias
 
     @cached_property
     def outputs(self) -> np.ndarray:

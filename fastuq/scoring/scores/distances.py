@@ -9,7 +9,6 @@ from fastuq.errors import InputError
 from fastuq.scoring.scores.chunk import Chunk
 from fastuq.scoring.scores.neighbours import Neighbours
 from fastuq.scoring.scores.outputs import largest_output
-from fastuq.util.blocks import product
 
 
 def knn(chunk: Chunk, neighbours: float) -> np.ndarray:
@@ -99,14 +98,14 @@ def _mahalanobis(values: np.ndarray, chunk: Chunk, kind: str) -> np.ndarray:
     training = chunk.training
     of = training.statistics(kind)
     means = training.once(("means", kind), lambda: (of.means - of.mean) @ of.whitener)
-    white = product(values - of.mean, of.whitener)
-    nearest = (2 * product(white, means.T) - (means**2).sum(axis=1)).max(axis=1)
+    white = (values - of.mean) @ of.whitener
+    nearest = (2 * (white @ means.T) - (means**2).sum(axis=1)).max(axis=1)
     return nearest.astype(np.float64) - _squares(white)
 
 
 def _distance_to_all(values: np.ndarray, chunk: Chunk, kind: str) -> np.ndarray:
     of = chunk.training.statistics(kind)
-    return _squares(product(values - of.mean, of.whitener_all))
+    return _squares((values - of.mean) @ of.whitener_all)
 
 
 def _residual(values: np.ndarray, chunk: Chunk, kind: str, dim: float) -> np.ndarray:
@@ -118,7 +117,7 @@ def _residual(values: np.ndarray, chunk: Chunk, kind: str, dim: float) -> np.nda
         )
     centred = values - of.origin
     first = of.basis[:, :inside]
-    centred -= product(product(centred, first), first.T)  # |x|^2 - |P x|^2 would lose digits where little is left over
+    centred -= (centred @ first) @ first.T  # |x|^2 - |P x|^2 would lose digits where little is left over
     return np.sqrt(_squares(centred))
 
 

@@ -5,7 +5,6 @@ from scipy.special import logsumexp
 
 from fastuq.errors import InputError
 from fastuq.scoring.scores.chunk import Chunk, unit
-from fastuq.util.blocks import product
 
 NNGUIDE_ROWS = 500
 
@@ -84,7 +83,7 @@ def nnguide(chunk: Chunk, neighbours: float) -> np.ndarray:
 
     bank = training.once("nnguide", guides)
     count = min(int(neighbours), len(bank))
-    likeness = np.partition(product(unit(chunk.hidden), bank.T), -count, axis=1)[:, -count:]
+    likeness = np.partition(unit(chunk.hidden) @ bank.T, -count, axis=1)[:, -count:]
     return _energy(chunk.logits) * likeness.mean(axis=1)
 
 

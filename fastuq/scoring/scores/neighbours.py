@@ -12,7 +12,6 @@ from fastuq.montecarlo.kernels.plan import TILE
 from fastuq.montecarlo.nearest import Nearest
 from fastuq.scoring.scores.chunk import Chunk, unit
 from fastuq.scoring.scores.reference import Reference
-from fastuq.util.blocks import product
 
 COMPONENTS = 256
 _TWICE = 2
@@ -60,7 +59,7 @@ class Neighbours:
         for start in range(0, len(found), _AT_ONCE):
             rows = chunk.rows[start : start + _AT_ONCE]
             best, x = self._nearest(rows, chunk.threads), unit(chunk.features[start : start + _AT_ONCE])
-            inside = product(x, self._axes)
+            inside = x @ self._axes
             for first in range(0, len(rows), _FEW):
                 some = slice(first, first + _FEW)
                 near = self._candidates(best[some], inside[some], k)
