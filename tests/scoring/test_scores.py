@@ -286,6 +286,32 @@ def test_neighbours_among_many_rows_are_nearly_always_those_of_all(samples, k):
     assert (found > expected - 0.01).all()
 
 
+@pytest.mark.parametrize("k", [1, 10])
+def test_neighbours_that_have_nearly_everything_in_common(k):
+    """Of codes around a large common vector only the last bits would tell them apart."""
+    model, reference, *_ = world("softmax")
+    rng = np.random.default_rng(4)
+    common = rng.integers(100, 120, WIDTH)
+    rows, test = ((common + rng.integers(-8, 8, (count, WIDTH))).astype(np.int8) for count in (2003, 500))
+    f, all_f = (FEATURE_SCALE * (x.astype(float) - ZERO_POINT) for x in (test, rows))
+    likeness = (f / np.linalg.norm(f, axis=1)[:, None]) @ (all_f / np.linalg.norm(all_f, axis=1)[:, None]).T
+    expected = 2 * np.sort(likeness, axis=1)[:, -k] - 2
+    found = scores(model, test, [f"knn({k})"], reference=replace(reference, rows=rows))[f"knn({k})"]
+    assert (np.abs(found - expected) < 1e-6).mean() > 0.95
+    assert np.median(-expected) < 1e-3
+
+
+@pytest.mark.parametrize("rows", [np.zeros((9, WIDTH), np.int8), np.full((9, WIDTH), ZERO_POINT, np.int8)])
+def test_neighbours_that_are_all_the_same_or_nothing(rows):
+    model, reference, test, _ = world("softmax")
+    test = np.concatenate([test, rows[:1], np.full((1, WIDTH), ZERO_POINT, np.int8)])
+    f, all_f = (FEATURE_SCALE * (x.astype(float) - ZERO_POINT) for x in (test, rows))
+    lengths = (np.maximum(np.linalg.norm(x, axis=1), 1e-12) for x in (f, all_f))
+    one, other = (x / length[:, None] for x, length in zip((f, all_f), lengths, strict=True))
+    found = scores(model, test, ["knn(9)"], reference=replace(reference, rows=rows))["knn(9)"]
+    np.testing.assert_allclose(found, 2 * (one @ other.T).min(axis=1) - 2, atol=1e-5)
+
+
 @given(st.integers(1, 90), st.integers(1, 9), st.integers(0, 9))
 def test_the_largest_of_many_are_found(columns, count, seed):
     values = np.random.default_rng(seed).integers(0, 50, (3, columns))

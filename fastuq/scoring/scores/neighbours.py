@@ -2,8 +2,8 @@
 
 The kernel gives the largest dot product of a sample with the rows of each group, of codes of principal components. The
 nearest k rows lie in k groups at most, those of the largest dot products; since codes are no more than near the
-features, twice as many are looked into. Of their rows the codes leave twice k, of which the features are compared. So
-what is found is the k-th nearest row nearly always, and never a nearer one.
+features, twice as many are looked into, and 20 of them at least. Of their rows the codes leave as many, of which the
+features are compared. So what is found is the k-th nearest row nearly always, and never a nearer one.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from fastuq.scoring.scores.chunk import Chunk, unit
 from fastuq.scoring.scores.reference import Reference
 
 COMPONENTS = 256
-_TWICE = 2
+_TWICE, _LEAST = 2, 20
 _AT_ONCE = 512
 """Samples whose largest dot products with all groups are in memory at once."""
 _FOLDS = 8
@@ -40,26 +40,25 @@ class Neighbours:
         self._axes, _ = np.linalg.qr(
             np.column_stack([reference.features.mean, reference.features.basis[:, : min(COMPONENTS, width) - 1]])
         )
-        weights = self._gain[:, None] * self._axes
-        scale = 127 / np.abs(weights).max()
-        offset = np.rint(-scale * (self._offset @ self._axes)).astype(np.int64)
         values = self._rows * self._gain + self._offset
         self._lengths = np.maximum(np.linalg.norm(values, axis=1), np.float32(1e-12))
-        inside = unit(values @ self._axes)
-        step = 127 / max(float(np.abs(inside).max()), 1e-6)
-        weights = np.rint(scale * weights).astype(np.int8)
-        self._codes = np.rint(step * inside).astype(np.int8)
+        inside = (values @ self._axes) / self._lengths[:, None]
+        codes, self._scale = _balanced(inside)
+        self._codes, asked = _rounded(codes), _rounded(inside * self._scale)
         counts = np.full(-(-len(self._rows) // TILE), TILE)
         counts[-1] -= counts.sum() - len(self._rows)
-        self._nearest = Nearest(weights, offset, step, self._codes, counts)
+        usual = float(np.linalg.norm(asked.astype(np.float32), axis=1).mean())
+        as_they_are, none = np.eye(len(self._scale), dtype=np.int8), np.zeros(len(self._scale), np.int64)
+        self._nearest = Nearest(as_they_are, none, max(usual, 1.0), self._codes, counts)
 
     def cosines(self, chunk: Chunk, k: int) -> np.ndarray:
         """Return the cosine of each sample to its k-th nearest row, (N,)."""
         found = np.empty(len(chunk.rows))
         for start in range(0, len(found), _AT_ONCE):
             rows = chunk.rows[start : start + _AT_ONCE]
-            best, x = self._nearest(rows, chunk.threads), unit(chunk.features[start : start + _AT_ONCE])
-            inside = x @ self._axes
+            x = unit(chunk.features[start : start + _AT_ONCE])
+            inside = (x @ self._axes) * self._scale
+            best = self._nearest(_rounded(inside), chunk.threads)
             for first in range(0, len(rows), _FEW):
                 some = slice(first, first + _FEW)
                 near = self._candidates(best[some], inside[some], k)
@@ -69,12 +68,30 @@ class Neighbours:
 
     def _candidates(self, best: np.ndarray, inside: np.ndarray, k: int) -> np.ndarray:
         """Return rows that the nearest are among, by components (n, K) and the largest dot products (n, groups)."""
-        groups = _largest(best, min(_TWICE * k, best.shape[1]))
+        count = max(_TWICE * k, _LEAST)
+        groups = _largest(best, min(count, best.shape[1]))
         near = (groups[:, :, None] * TILE + np.arange(TILE)).reshape(len(groups), -1)
         there, near = near < len(self._rows), np.minimum(near, len(self._rows) - 1)
         dots = _dots(self._codes[near].astype(np.float32), inside)
         likely = np.where(there, dots, -np.inf)
-        return np.take_along_axis(near, _largest(likely, min(_TWICE * k, len(self._rows))), axis=1)
+        return np.take_along_axis(near, _largest(likely, min(count, len(self._rows))), axis=1)
+
+
+def _balanced(inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return components of rows (M, K) to make codes of, and what those of samples are multiplied by.
+
+    What all rows have in common adds the same to all products of a sample: without it codes resolve the rest. A
+    component that is large in samples and small in what is left of rows goes over from the ones to the others.
+    """
+    rest = inside - inside.mean(axis=0)
+    theirs, ours = (np.maximum(np.abs(each).max(axis=0), np.float32(1e-9)) for each in (inside, rest))
+    balance = np.sqrt(theirs / ours)
+    codes, scaled = rest * balance, theirs / balance
+    return codes * (127 / max(float(np.abs(codes).max()), 1e-9)), (127 / scaled.max()) / balance
+
+
+def _rounded(components: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(components), -127, 127).astype(np.int8)
 
 
 def _largest(values: np.ndarray, count: int) -> np.ndarray:
