@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_limits(getattr(args, "threads", None))
         return command.run(args)
 
-    return _run(run, args)
+    return _run(run, args, program=argv is None)
 
 
 def say(args: argparse.Namespace, lines: Iterable[str]) -> None:
@@ -196,9 +196,9 @@ def _check_open(args: argparse.Namespace, closed: Sequence[int]) -> None:
                 raise InputError(f"--{option} {path}: {stream} is closed; name a file, or run with {stream} open")
 
 
-def _run(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+def _run(run: Callable[[argparse.Namespace], int], args: argparse.Namespace, *, program: bool = False) -> int:
     try:
-        with sigterm_unwinds():
+        with sigterm_unwinds(program=program):
             status = run(args)
             sys.stdout.flush()
             return status

@@ -66,8 +66,8 @@ class Threads:
 def announced_compile() -> Iterator[None]:
     """Say on stderr what takes so long when the block takes longer than a second."""
     timer = threading.Timer(1.0, _announce)
-    timer.start()
     try:
+        timer.start()
         yield
     finally:
         timer.cancel()

@@ -3,11 +3,12 @@
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -69,14 +70,9 @@ def _partial(target: str | Path) -> Iterator[Path]:
     target = Path(os.path.realpath(target))  # a link stays, and what it points to is replaced
     if target.is_dir():
         raise InputError(f"cannot write {target}: it is a folder; choose another output path")
+    partial = target.parent / f"{partial_prefix(target.name)}{secrets.token_hex(6)}.partial"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=partial_prefix(target.name), suffix=".partial", dir=target.parent)
-    except OSError as error:
-        raise InputError(f"cannot write {target}: {error.strerror or error}; choose another output path") from error
-    os.close(handle)
-    partial = Path(name)
-    try:
+        _create(partial, target)
         yield partial
         with partial.open("rb") as file:
             os.fsync(file.fileno())
@@ -85,11 +81,23 @@ def _partial(target: str | Path) -> Iterator[Path]:
         partial.chmod(0o666 & ~mask)
         partial.replace(target)
     except OSError as error:
-        if error.filename in (None, name):  # a write that fails names no file, and the temporary one says nothing
+        if error.filename in (
+            None,
+            str(partial),
+        ):  # a write that fails names no file, and the temporary one says nothing
             error.filename = str(target)
         raise
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            partial.unlink()
+
+
+def _create(partial: Path, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise InputError(f"cannot write {target}: {error.strerror or error}; choose another output path") from error
 
 
 def is_stream(path: str | Path) -> bool:

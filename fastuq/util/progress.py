@@ -2,11 +2,11 @@
 
 import os
 import sys
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from tqdm import tqdm
+from tqdm.std import TqdmDefaultWriteLock
 
 DELAY, LOG_SECONDS = 2.0, 30.0
 """How long nothing is shown, and the time between two lines of a log."""
@@ -39,7 +39,7 @@ class _Bar(tqdm):
     That of tqdm is shared with forked children: one that ends while it holds the lock would stop all others for good.
     """
 
-    _lock = threading.RLock()
+    _lock = TqdmDefaultWriteLock.th_lock  # the part of tqdm's own that threads share
 
 
 class _Lines(_Bar):

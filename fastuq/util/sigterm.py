@@ -1,62 +1,90 @@
 """SIGTERM ends a run as an exception, wherever it arrives."""
 
+import _thread
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import Any
 
 _STATUS = 128 + signal.SIGTERM
-_AGAIN, _GRACE = 0.01, 30.0
-"""Seconds until a signal that was dropped comes again, and until a process that does not end is ended."""
-_heard: list[int] = []
-_dropped: list[int] = []
-"""Signals that came, and those that Python dropped: handlers share nothing else with what they interrupt."""
+_TICK, _GRACE = 0.1, 30.0
+"""Seconds until a signal that came to nothing comes again, and until a process that does not end is ended."""
+_heard: list[float] = []
+_over: list[bool] = []
+_former: list[Any] = []
+"""When SIGTERM came, whether the block is over, what SIGALRM did: handlers share no more with what they interrupt."""
 
 
 @contextmanager
-def sigterm_unwinds() -> Iterator[None]:
+def sigterm_unwinds(*, program: bool = False) -> Iterator[None]:
     """Let SIGTERM end the block with SystemExit(143), so that partial files are removed and locks released.
 
-    What it interrupts may make another exception of it, or drop it; it ends the block all the same. A process that has
-    not ended 30 s later, because the exception came between a lock and its release, is ended as by SIGKILL.
+    What it interrupts may make another exception of it, or drop it (destructors, callbacks of C, a bare ``except``): it
+    comes again until the block unwinds. Where it came between a lock and its release, what waits for the lock waits
+    for good: 30 s later the process is ended as by SIGKILL. Where this process is a `program` of its own that holds
+    after the block, too; else SIGALRM and its timer are the caller's again.
     """
-    _heard.clear()
-    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, _terminated)}
-    before[signal.SIGALRM] = signal.signal(signal.SIGALRM, _alarmed)
+    for each in (_heard, _over, _former):
+        each.clear()
     hook = sys.unraisablehook
 
     def unraisable(what: "sys.UnraisableHookArgs") -> None:
-        if not (_heard and isinstance(what.exc_value, SystemExit)):
+        if isinstance(what.exc_value, KeyboardInterrupt):  # not from here, where it would be dropped as well
+            threading.Timer(_TICK, _thread.interrupt_main).start()
+        elif not _heard:  # a run that ends says nothing
             hook(what)
-            return
-        _dropped.append(signal.SIGTERM)  # it came in a destructor, or in a callback of C: again, after that
-        signal.setitimer(signal.ITIMER_REAL, _AGAIN)
 
+    before = signal.signal(signal.SIGTERM, _terminated)
     sys.unraisablehook = unraisable
     try:
         yield
+        if _heard:
+            raise SystemExit(_STATUS)
     except Exception:
         if not _heard:
             raise
         raise SystemExit(_STATUS) from None
     finally:
-        sys.unraisablehook = hook
-        for number, handler in before.items():
-            if not (_heard and number == signal.SIGALRM):  # threads that hang would do so after the block, too
-                signal.signal(number, handler)
+        _over.append(True)
+        if _heard and program:
+            signal.setitimer(signal.ITIMER_REAL, max(0.001, _heard[0] + _GRACE - time.monotonic()))
+        else:
+            sys.unraisablehook = hook
+            _give_back()
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
-def _terminated(number: int, frame: FrameType | None) -> NoReturn:
-    _heard.append(number)
-    signal.setitimer(signal.ITIMER_REAL, _GRACE)
-    raise SystemExit(_STATUS)
+def _give_back() -> None:
+    if _former:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, _former[0] or signal.SIG_DFL)
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    if not _heard:
+        _heard.append(time.monotonic())
+        _former.append(signal.signal(signal.SIGALRM, _alarmed))
+        signal.setitimer(signal.ITIMER_REAL, _TICK, _TICK)
+        raise SystemExit(_STATUS)
 
 
 def _alarmed(number: int, frame: FrameType | None) -> None:
-    if not _dropped:
+    if time.monotonic() - _heard[0] >= _GRACE:
         os._exit(_STATUS)
-    _dropped.clear()
-    _terminated(signal.SIGTERM, frame)
+    if not _over and not _unwinding():
+        raise SystemExit(_STATUS)
+
+
+def _unwinding() -> bool:
+    """Return whether what was interrupted cleans up after the exception of SIGTERM."""
+    error = sys.exc_info()[1]
+    while error is not None:
+        if isinstance(error, SystemExit):
+            return True
+        error = error.__context__
+    return False

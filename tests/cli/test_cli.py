@@ -30,10 +30,7 @@ def command(monkeypatch):
         monkeypatch.setattr(cli, "import_module", lambda name: module)
         return lambda: cli.main(["download"])
 
-    before = signal.getsignal(signal.SIGALRM)
-    yield put
-    signal.setitimer(signal.ITIMER_REAL, 0)  # which would end a process that SIGTERM did not end
-    signal.signal(signal.SIGALRM, before)
+    return put
 
 
 def raises(error):
@@ -147,7 +144,7 @@ def test_what_a_library_makes_of_sigterm_is_sigterm(command, error):
         command(raises(ImportError("no such library")))()
 
 
-def test_sigterm_unwinds_and_the_old_handler_returns(command):
+def test_sigterm_unwinds_and_all_is_as_before(command):
     left = []
 
     def run(args):
@@ -155,65 +152,107 @@ def test_sigterm_unwinds_and_the_old_handler_returns(command):
             os.kill(os.getpid(), signal.SIGTERM)
             signal.pause()
         finally:
+            time.sleep(0.5)  # in which the signal would come again
             left.append("cleaned")
 
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as ended:
-        command(run)()
-    assert ended.value.code == 143
-    assert left == ["cleaned"]
-    assert signal.getsignal(signal.SIGTERM) is before
+    def of_caller(number, frame):
+        left.append(number)
+
+    former = [signal.signal(number, of_caller) for number in (signal.SIGTERM, signal.SIGALRM)]
+    hook = sys.unraisablehook
+    try:
+        with pytest.raises(SystemExit) as ended:
+            command(run)()
+        assert ended.value.code == 143
+        assert left == ["cleaned"]
+        assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM)] == [of_caller] * 2
+        assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+        assert sys.unraisablehook is hook
+    finally:
+        for number, handler in zip((signal.SIGTERM, signal.SIGALRM), former, strict=True):
+            signal.signal(number, handler)
 
 
-def dropped_in_a_destructor(end, seconds=5):
+def test_alarms_of_the_caller_are_its_own(command):
+    rung = []
+    former = signal.signal(signal.SIGALRM, lambda number, frame: rung.append(number))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        assert command(lambda args: time.sleep(0.3) or 0)() == 0
+        assert rung == [signal.SIGALRM]
+    finally:
+        signal.signal(signal.SIGALRM, former)
+
+
+def in_a_destructor(end):
     class Dies:
         def __del__(self):
             end()
 
     Dies()
-    time.sleep(seconds)
-    raise AssertionError("the run went on to its end")
 
 
-def test_sigterm_that_python_drops_comes_again(command, capfd):
+def in_a_bare_except(end):
+    try:
+        end()
+    except:  # noqa: E722
+        return
+
+
+@pytest.mark.parametrize("dropped", [in_a_destructor, in_a_bare_except])
+@pytest.mark.parametrize("seconds", [5, 0], ids=["early", "at the end"])
+def test_sigterm_that_is_dropped_comes_again(command, capfd, dropped, seconds):
+    reached = []
+
     def run(args):
-        dropped_in_a_destructor(lambda: signal.raise_signal(signal.SIGTERM))
+        dropped(lambda: signal.raise_signal(signal.SIGTERM))
+        time.sleep(seconds)
+        reached.append(seconds)
+        return 0
 
-    before = sys.unraisablehook
     with pytest.raises(SystemExit) as ended:
         command(run)()
     assert ended.value.code == 143
-    assert sys.unraisablehook is before
+    assert reached == ([] if seconds else [0])
     assert capfd.readouterr().err == ""
 
 
-def test_what_hangs_after_sigterm_is_ended(tmp_path):
+def test_ctrl_c_that_is_dropped_comes_again(command, capfd):
+    def run(args):
+        in_a_destructor(lambda: signal.raise_signal(signal.SIGINT))
+        time.sleep(5)
+
+    assert command(run)() == 130
+    assert capfd.readouterr().err == "fastuq: interrupted\n"
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["inside", "after the block"])
+def test_what_hangs_after_sigterm_is_ended(after):
     code = (
-        "import signal, threading; from types import SimpleNamespace\n"
+        "import signal, sys, threading; from types import SimpleNamespace\n"
         "from fastuq import cli; from fastuq.util import sigterm\n"
+        "lock = threading.Lock(); lock.acquire(); sigterm._GRACE = 0.5\n"
         "def run(args):\n"
         "    try: signal.raise_signal(signal.SIGTERM)\n"
-        "    finally: lock.acquire()\n"
-        "lock = threading.Lock(); lock.acquire(); sigterm._GRACE = 0.2\n"
+        f"    finally: {after} or lock.acquire()\n"
         "cli.import_module = lambda name: SimpleNamespace(add_arguments=lambda parser: None, run=run)\n"
-        "cli.main(['download'])\n"
+        "sys.argv = ['fastuq', 'download']\n"
+        "try: cli.main()\n"
+        "finally: lock.acquire()\n"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
     assert (ended.returncode, ended.stderr) == (143, b"")
 
 
-def test_without_sigterm_nothing_stays(command):
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGALRM), sys.unraisablehook
-    assert command(lambda args: 0)() == 0
-    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGALRM), sys.unraisablehook) == before
-    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
-
-
 def test_other_things_that_python_drops_are_told(command, monkeypatch):
     told = []
     monkeypatch.setattr(sys, "unraisablehook", lambda what: told.append(what.exc_type))
-    with pytest.raises(AssertionError, match="went on"):
-        command(lambda args: dropped_in_a_destructor(lambda: sys.exit(1), seconds=0.1))()
+
+    def run(args):
+        in_a_destructor(lambda: sys.exit(1))
+        return 0
+
+    assert command(run)() == 0
     assert told == [SystemExit]
 
 

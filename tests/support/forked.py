@@ -20,6 +20,7 @@ for line in sys.stdin:
     work = getattr(works, name)(*args)
     child = os.fork()
     if child == 0:
+        os.dup2(2, 1)  # the parent reads its own lines there
         if fsize is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (fsize, fsize))
         def run(args):  # the file that says it began, too: from here on SIGTERM is heard
@@ -47,14 +48,16 @@ class Forks:
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)  # no limit on file size ends a pipe
         self._server = subprocess.Popen([sys.executable, "-c", SERVER], text=True, **pipes)
         os.set_blocking(self._server.stderr.fileno(), False)
-        self._said = []
+        self._said, self._child = [], None
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
+        if self._child is not None:  # a test that failed in between
+            os.kill(self._child, signal.SIGKILL)
         self._server.stdin.close()
-        self._server.wait()
+        self._server.wait(60)
         self._server.stdout.close()
         self._server.stderr.close()
         self._folder.cleanup()
@@ -63,7 +66,7 @@ class Forks:
         """Begin a run, whose files may be `fsize` bytes long at most, and return its process."""
         self._log.unlink(missing_ok=True)
         self._say(json.dumps([work, [str(a) if isinstance(a, Path) else a for a in args], str(self._log), fsize]))
-        child = int(self._server.stdout.readline())
+        child = self._child = int(self._server.stdout.readline())
         until = time.monotonic() + 30
         while not self._log.exists() and time.monotonic() < until:
             time.sleep(0.0005)
@@ -73,7 +76,7 @@ class Forks:
     def end(self):
         """Wait for the run and return its exit status, a signal's number negative."""
         self._say("wait")
-        status = int(self._server.stdout.readline())
+        status, self._child = int(self._server.stdout.readline()), None
         self.seconds = time.monotonic() - self._began
         self._said += self._server.stderr.readlines()
         return status

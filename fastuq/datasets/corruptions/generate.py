@@ -123,6 +123,16 @@ def _start_worker() -> None:
 
 
 @contextmanager
+def _without_sigterm() -> Iterator[None]:
+    """Keep SIGTERM off what starts in the block: workers end with the parent, and answer it until then."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def _workers(jobs: int) -> Iterator[Any]:
     """Yield a function that maps tasks to blocks of pixels, in order, with few tasks in flight."""
     if jobs == 1:
@@ -133,7 +143,8 @@ def _workers(jobs: int) -> Iterator[Any]:
     def run(tasks: Iterator[Task]) -> Iterator[np.ndarray]:
         waiting: deque[Future[np.ndarray]] = deque()
         for task in tasks:
-            waiting.append(pool.submit(_work, task))
+            with _without_sigterm():  # workers start here
+                waiting.append(pool.submit(_work, task))
             if len(waiting) > 2 * jobs:
                 yield waiting.popleft().result()
         while waiting:
