@@ -64,7 +64,7 @@ test-memory: $(READY)
 		tests/montecarlo tests/scoring/test_scoring.py
 
 torture: $(READY)
-	$(BIN)/python -m pytest -m torture -rP
+	$(BIN)/python -m pytest -m torture -rP -o faulthandler_timeout=1800
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

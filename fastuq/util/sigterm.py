@@ -1,6 +1,5 @@
 """SIGTERM ends a run as an exception, wherever it arrives."""
 
-import _thread
 import os
 import signal
 import sys
@@ -35,7 +34,7 @@ def sigterm_unwinds(*, program: bool = False) -> Iterator[None]:
 
     def unraisable(what: "sys.UnraisableHookArgs") -> None:
         if isinstance(what.exc_value, KeyboardInterrupt):  # not from here, where it would be dropped as well
-            threading.Timer(_TICK, _thread.interrupt_main).start()
+            threading.Timer(_TICK, signal.pthread_kill, (threading.get_ident(), signal.SIGINT)).start()
         elif not _heard:  # a run that ends says nothing
             hook(what)
 

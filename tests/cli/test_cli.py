@@ -221,6 +221,7 @@ def test_ctrl_c_that_is_dropped_comes_again(command, capfd):
     def run(args):
         in_a_destructor(lambda: signal.raise_signal(signal.SIGINT))
         time.sleep(5)
+        raise AssertionError("it came too late")
 
     assert command(run)() == 130
     assert capfd.readouterr().err == "fastuq: interrupted\n"

@@ -1,6 +1,7 @@
 """The kernels against the NumPy heads: any head, both precisions, both mask modes, VNNI and portable."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -44,19 +45,24 @@ def test_any_head_equals_the_reference(name, precision, masks):
     check(model_of(head, features), features, ids, 7, masks, precision)
 
 
-@pytest.mark.parametrize("target", PATHS)
-@pytest.mark.parametrize("masks", ["shared", "per_sample"])
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_int8_integers_are_exact_on_every_target(name, masks, target):
-    """Sums are integers and one float32 multiply-add: pre-activations equal the reference's to the last bit."""
+@cache
+def linear_at_the_end(name, masks):
+    """Return a model without its last activation, features, and what the reference makes of them."""
     *layout, (inputs, outputs, rate, _, *affine) = LAYOUTS[name]
     layout.append((inputs, outputs, rate, "linear", *affine))
     head = random_head(layout)
     features = random_features(67, head.num_features)
     model = model_of(head, features)
-    ids = np.arange(67)
-    found = MonteCarlo(model, num_iter=2, seed=3, masks=masks, target=target, votes=True)(features, ids)
-    outputs = reference_outputs(model, features, 2, 3, masks, "int8", ids).astype(np.float64)
+    return model, features, reference_outputs(model, features, 2, 3, masks, "int8", np.arange(67)).astype(np.float64)
+
+
+@pytest.mark.parametrize("target", PATHS)
+@pytest.mark.parametrize("masks", ["shared", "per_sample"])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_int8_integers_are_exact_on_every_target(name, masks, target):
+    """Sums are integers and one float32 multiply-add: pre-activations equal the reference's to the last bit."""
+    model, features, outputs = linear_at_the_end(name, masks)
+    found = MonteCarlo(model, num_iter=2, seed=3, masks=masks, target=target, votes=True)(features)
     # Two iterations a, b: mean (a + b) / 2 and std |a - b| / 2 give both back.
     assert np.array_equal(found.mean, outputs.mean(axis=0).astype(np.float32))
     assert np.allclose(found.std, outputs.std(axis=0), rtol=1e-6, atol=1e-30)
