@@ -117,10 +117,9 @@ from fastuq.montecarlo.engine import MonteCarlo
 features = random_features(40, 20)
 print(MonteCarlo(model_of(random_head([(20, 3, 0.2, "linear")]), features), num_iter=3)(features).mean.tobytes().hex())
 """
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     found = [
-        subprocess.run([sys.executable, "-c", code], env=environment | more, capture_output=True, text=True)
-        for more in ({}, settings)
+        subprocess.run([sys.executable, "-c", code], env=os.environ | more, capture_output=True, text=True)
+        for more in ({}, {**settings, "NUMBA_CACHE_DIR": str(tmp_path)})
     ]
     assert found[1].returncode == 0, found[1].stderr
     assert found[0].stdout == found[1].stdout
