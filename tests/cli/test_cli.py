@@ -15,6 +15,7 @@ from fastuq import __version__, cli
 from fastuq.cli import scoring_options
 from fastuq.errors import CacheError
 from fastuq.scoring.options import Options
+from fastuq.util import sigterm
 
 
 def fastuq(*args, **options):
@@ -201,7 +202,8 @@ def in_a_bare_except(end):
 
 @pytest.mark.parametrize("dropped", [in_a_destructor, in_a_bare_except])
 @pytest.mark.parametrize("seconds", [5, 0], ids=["early", "at the end"])
-def test_sigterm_that_is_dropped_comes_again(command, capfd, dropped, seconds):
+def test_sigterm_that_is_dropped_comes_again(command, capfd, monkeypatch, dropped, seconds):
+    monkeypatch.setattr(sigterm, "_TICK", 0.1 if seconds else 10)
     reached = []
 
     def run(args):
