@@ -19,6 +19,10 @@ _former: list[Any] = []
 """When SIGTERM came, whether the block is over, what SIGALRM did: handlers share no more with what they interrupt."""
 
 
+class _Terminated(BaseException):
+    """What SIGTERM raises: C that prints a SystemExit ends the process there and then, with nothing cleaned up."""
+
+
 @contextmanager
 def sigterm_unwinds(*, program: bool = False) -> Iterator[None]:
     """Let SIGTERM end the block with SystemExit(143), so that partial files are removed and locks released.
@@ -30,7 +34,7 @@ def sigterm_unwinds(*, program: bool = False) -> Iterator[None]:
     """
     for each in (_heard, _over, _former):
         each.clear()
-    hook = sys.unraisablehook
+    hook, printed = sys.unraisablehook, sys.excepthook
 
     def unraisable(what: "sys.UnraisableHookArgs") -> None:
         if isinstance(what.exc_value, KeyboardInterrupt):  # not from here, where it would be dropped as well
@@ -40,16 +44,19 @@ def sigterm_unwinds(*, program: bool = False) -> Iterator[None]:
 
     before = signal.signal(signal.SIGTERM, _terminated)
     sys.unraisablehook = unraisable
+    sys.excepthook = lambda kind, *about: None if kind is _Terminated else printed(kind, *about)  # which C may call
     try:
         yield
+        _over.append(True)
         if _heard:
             raise SystemExit(_STATUS)
-    except Exception:
+    except (Exception, _Terminated):
         if not _heard:
             raise
         raise SystemExit(_STATUS) from None
     finally:
         _over.append(True)
+        sys.excepthook = printed
         if _heard and program:
             signal.setitimer(signal.ITIMER_REAL, max(0.001, _heard[0] + _GRACE - time.monotonic()))
         else:
@@ -65,25 +72,28 @@ def _give_back() -> None:
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:
+    if _over and not _heard:  # as a moment later
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)
     if not _heard:
         _heard.append(time.monotonic())
         _former.append(signal.signal(signal.SIGALRM, _alarmed))
         signal.setitimer(signal.ITIMER_REAL, _TICK, _TICK)
-        raise SystemExit(_STATUS)
+        raise _Terminated
 
 
 def _alarmed(number: int, frame: FrameType | None) -> None:
     if time.monotonic() - _heard[0] >= _GRACE:
         os._exit(_STATUS)
     if not _over and not _unwinding():
-        raise SystemExit(_STATUS)
+        raise _Terminated
 
 
 def _unwinding() -> bool:
     """Return whether what was interrupted cleans up after the exception of SIGTERM."""
     error = sys.exc_info()[1]
     while error is not None:
-        if isinstance(error, SystemExit):
+        if isinstance(error, _Terminated):
             return True
         error = error.__context__
     return False

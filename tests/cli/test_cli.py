@@ -135,7 +135,7 @@ def test_what_a_library_makes_of_sigterm_is_sigterm(command, error):
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             signal.pause()
-        except SystemExit as end:
+        except BaseException as end:
             raise error from end
 
     with pytest.raises(SystemExit) as ended:
