@@ -81,10 +81,8 @@ def _partial(target: str | Path) -> Iterator[Path]:
         partial.chmod(0o666 & ~mask)
         partial.replace(target)
     except OSError as error:
-        if error.filename in (
-            None,
-            str(partial),
-        ):  # a write that fails names no file, and the temporary one says nothing
+        # A write that fails names no file, and the temporary one says nothing.
+        if error.filename in (None, str(partial)):
             error.filename = str(target)
         raise
     finally:

@@ -20,6 +20,7 @@ from places import TINY
 from fastuq import cli
 from fastuq.errors import CacheError
 from fastuq.report.moments_file import load_moments
+from fastuq.util.files import atomic_path
 
 
 @pytest.fixture(scope="module")
@@ -295,3 +296,16 @@ def test_damaged_moments_are_refused(runs, tmp_path):
 @pytest.mark.torture
 def test_damaged_moments_are_refused_many_times(runs, tmp_path):
     check_moments_flips(runs, tmp_path, 11, 3000, 500)
+
+
+def test_a_signal_as_soon_as_the_partial_file_is_there_leaves_none(tmp_path, monkeypatch):
+    def close(descriptor):
+        real(descriptor)
+        raise KeyboardInterrupt
+
+    real = os.close
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", close)
+        with pytest.raises(KeyboardInterrupt), atomic_path(tmp_path / "x.csv"):
+            pass
+    assert not list(tmp_path.iterdir())

@@ -256,3 +256,20 @@ def test_contact_sheet(tmp_path):
     assert run_command("--contact-sheet", str(tmp_path / "sheet.png")) == 0
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size[1] > 19 * 64
+
+
+def test_workers_begin_where_sigterm_does_not_reach(monkeypatch):
+    """It would interrupt them while they start, or while they hand over pixels that the parent waits for."""
+    masks, real = [], generate.ProcessPoolExecutor.submit
+
+    def submit(pool, *given):
+        masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        return real(pool, *given)
+
+    monkeypatch.setattr(generate.ProcessPoolExecutor, "submit", submit)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    pixels = open_images("bundled").read(0, 2)
+    with generate._workers(2) as run:
+        assert len(list(run(iter([(pixels, "contrast", 1, 0, 0)] * 2)))) == 2
+    assert [signal.SIGTERM in mask for mask in masks] == [True, True]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
